@@ -1,0 +1,68 @@
+"""One error tree. Every message says the rule, what was got, where, and what to do.
+
+The command line turns any `ModelDiffError` into exit code 2; anything else escaping is a bug.
+"""
+
+from __future__ import annotations
+
+
+class ModelDiffError(Exception):
+    """Root of every error this package raises on purpose.
+
+    Args:
+      rule: what must hold, as a sentence without a full stop.
+      got: what was found instead.
+      where: file, node, argument: the place that breaks the rule.
+      fix: what the user can do.
+    """
+
+    def __init__(self, rule: str, *, got: str = "", where: str = "", fix: str = "") -> None:
+        self.rule, self.got, self.where, self.fix = rule, got, where, fix
+        parts = [rule + "."]
+        if got:
+            parts.append(f"Got: {got}.")
+        if where:
+            parts.append(f"Where: {where}.")
+        if fix:
+            parts.append(f"To do: {fix}.")
+        super().__init__(" ".join(parts))
+
+
+class InvalidModelError(ModelDiffError):
+    """The file or object is not a well-formed model."""
+
+
+class UnsafeModelError(InvalidModelError):
+    """The model asks for something no model may do, such as reading outside its folder."""
+
+
+class UnsupportedModelError(ModelDiffError):
+    """A well-formed model that needs an operator, domain, type or mode we do not have."""
+
+
+class NotStaticError(UnsupportedModelError):
+    """A value that must be known while tracing (a shape, an axis, a branch) depends on traced data."""
+
+
+class LimitExceededError(ModelDiffError):
+    """A bound of `limits.py` was hit."""
+
+
+class InvalidInputError(ModelDiffError, ValueError):
+    """An argument, a seed or an array has the wrong shape, type, range or length."""
+
+
+class NonFiniteError(ModelDiffError):
+    """A model's outputs hold NaN or infinity, so no distance between them means anything."""
+
+
+class ProbeSetMismatchError(ModelDiffError):
+    """DDVs made under different probe sets were about to be compared."""
+
+
+class NotAdaptableError(ModelDiffError):
+    """A probe cannot be turned into this model's input."""
+
+
+class MissingExtraError(ModelDiffError, ImportError):
+    """An optional dependency is needed and absent; `fix` holds the line that installs it."""

@@ -1,0 +1,56 @@
+"""Every bound on hostile input, each with its reason. Models come from strangers; a bound that is hit says its name.
+
+All bounds are fields of `Limits`, so a caller who trusts a file can widen one: `md.load(path, limits=Limits(nodes=10**6))`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from modeldiff_jax.errors import LimitExceededError
+
+_KIB, _MIB, _GIB = 2**10, 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Upper bounds, inclusive. Sizes in bytes unless the name says otherwise."""
+
+    model_bytes: int = 2 * _GIB - 1
+    """One model file; protobuf itself cannot parse more."""
+    external_bytes: int = 64 * _GIB
+    """All external data of one model."""
+    nodes: int = 200_000
+    """Graph nodes after inlining; the largest real exports seen have about 20,000."""
+    nesting: int = 32
+    """Depth of subgraphs within subgraphs; protobuf's own parser gives up near 45."""
+    tensor_elements: int = 2**31
+    """Elements of one tensor, stored or made by an operator such as ConstantOfShape."""
+    folded_bytes: int = 4 * _GIB
+    """All values computed while loading; a 78-byte file can ask for 4 TiB."""
+    loop_trips: int = 100_000
+    """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
+    seed_bytes: int = 4 * _GIB
+    """One seed file or folder, decoded."""
+    seed_files: int = 100_000
+    """Files looked at in a seed folder."""
+    probe_bytes: int = 8 * _GIB
+    """One saved probe set."""
+
+    def check(self, name: str, value: int, *, where: str = "") -> None:
+        """Raises `LimitExceededError` when `value` is above the limit `name`."""
+        bound = getattr(self, name)
+        if value > bound:
+            raise LimitExceededError(
+                f"The limit `{name}` is {bound:,}",
+                got=f"{value:,}",
+                where=where,
+                fix=f"if you trust this file, raise it: Limits({name}=...)",
+            )
+
+    def to_dict(self) -> dict[str, int]:
+        """The limits by name, for reports."""
+        return asdict(self)
+
+
+DEFAULT = Limits()
