@@ -5,7 +5,12 @@ All bounds are fields of `Limits`, so a caller who trusts a file can widen one: 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from modeldiff_jax.errors import LimitExceededError
 
@@ -25,7 +30,9 @@ class Limits:
     nesting: int = 32
     """Depth of subgraphs within subgraphs; protobuf's own parser gives up near 45."""
     tensor_elements: int = 2**31
-    """Elements of one tensor, stored or made by an operator such as ConstantOfShape."""
+    """Elements of one stored tensor."""
+    made_elements: int = 2**28
+    """Elements of one tensor an operator makes out of a shape (ConstantOfShape, Expand, Tile, Range, Pad, Resize)."""
     folded_bytes: int = 4 * _GIB
     """All values computed while loading; a 78-byte file can ask for 4 TiB."""
     loop_trips: int = 100_000
@@ -54,3 +61,25 @@ class Limits:
 
 
 DEFAULT = Limits()
+_active: ContextVar[Limits] = ContextVar("limits", default=DEFAULT)
+
+
+@contextmanager
+def active(limits: Limits) -> Iterator[None]:
+    """Makes `limits` the ones `check_made` and `check_trips` apply: operators are plain functions and carry none."""
+    token = _active.set(limits)
+    try:
+        yield
+    finally:
+        _active.reset(token)
+
+
+def check_made(shape: Sequence[Any]) -> None:
+    """To be called by an operator before it makes a tensor of a shape that comes out of the model."""
+    if all(isinstance(dim, int) or hasattr(dim, "__index__") for dim in shape):  # symbolic sizes have no value to check
+        _active.get().check("made_elements", math.prod(int(dim) for dim in shape))
+
+
+def check_trips(trips: int) -> None:
+    """To be called before a loop of the model runs or is unrolled."""
+    _active.get().check("loop_trips", trips)

@@ -15,7 +15,9 @@ Params: TypeAlias = Mapping[str, Any] | Any
 Apply: TypeAlias = Callable[..., Any]
 """`apply(params, *inputs) -> outputs`: one array, or a tuple of arrays in declared order."""
 Dim: TypeAlias = int | str
-"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes; a name starting with `?` stands alone."""
+"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes, but each `?` stands alone."""
+ANY: Dim = "?"
+"""A dynamic size without a name."""
 Shape: TypeAlias = tuple[Dim, ...]
 
 

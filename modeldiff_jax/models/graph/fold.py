@@ -1,0 +1,107 @@
+"""Load-time partial evaluation: what depends on no input is computed once, what is left takes parameters.
+
+Three kinds of constants come out of it:
+- *static* ones, needed while tracing (shapes, axes, branch conditions, scalars): numpy, part of the program;
+- *parameters*, every other constant a remaining node reads: a pytree argument, never closed over, because XLA would
+  write closed-over weights into the program text;
+- dead ones, dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import jax
+import numpy as np
+
+from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.graph.ir import Graph, Node, captured, free_names
+from modeldiff_jax.models.graph.registry import lookup
+from modeldiff_jax.models.graph.trace import call
+
+# Their outputs depend on an input's shape alone, which tracing always knows: values behind them need not be static.
+_SHAPE_READERS = frozenset({"Shape", "Size"})
+# A draw must happen at each call, not once at load.
+_RANDOM = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+# An integer constant up to this size is shape arithmetic or an index list, above it a table of data.
+_STATIC_INTEGERS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A graph that reads nothing but its inputs, `graph.constants` (static) and `params`."""
+
+    graph: Graph
+    params: Mapping[str, np.ndarray]
+
+
+def fold(graph: Graph, limits: Limits) -> Program:
+    """Evaluates all input-independent nodes, nested graphs included, and splits constants into static and parameters."""
+    known: dict[str, np.ndarray] = dict(graph.constants)
+    folded = _fold_nodes(graph, known, limits, spent=[0])
+    used = free_names(replace(folded, constants={}))
+    static = _static_cone(folded)
+    constants, params = {}, {}
+    for name in sorted(used & known.keys()):
+        value = known[name]
+        (constants if name in static or _is_small(value) else params)[name] = value
+    return Program(replace(folded, constants=constants), params)
+
+
+def _is_small(value: np.ndarray) -> bool:
+    if value.dtype.kind in "iub":
+        return value.size <= _STATIC_INTEGERS
+    # A scalar exponent or bound that XLA can see compiles to a multiplication or a clamp; as a parameter it does not.
+    return value.size == 1 or value.dtype.kind == "O"
+
+
+def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spent: list[int]) -> Graph:
+    left: list[Node] = []
+    for node in graph.nodes:
+        lookup(node, graph.opsets)  # an unknown operator is an error at load, also in a branch never taken
+        subgraphs = {name: _fold_nodes(sub, known, limits, spent) for name, sub in node.subgraphs.items()}
+        node = replace(node, attributes={**node.attributes, **subgraphs})
+        if node.op in _RANDOM or subgraphs or not captured(node) <= known.keys():
+            left.append(node)
+            continue
+        with jax.ensure_compile_time_eval():
+            results = call(node, graph.opsets, dict(known))
+        if any(isinstance(r, tuple) or r is None for r in results):  # sequences and optionals stay for tracing
+            left.append(node)
+            continue
+        for name, result in zip(node.outputs, results, strict=False):
+            known[name] = np.asarray(result)
+            spent[0] += known[name].nbytes
+        limits.check("folded_bytes", spent[0], where=str(node))
+    return replace(graph, nodes=tuple(left), constants={})
+
+
+def _static_cone(graph: Graph) -> frozenset[str]:
+    """Names whose values a static input depends on, stopping at operators that read shapes only."""
+    producer: dict[str, tuple[Node, Graph]] = {}
+    needed: set[str] = set()
+
+    def visit(inner: Graph) -> None:
+        for node in inner.nodes:
+            producer.update((name, (node, inner)) for name in node.outputs)
+            found = lookup(node, inner.opsets)
+            needed.update(name for i, name in enumerate(node.inputs) if name and found.is_static(i))
+            if node.subgraphs:  # conditions and trip counts: a known one takes one branch, or unrolls
+                needed.update(name for name in node.inputs[:2] if name)
+            for subgraph in node.subgraphs.values():
+                visit(subgraph)
+
+    visit(graph)
+    pending = list(needed)
+    while pending:
+        made_by = producer.get(pending.pop())
+        if made_by and made_by[0].op not in _SHAPE_READERS:
+            node = made_by[0]
+            inner_outputs = {s.name for sub in node.subgraphs.values() for s in sub.outputs}
+            fresh = ({name for name in node.inputs if name} | inner_outputs) - needed
+            needed |= fresh
+            pending += fresh
+    return frozenset(needed)

@@ -1,0 +1,76 @@
+"""The intermediate representation every file format is read into: frozen records, no protobuf, no flatbuffers.
+
+Names are unique over a graph and all graphs nested in it (the readers see to that), so one environment
+serves them all, and constants stand at the top only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from modeldiff_jax.types import TensorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator call. An empty input name is an omitted optional input.
+
+    `attributes` hold python ints, floats, strings, tuples of these, numpy arrays and nested `Graph`s.
+    """
+
+    op: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subgraphs(self) -> Mapping[str, Graph]:
+        """The nested graphs among the attributes."""
+        return {name: value for name, value in self.attributes.items() if isinstance(value, Graph)}
+
+    def __str__(self) -> str:
+        domain = self.domain or "ai.onnx"
+        return f"{domain}.{self.op} node `{self.name or '/'.join(self.outputs)}`"
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes in topological order, with the opset each domain is read at."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opsets: Mapping[str, int]
+    constants: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def walk(self) -> Iterator[Node]:
+        """Every node of this graph and of all nested ones."""
+        for node in self.nodes:
+            yield node
+            for subgraph in node.subgraphs.values():
+                yield from subgraph.walk()
+
+
+def captured(node: Node) -> frozenset[str]:
+    """Names a node reads: its inputs and whatever its nested graphs take from outside."""
+    names = {name for name in node.inputs if name}
+    for subgraph in node.subgraphs.values():
+        names |= free_names(subgraph)
+    return frozenset(names)
+
+
+def free_names(graph: Graph) -> frozenset[str]:
+    """Names a graph reads but does not define."""
+    defined = {spec.name for spec in graph.inputs} | set(graph.constants)
+    free: set[str] = set()
+    for node in graph.nodes:
+        free |= captured(node) - defined
+        defined.update(node.outputs)
+    return frozenset(free | ({spec.name for spec in graph.outputs} - defined))

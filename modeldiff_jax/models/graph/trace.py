@@ -1,0 +1,100 @@
+"""Runs a graph over an environment of values: concrete nodes fold in numpy, the rest is traced by JAX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
+from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.graph.registry import Op, Value, lookup
+
+Environment = dict[str, Value]
+
+
+def run(graph: Graph, environment: Mapping[str, Value]) -> tuple[Value, ...]:
+    """Evaluates the graph's outputs; `environment` holds its inputs, constants, parameters and outer values."""
+    values: Environment = dict(environment)
+    for node in graph.nodes:
+        results = call(node, graph.opsets, values)
+        values.update((name, result) for name, result in zip(node.outputs, results, strict=False) if name)
+    return tuple(values[spec.name] for spec in graph.outputs)
+
+
+def call(node: Node, opsets: Mapping[str, int], values: Environment) -> tuple[Value, ...]:
+    """Evaluates one node."""
+    found = lookup(node, opsets)
+    arguments = [
+        _static(values[name], node, found, i) if name and found.is_static(i) else (values[name] if name else None)
+        for i, name in enumerate(node.inputs)
+    ]
+    attributes = {
+        name: _closure(value, values) if isinstance(value, Graph) else value for name, value in node.attributes.items()
+    }
+    if found.wants_n_outputs:
+        attributes["n_outputs"] = len(node.outputs)
+    try:
+        with np.errstate(all="ignore"), jax.named_scope(node.op):
+            result = found.function(*arguments, **attributes)
+    except ModelDiffError as error:
+        if not error.where:  # operators know the rule that broke, this place knows the node
+            raise type(error)(
+                error.rule, got=error.got, where=f"{node}, {_shapes(node, values)}", fix=error.fix
+            ) from error
+        raise
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError, AssertionError) as error:
+        raise InvalidInputError(
+            "An operator's inputs must fit its definition",
+            got=f"{_shapes(node, values)}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+            where=str(node),
+            fix="check the shapes and values of the model's inputs against `model.inputs`",
+        ) from error
+    results = result if isinstance(result, tuple) and len(node.outputs) > 1 else (result,)
+    if len(results) < sum(map(bool, node.outputs)):
+        raise UnsupportedModelError(
+            "An operator must give every output the model asks for",
+            got=f"{len(results)} of {len(node.outputs)} outputs",
+            where=str(node),
+            fix="export the model without the further outputs",
+        )
+    return tuple(np.asarray(r) if isinstance(r, (np.generic, int, float)) else r for r in results)
+
+
+def _closure(graph: Graph, values: Environment) -> Callable[..., tuple[Value, ...]]:
+    """A nested graph as a function of its own inputs; it sees every outer value."""
+
+    def function(*arguments: Value) -> tuple[Value, ...]:
+        names = (spec.name for spec in graph.inputs)
+        return run(graph, {**values, **dict(zip(names, arguments, strict=True))})
+
+    return function
+
+
+def _static(value: Value, node: Node, found: Op, position: int) -> Value:
+    if value is None or isinstance(value, (np.ndarray, tuple)):
+        return value
+    if not isinstance(value, jax.core.Tracer):
+        return np.asarray(value)
+    raise NotStaticError(
+        "This input must be known while tracing",
+        got=f"input {position} (`{node.inputs[position]}`) of {found.domain or 'ai.onnx'}.{found.name} depends on traced data",
+        where=str(node),
+        fix="fix the model input it comes from: model.bind(name=value)",
+    )
+
+
+def _shapes(node: Node, values: Environment) -> str:
+    return "inputs " + ", ".join(
+        f"{jnp.result_type(v).name}{list(np.shape(v))}" if isinstance(v, (np.ndarray, jax.Array)) else type(v).__name__
+        for v in (values.get(name) for name in node.inputs)
+    )
+
+
+def as_arrays(results: tuple[Value, ...]) -> Any:
+    """One array, or a tuple of arrays in declared order."""
+    arrays = tuple(r if isinstance(r, tuple) or r is None else jnp.asarray(r) for r in results)
+    return arrays[0] if len(arrays) == 1 else arrays

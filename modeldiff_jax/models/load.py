@@ -1,0 +1,68 @@
+"""A file -> `Model`, by its content and never by its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
+from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.graph.program import to_model
+from modeldiff_jax.models.model import Model, Origin
+
+# First bytes of what people pass by mistake, and what to tell them. ONNX itself has no magic number.
+_FOREIGN = (
+    (0, b"PK\x03\x04", "a zip archive (PyTorch, Keras or an app package)", "export the model to ONNX"),
+    (0, b"\x80\x02", "a pickle, which could run code", "export the model to ONNX"),
+    (0, b"\x80\x03", "a pickle, which could run code", "export the model to ONNX"),
+    (0, b"\x80\x04", "a pickle, which could run code", "export the model to ONNX"),
+    (0, b"\x80\x05", "a pickle, which could run code", "export the model to ONNX"),
+    (0, b"\x89HDF\r\n", "an HDF5 file", "export the model to ONNX"),
+    (4, b"TFL3", "a TFLite model", "convert it to ONNX"),
+    (0, b"GGUF", "a GGUF model", "convert it to ONNX"),
+    (0, b"version https://git-lfs", "a Git LFS pointer instead of the file", "fetch the file: git lfs pull"),
+)
+
+
+def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
+    """Reads a model file into a `Model`.
+
+    Args:
+      path: an ONNX file. External data must lie in the same folder or below it.
+      limits: bounds on hostile input.
+    Returns:
+      The model; `model.params` are on the default device.
+    Raises:
+      InvalidModelError: no such file, or not a whole model.
+      UnsafeModelError: the model reaches outside its folder.
+      UnsupportedModelError: another format, or an operator we do not have.
+      LimitExceededError: a bound was hit.
+    """
+    file = Path(path)
+    data = _read(file, limits)
+    for offset, magic, what, fix in _FOREIGN:
+        if data[offset : offset + len(magic)] == magic:
+            raise UnsupportedModelError("A model file must be ONNX", got=what, where=str(file), fix=fix)
+    from modeldiff_jax.models.onnx import read_graph  # onnx takes 0.4 s to import
+
+    graph = read_graph(data, folder=file.absolute().parent, limits=limits, where=str(file))
+    return to_model(graph, Origin(str(file), "onnx", hashlib.sha256(data).hexdigest()), limits)
+
+
+def _read(file: Path, limits: Limits) -> bytes:
+    if not file.is_file():
+        got = "a folder" if file.is_dir() else "no such file" if not file.exists() else "not a regular file"
+        raise InvalidModelError("A model is a file", got=got, where=str(file), fix="check the path")
+    try:
+        limits.check("model_bytes", file.stat().st_size, where=str(file))
+        data = file.read_bytes()
+    except OSError as error:
+        raise InvalidModelError(
+            "A model file must be readable", got=error.strerror or str(error), where=str(file)
+        ) from error
+    if not data:
+        raise InvalidModelError(
+            "A model file must hold a model", got="an empty file", where=str(file), fix="check the path"
+        )
+    return data

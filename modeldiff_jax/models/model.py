@@ -1,0 +1,149 @@
+"""What every later room sees of a model: a pure function, its parameters, its specs and where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a model came from.
+
+    Attributes:
+      path: the file, or a description of the object.
+      format: `onnx`, `flax-linen`, `flax-nnx`, `callable`.
+      sha256: of the file's bytes, or of the parameters where there is no file; empty for a callable.
+    """
+
+    path: str
+    format: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model as a pure function.
+
+    Attributes:
+      apply: `apply(params, *inputs) -> outputs`; jit, vmap, grad and export work on it when `traceable`.
+      params: pytree of arrays.
+      inputs: specs in declared order.
+      outputs: specs in declared order.
+      origin: file or object it was made from.
+      traceable: False for a black box, which takes and gives numpy arrays and has neither gradients nor weights.
+    """
+
+    apply: Apply
+    params: Params
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    origin: Origin
+    traceable: bool = True
+    bound: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _compiled(self) -> Callable[..., Any]:
+        return jax.jit(self.apply) if self.traceable else self.apply
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs in declared order."""
+        return tuple(spec.name for spec in self.inputs)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether outputs can be differentiated by at least one input."""
+        return self.traceable and any(np.issubdtype(spec.dtype, np.floating) for spec in self.inputs)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Runs the model, compiled once per input shape.
+
+        Args:
+          *args: inputs in declared order, numpy or JAX arrays. **named: the others by name.
+        Returns:
+          One array, or a tuple of arrays in declared order.
+        Raises:
+          InvalidInputError: an input is missing, unknown, given twice, or of a wrong rank, size or type.
+        """
+        return self._compiled(self.params, *self.arrange(args, named))
+
+    def arrange(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Checks inputs against the specs and puts them into declared order, as arrays of the declared dtypes."""
+        names = self.input_names
+        if len(args) > len(names):
+            raise self._bad_input("at most as many inputs as declared", f"{len(args)} positional inputs")
+        given = dict(zip(names, args, strict=False))
+        twice, unknown = set(given) & set(named), set(named) - set(names)
+        if twice or unknown:
+            raise self._bad_input("each input once and by its name", f"inputs {sorted(twice | unknown)}")
+        given.update(named)
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise self._bad_input("every input", f"no value for {', '.join(missing)}")
+        sizes: dict[str, int] = {}
+        return tuple(self._check(spec, given[spec.name], sizes) for spec in self.inputs)
+
+    def _check(self, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
+        array = value if isinstance(value, jax.Array) else np.asarray(value)
+        if array.ndim != len(spec.shape):
+            raise self._bad_input(f"{len(spec.shape)} axes for {spec}", f"shape {tuple(array.shape)}")
+        for dim, size in zip(spec.shape, array.shape, strict=True):
+            wanted = dim if isinstance(dim, int) else sizes.setdefault(dim, size) if dim != ANY else size
+            if wanted != size:
+                raise self._bad_input(f"{spec}", f"shape {tuple(array.shape)}: {dim} must be {wanted}")
+        if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+            raise self._bad_input(f"{spec}", f"dtype {array.dtype}")
+        return jnp.asarray(array, _device_dtype(spec.dtype)) if self.traceable else np.asarray(array, spec.dtype)
+
+    def _bad_input(self, wanted: str, got: str) -> InvalidInputError:
+        declared = "; ".join(map(str, self.inputs))
+        return InvalidInputError(
+            f"The model needs {wanted}", got=got, where=self.origin.path, fix=f"its inputs are {declared}"
+        )
+
+    def bind(self, **values: Any) -> Model:
+        """The model with some inputs fixed to concrete values.
+
+        A bound value is known while tracing, so it may decide shapes and branches (a sampling rate, say).
+
+        Args:
+          **values: input name -> array-like.
+        Returns:
+          A model with the remaining inputs.
+        """
+        unknown = set(values) - set(self.input_names)
+        if unknown:
+            raise self._bad_input("names of its own inputs to bind", f"inputs {sorted(unknown)}")
+        fixed = {
+            i: np.asarray(values[spec.name], spec.dtype) for i, spec in enumerate(self.inputs) if spec.name in values
+        }
+        inner, n = self.apply, len(self.inputs)
+
+        def apply(params: Params, *inputs: Any) -> Any:
+            rest = iter(inputs)
+            return inner(params, *(fixed[i] if i in fixed else next(rest) for i in range(n)))
+
+        return replace(
+            self,
+            apply=apply,
+            inputs=tuple(spec for i, spec in enumerate(self.inputs) if i not in fixed),
+            bound={
+                **self.bound,
+                **{self.inputs[i].name: v.tolist() if v.size <= 16 else list(v.shape) for i, v in fixed.items()},
+            },
+        )
+
+
+def _device_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype JAX keeps values of `dtype` in: 64-bit ones become 32-bit unless x64 is on."""
+    return jax.dtypes.canonicalize_dtype(dtype)

@@ -1,0 +1,236 @@
+"""ONNX bytes -> `Graph`. The only file that imports onnx; every field read here is hostile until checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+
+from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
+from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.onnx.external_data import ExternalData
+from modeldiff_jax.types import ANY, Shape, TensorSpec
+
+_PACKED_BITS = {
+    TensorProto.UINT4: 4,
+    TensorProto.INT4: 4,
+    TensorProto.FLOAT4E2M1: 4,
+    TensorProto.UINT2: 2,
+    TensorProto.INT2: 2,
+}
+
+
+def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFAULT, where: str = "bytes") -> Graph:
+    """Parses and checks an ONNX model.
+
+    Args:
+      data: the file's bytes.
+      folder: where its external data may lie; `None` refuses external data.
+      limits: bounds on size, nodes, nesting and tensors.
+      where: the file, for messages.
+    Raises:
+      InvalidModelError: not ONNX, truncated, or inconsistent.
+      UnsafeModelError: external data that leaves the folder.
+      UnsupportedModelError: a part of ONNX we do not have.
+      LimitExceededError: a bound was hit.
+    """
+    limits.check("model_bytes", len(data), where=where)
+    if not data:
+        raise InvalidModelError("A model file must hold a model", got="an empty file", where=where)
+    try:
+        proto = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError, RecursionError) as error:
+        raise InvalidModelError(
+            "A model file must be a whole ONNX file",
+            got="bytes that do not parse as one",
+            where=where,
+            fix="check that the file is ONNX and was copied whole",
+        ) from error
+    return _Reader(proto, folder, limits, where).read()
+
+
+class _Reader:
+    def __init__(self, proto: ModelProto, folder: Path | None, limits: Limits, where: str) -> None:
+        self.proto, self.limits, self.where = proto, limits, where
+        self.external = ExternalData(folder, limits)
+        self.opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+        self.constants: dict[str, np.ndarray] = {}
+        self.n_nodes = 0
+        self.n_scopes = 0
+
+    def read(self) -> Graph:
+        if not self.proto.HasField("graph") or not self.opsets or not self.proto.graph.output:
+            raise InvalidModelError(
+                "An ONNX model has a graph with outputs and imports an operator set",
+                got="a file without them",
+                where=self.where,
+                fix="check that the file is ONNX and was copied whole",
+            )
+        if self.proto.functions:
+            names = sorted({f"{f.domain}.{f.name}" for f in self.proto.functions})
+            raise UnsupportedModelError(
+                "Model-local functions must be inlined",
+                got=f"functions {', '.join(names[:5])}",
+                where=self.where,
+                fix="inline them with onnx.inliner.inline_local_functions and save the model again",
+            )
+        return self.graph(self.proto.graph, {}, depth=0)
+
+    def graph(self, proto: GraphProto, outer: Mapping[str, str], depth: int) -> Graph:
+        """Reads one graph. Nested graphs' names get a prefix of their own, so that all names differ."""
+        self.limits.check("nesting", depth, where=self.where)
+        prefix = f"{self.n_scopes}/" if depth else ""
+        self.n_scopes += 1
+        names = dict(outer)
+        defined: set[str] = set()
+
+        def define(name: str) -> str:
+            if name in defined:
+                raise self.invalid("A name is defined once", f"`{name}` twice", proto.name)
+            defined.add(name)
+            names[name] = prefix + name
+            return prefix + name
+
+        if proto.sparse_initializer:
+            raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
+        for tensor in proto.initializer:
+            self.constants[define(tensor.name)] = self.tensor(tensor, tensor.name)
+        # Before IR 4 every initializer was listed as an input too
+        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if v.name not in defined)
+        nodes: list[Node] = []
+        for node in proto.node:
+            self.n_nodes += 1
+            self.limits.check("nodes", self.n_nodes, where=self.where)
+            if node.op_type == "Constant" and not _domain(node.domain) and len(node.output) == 1:
+                value = self.constant(node)
+                self.constants[define(node.output[0])] = value
+                continue
+            nodes.append(self.node(node, names, define, depth))
+        for value in proto.output:
+            if value.name not in names:
+                raise self.invalid("Every output is computed by the graph", f"output `{value.name}` is not", proto.name)
+        outputs = tuple(self.spec(v, names[v.name]) for v in proto.output)
+        return Graph(proto.name, tuple(nodes), inputs, outputs, self.opsets, self.constants if depth == 0 else {})
+
+    def node(self, proto: NodeProto, names: Mapping[str, str], define: Any, depth: int) -> Node:
+        label = proto.name or f"{proto.op_type} -> {', '.join(proto.output)}"
+        for name in proto.input:
+            if name and name not in names:
+                raise self.invalid("A node reads what was computed before it", f"`{name}`, which is not", label)
+        inputs = tuple(names[name] if name else "" for name in proto.input)
+        attributes = {a.name: self.attribute(a, names, label, depth) for a in proto.attribute}
+        outputs = tuple(define(name) if name else "" for name in proto.output)
+        return Node(proto.op_type, _domain(proto.domain), proto.name, inputs, outputs, attributes)
+
+    def attribute(self, proto: AttributeProto, names: Mapping[str, str], label: str, depth: int) -> Any:
+        kind = AttributeProto.AttributeType
+        match proto.type:
+            case kind.FLOAT:
+                return proto.f
+            case kind.INT:
+                return proto.i
+            case kind.STRING:
+                return _text(proto.s)
+            case kind.FLOATS:
+                return tuple(proto.floats)
+            case kind.INTS:
+                return tuple(proto.ints)
+            case kind.STRINGS:
+                return tuple(map(_text, proto.strings))
+            case kind.TENSOR:
+                return self.tensor(proto.t, f"{label}, attribute {proto.name}")
+            case kind.GRAPH:
+                return self.graph(proto.g, names, depth + 1)
+        raise UnsupportedModelError(
+            "Attributes are numbers, strings, tensors or graphs",
+            got=f"attribute `{proto.name}` of type {kind.Name(proto.type) if proto.type in kind.values() else proto.type}",
+            where=f"{self.where}, node {label}",
+        )
+
+    def constant(self, node: NodeProto) -> np.ndarray:
+        """The value of a Constant node, in whichever of its attributes it stands."""
+        label = node.name or node.output[0]
+        if len(node.attribute) != 1:
+            raise self.invalid("A Constant has one value", f"{len(node.attribute)} attributes", label)
+        value = self.attribute(node.attribute[0], {}, label, depth=0)
+        match node.attribute[0].name:
+            case "value" if isinstance(value, np.ndarray):
+                return value
+            case "value_float" | "value_floats":
+                return np.asarray(value, np.float32)
+            case "value_int" | "value_ints":
+                return np.asarray(value, np.int64)
+            case "value_string" | "value_strings":
+                return np.asarray(value, object)
+        raise UnsupportedModelError(
+            "A Constant holds a dense tensor, numbers or strings",
+            got=f"attribute `{node.attribute[0].name}`",
+            where=f"{self.where}, node {label}",
+        )
+
+    def tensor(self, proto: TensorProto, label: str) -> np.ndarray:
+        """A tensor's values, after its shape, type and byte count have been checked against each other."""
+        shape = tuple(proto.dims)
+        if any(dim < 0 for dim in shape):
+            raise self.invalid("A tensor's sizes are not negative", f"shape {shape}", label)
+        self.limits.check("tensor_elements", math.prod(shape), where=f"{self.where}, tensor `{label}`")
+        if proto.data_type == TensorProto.STRING:
+            if len(proto.string_data) != math.prod(shape):
+                raise self.invalid(
+                    "A tensor's data fill its shape", f"{len(proto.string_data)} strings for {shape}", label
+                )
+            return np.array([_text(s) for s in proto.string_data], object).reshape(shape)
+        dtype = self.dtype(proto.data_type, label)
+        bits = _PACKED_BITS.get(proto.data_type, 8 * dtype.itemsize)
+        size = (math.prod(shape) * bits + 7) // 8
+        if proto.data_location == TensorProto.EXTERNAL:
+            entries = {entry.key: entry.value for entry in proto.external_data}
+            raw = self.external.read(entries, size, f"{self.where}, tensor `{label}`")
+            if bits == 8 * dtype.itemsize:
+                return raw.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+            whole = TensorProto(dims=shape, data_type=proto.data_type, raw_data=raw.tobytes())
+            return np.asarray(numpy_helper.to_array(whole))
+        if proto.HasField("raw_data") and len(proto.raw_data) != size:
+            raise self.invalid(
+                "A tensor's data fill its shape",
+                f"{len(proto.raw_data)} bytes for {shape} of {dtype.name} ({size} bytes)",
+                label,
+            )
+        try:
+            return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise self.invalid("A tensor's data fill its shape", str(error).splitlines()[0], label) from error
+
+    def spec(self, proto: ValueInfoProto, name: str) -> TensorSpec:
+        if not proto.type.HasField("tensor_type"):
+            # inside nested graphs types may be left out, and sequences only pass through
+            return TensorSpec(name, (), np.dtype(object))
+        tensor = proto.type.tensor_type
+        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or ANY for d in tensor.shape.dim)
+        dtype = np.dtype(object) if tensor.elem_type == 0 else self.dtype(tensor.elem_type, name)
+        return TensorSpec(name, shape, dtype)
+
+    def dtype(self, data_type: int, label: str) -> np.dtype[Any]:
+        try:
+            return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+        except (KeyError, ValueError, TypeError) as error:
+            raise self.invalid("A tensor has a known element type", f"type {data_type}", label) from error
+
+    def invalid(self, rule: str, got: str, label: str) -> InvalidModelError:
+        return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
+
+
+def _domain(name: str) -> str:
+    """`ai.onnx` and the empty string are the same domain."""
+    return "" if name == "ai.onnx" else name
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
