@@ -1,0 +1,48 @@
+"""Picks the variant that serves a call.
+
+Every kernel file ends in `VARIANTS`, an ordered mapping from a variant's name to a function, the preferred one first. A
+variant that cannot serve a call (this device, these shapes) raises `NotImplementedError` saying why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
+
+from modeldiff_jax.errors import InvalidInputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def run(
+    kernel: str, variants: Mapping[str, Callable[P, R]], implementation: str | None, *args: P.args, **kwargs: P.kwargs
+) -> R:
+    """The result of the first variant that serves the call, or of the one asked for by name.
+
+    Args:
+      kernel: the public name, for messages.
+      variants: name -> function, in the order to try.
+      implementation: a key of `variants`, which then never falls back; or None, for the first that serves the call.
+      *args: passed to the variant.
+      **kwargs: likewise.
+
+    Raises:
+      InvalidInputError: `implementation` is not a variant of this kernel.
+      NotImplementedError: the variant asked for by name cannot serve the call.
+      ExceptionGroup: no variant can serve the call; holds the reason of each, in order.
+    """
+    if implementation is not None:
+        if implementation not in variants:
+            raise InvalidInputError(
+                f"`implementation` is None or one of {', '.join(variants)}", got=repr(implementation), where=kernel
+            )
+        return variants[implementation](*args, **kwargs)
+    reasons = []
+    for name, variant in variants.items():
+        try:
+            return variant(*args, **kwargs)
+        except NotImplementedError as reason:
+            reason.add_note(f"variant {name!r} of {kernel}")
+            reasons.append(reason)
+    raise ExceptionGroup(f"no variant of {kernel} can serve this call", reasons)
