@@ -65,6 +65,17 @@ class Model:
         """Whether outputs can be differentiated by at least one input."""
         return self.traceable and any(np.issubdtype(spec.dtype, np.floating) for spec in self.inputs)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Origin and specs as JSON-able data."""
+        return {
+            "path": self.origin.path,
+            "format": self.origin.format,
+            "sha256": self.origin.sha256,
+            "inputs": [str(spec) for spec in self.inputs],
+            "outputs": [str(spec) for spec in self.outputs],
+            "bound": dict(self.bound),
+        }
+
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Runs the model, compiled once per input shape.
 

@@ -1,0 +1,291 @@
+"""Two models -> a verdict with the evidence behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from modeldiff_jax import calibrate
+from modeldiff_jax.decision_distance import DDV, measure
+from modeldiff_jax.environment import environment
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.evidence import ddv_similarity
+from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.load import load
+from modeldiff_jax.models.model import Model
+from modeldiff_jax.probes.adapt import Adapter, adapt
+from modeldiff_jax.probes.make import make_probes
+from modeldiff_jax.probes.probe_set import ProbeSet
+from modeldiff_jax.probes.space import InputHint, space_of
+
+SCHEMA_VERSION = "1.0"
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""`progress(what, done, total)`, called before each step."""
+ModelLike: TypeAlias = Model | str | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """One probe set and what it says of the pair.
+
+    Attributes:
+      made_on: the side the partners were made on: `target`, `suspect`, or `given` for probes passed in.
+      similarity: cosine of the two DDVs, in [-1, 1].
+    """
+
+    made_on: str
+    probes: ProbeSet
+    target_ddv: DDV
+    suspect_ddv: DDV
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A model known to be unrelated, and how similar to the target it is."""
+
+    model: Model
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome of comparing a suspect with a target.
+
+    Attributes:
+      orientations: one per probe set; the first one gives `similarity` and the p-value.
+      references: under the first orientation's probe set.
+      judgement: verdict, p-value, reason.
+      adaptations: what was changed to turn probes into each model's input, by side.
+      queries: inputs each side was run on.
+      notes: what a careful reader should know, such as references left out.
+      seconds: wall time by step.
+    """
+
+    target: Model
+    suspect: Model
+    orientations: tuple[Orientation, ...]
+    references: tuple[Reference, ...]
+    judgement: calibrate.Judgement
+    alpha: float
+    key: int
+    adaptations: Mapping[str, tuple[str, ...]]
+    queries: Mapping[str, int]
+    notes: tuple[str, ...]
+    limits: Limits
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def similarity(self) -> float:
+        """Cosine similarity of the two decision distance vectors, in [-1, 1]."""
+        return self.orientations[0].similarity
+
+    @property
+    def p_value(self) -> float | None:
+        """Conformal p-value against the references; None without any."""
+        return self.judgement.p_value
+
+    @property
+    def verdict(self) -> calibrate.Verdict:
+        """`reused`, `no_evidence` or `inconclusive`; never "independent"."""
+        return self.judgement.verdict
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """Evidence name -> score. `ddv_target` is the similarity under partners made on the target, and so on."""
+        return {f"ddv_{orientation.made_on}": orientation.similarity for orientation in self.orientations}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "compare",
+            **environment(),
+            "target": self.target.to_dict(),
+            "suspect": self.suspect.to_dict(),
+            "references": [
+                {
+                    "path": reference.model.origin.path,
+                    "format": reference.model.origin.format,
+                    "sha256": reference.model.origin.sha256,
+                    "similarity": reference.similarity,
+                }
+                for reference in self.references
+            ],
+            "similarity": self.similarity,
+            "evidence": self.evidence,
+            "p_value": self.p_value,
+            "alpha": self.alpha,
+            "verdict": self.verdict,
+            "reason": self.judgement.reason,
+            "probe_set_id": self.orientations[0].probes.probe_set_id,
+            "probes": [
+                {
+                    **orientation.probes.origin,
+                    "probe_set_id": orientation.probes.probe_set_id,
+                    "made_on": orientation.made_on,
+                    "n_pairs": len(orientation.probes),
+                    "metric": orientation.probes.metric,
+                    "space": orientation.probes.space.to_dict(),
+                }
+                for orientation in self.orientations
+            ],
+            "queries": dict(self.queries),
+            "adaptations": {side: list(steps) for side, steps in self.adaptations.items()},
+            "notes": list(self.notes),
+            "limits": self.limits.to_dict(),
+            "key": self.key,
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def compare(
+    a: ModelLike,
+    b: ModelLike,
+    *,
+    seeds: Any = None,
+    probes: ProbeSet | None = None,
+    references: Sequence[ModelLike] | None = None,
+    n_pairs: int | None = None,
+    n_steps: int | None = None,
+    key: int = 0,
+    alpha: float = 0.05,
+    black_box: bool = False,
+    hint: InputHint | None = None,
+    limits: Limits = DEFAULT,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Did `b` come from `a`?
+
+    Partners are made on every side that has gradients (on both by black-box search when neither has, or when `black_box`),
+    and the two DDVs are compared under each of these probe sets. The first one, made on the target where possible, gives
+    `similarity`; as it does not depend on the suspect, references measured under it give a valid p-value.
+
+    Args:
+      a: the target, the owner's model; a `Model` or a file.
+      b: the suspect; likewise.
+      seeds: what `make_probes` takes: a folder of images, an array or its file, a pack's name; None for the built-in pack.
+      probes: a ready probe set, instead of making any.
+      references: models known to be unrelated to the target, of the suspect's kind.
+      n_pairs: probe pairs; None for 100, fewer on models too heavy for the default effort.
+      n_steps: attack steps; None for 50, fewer likewise.
+      key: random key; the same key, models and seeds give the same DDVs.
+      alpha: the error rate the verdict is made for, in (0, 1).
+      black_box: use no gradients of either model.
+      hint: which input is probed, and its layout and value range, where they cannot be told from the model.
+      limits: bounds on hostile input.
+      progress: called before each step.
+
+    Raises:
+      ModelDiffError: a model cannot be read, adapted or run, or an argument is wrong; see `errors.py`.
+    """
+    clock = _Clock(progress or (lambda *_: None), steps=6)
+    calibrate.judge(0.0, [], alpha)  # a bad alpha should fail before minutes of work
+    with clock("load", "Reading the models"):
+        target, suspect = (_model(m, limits) for m in (a, b))
+        space = probes.space if probes else space_of(target, hint)
+        sides = {"target": adapt(target, space, hint), "suspect": adapt(suspect, space, hint)}
+    probe_sets: dict[str, ProbeSet] = {"given": probes} if probes else {}
+    notes: list[str] = []
+    if not probes:
+        metric = "euclidean" if any(side.n_components == 1 for side in sides.values()) else "cosine"
+        gradients = {name: side.has_gradients and not black_box for name, side in sides.items()}
+        makers = [name for name, has in gradients.items() if has] or ["target", "suspect"]
+        same = bool(target.origin.sha256) and target.origin.sha256 == suspect.origin.sha256
+        if same:
+            notes.append("The two models are the same file, bit for bit.")
+        for name in makers:
+            with clock(f"probes_{name}", f"Making partners on the {name}"):
+                if same and probe_sets:
+                    probe_sets[name] = next(iter(probe_sets.values()))
+                    continue
+                probe_sets[name] = make_probes(
+                    sides[name],
+                    seeds=seeds,
+                    n_pairs=n_pairs,
+                    n_steps=n_steps,
+                    key=key,
+                    method=None if gradients[name] else "search",
+                    metric=metric,
+                    limits=limits,
+                )
+    with clock("ddv", "Measuring both models"):
+        orientations = tuple(_orientation(name, probe_set, sides) for name, probe_set in probe_sets.items())
+    with clock("references", "Measuring the references"):
+        nulls, left_out = _references(references or (), (target, suspect), orientations[0], hint, limits)
+    return Comparison(
+        target=target,
+        suspect=suspect,
+        orientations=orientations,
+        references=nulls,
+        judgement=calibrate.judge(orientations[0].similarity, [r.similarity for r in nulls], alpha),
+        alpha=alpha,
+        key=key,
+        adaptations={name: side.steps for name, side in sides.items()},
+        queries={name: side.queries for name, side in sides.items()},
+        notes=(*notes, *left_out),
+        limits=limits,
+        seconds=clock.finish(),
+    )
+
+
+def _model(source: ModelLike, limits: Limits) -> Model:
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, (str, Path)):
+        return load(source, limits=limits)
+    raise InvalidInputError(
+        "A model is a `Model` or a path",
+        got=type(source).__name__,
+        where="compare",
+        fix="wrap it with md.from_flax or md.from_callable",
+    )
+
+
+def _orientation(made_on: str, probes: ProbeSet, sides: Mapping[str, Adapter]) -> Orientation:
+    target, suspect = measure(sides["target"], probes), measure(sides["suspect"], probes)
+    return Orientation(made_on, probes, target, suspect, float(ddv_similarity(target, suspect)))
+
+
+def _references(
+    sources: Sequence[ModelLike],
+    pair: tuple[Model, Model],
+    orientation: Orientation,
+    hint: InputHint | None,
+    limits: Limits,
+) -> tuple[tuple[Reference, ...], list[str]]:
+    """Similarities of the references, leaving out copies of the pair: a related reference would spoil the null."""
+    hashes = {model.origin.sha256 for model in pair} - {""}
+    found, notes = [], []
+    for model in (_model(source, limits) for source in sources):
+        if model.origin.sha256 in hashes:
+            notes.append(f"Reference {model.origin.path} is a copy of the target or the suspect and was left out.")
+            continue
+        vector = measure(adapt(model, orientation.probes.space, hint), orientation.probes)
+        found.append(Reference(model, float(ddv_similarity(orientation.target_ddv, vector))))
+    return tuple(found), notes
+
+
+class _Clock:
+    """Wall time by step, and progress as it goes."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self._progress, self._steps, self._done = progress, steps, 0
+        self._start = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str, message: str) -> Iterator[None]:
+        self._progress(message, self._done, self._steps)
+        start = time.perf_counter()
+        yield
+        self._seconds[name] = time.perf_counter() - start
+        self._done += 1
+
+    def finish(self) -> dict[str, float]:
+        self._progress("Done", self._steps, self._steps)
+        return {**self._seconds, "total": time.perf_counter() - self._start}
