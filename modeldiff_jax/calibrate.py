@@ -66,7 +66,9 @@ def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judg
     n = len(reference_scores)
     p_value = conformal_p_value(score, reference_scores)
     at_least = sum(reference >= score for reference in reference_scores)
-    rank = f"{at_least or 'none'} of {n} unrelated references {'is' if at_least <= 1 else 'are'} as similar to the target"
+    rank = (
+        f"{at_least or 'none'} of {n} unrelated references {'is' if at_least <= 1 else 'are'} as similar to the target"
+    )
     if n < needed:
         return Judgement(
             "inconclusive",
@@ -74,5 +76,9 @@ def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judg
             f"With {n} references no p-value can be below {1 / (n + 1):.3g}; alpha {alpha:g} needs at least {needed}. ({rank})",
         )
     if p_value <= alpha:
-        return Judgement("reused", p_value, f"Were the suspect unrelated, a similarity this high would have probability {p_value:.3g} at most: {rank}.")
+        return Judgement(
+            "reused",
+            p_value,
+            f"Were the suspect unrelated, a similarity this high would have probability {p_value:.3g} at most: {rank}.",
+        )
     return Judgement("no_evidence", p_value, f"{rank[0].upper()}{rank[1:]}, so this similarity is not unusual.")

@@ -1,6 +1,7 @@
 """Every bound on hostile input, each with its reason. Models come from strangers; a bound that is hit says its name.
 
-All bounds are fields of `Limits`, so a caller who trusts a file can widen one: `md.load(path, limits=Limits(nodes=10**6))`.
+All bounds are fields of `Limits`, so a caller who trusts a file can widen one:
+`md.load(path, limits=Limits(nodes=10**6))`.
 """
 
 from __future__ import annotations
