@@ -43,7 +43,7 @@ _HOMES = {
     "make_probes": "probes.make",
 }
 
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> object:

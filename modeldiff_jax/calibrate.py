@@ -15,9 +15,9 @@ Verdict: TypeAlias = Literal["reused", "no_evidence", "inconclusive"]
 def conformal_p_value(score: float, reference_scores: Sequence[float]) -> float:
     """Rank of a score among those of unrelated references.
 
-    Under the null hypothesis the suspect is one more unrelated model, exchangeable with the references, so every rank is
-    equally likely and P(p <= alpha) <= alpha for any score and any number of references (Vovk et al., "Algorithmic Learning
-    in a Random World", section 2.2). Ties count in the suspect's favour.
+    Under the null hypothesis the suspect is one more unrelated model, exchangeable with the references, so every rank
+    is equally likely and P(p <= alpha) <= alpha for any score and any number of references (Vovk et al., "Algorithmic
+    Learning in a Random World"). Ties count in the suspect's favour.
 
     Args:
       score: the suspect's; higher is more related.
@@ -73,7 +73,7 @@ def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judg
         return Judgement(
             "inconclusive",
             p_value,
-            f"With {n} references no p-value can be below {1 / (n + 1):.3g}; alpha {alpha:g} needs at least {needed}. ({rank})",
+            f"With {n} references no p-value can be below {1 / (n + 1):.3g}; alpha {alpha:g} needs {needed} or more. {rank}.",
         )
     if p_value <= alpha:
         return Judgement(

@@ -161,14 +161,15 @@ def compare(
 ) -> Comparison:
     """Did `b` come from `a`?
 
-    Partners are made on every side that has gradients (on both by black-box search when neither has, or when `black_box`),
-    and the two DDVs are compared under each of these probe sets. The first one, made on the target where possible, gives
-    `similarity`; as it does not depend on the suspect, references measured under it give a valid p-value.
+    Partners are made on every side that has gradients (on both by black-box search when neither has, or when
+    `black_box`), and the two DDVs are compared under each of these probe sets. The first one, made on the target where
+    possible, gives `similarity`; as it does not depend on the suspect, references measured under it give a valid
+    p-value.
 
     Args:
       a: the target, the owner's model; a `Model` or a file.
       b: the suspect; likewise.
-      seeds: what `make_probes` takes: a folder of images, an array or its file, a pack's name; None for the built-in pack.
+      seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack.
       probes: a ready probe set, instead of making any.
       references: models known to be unrelated to the target, of the suspect's kind.
       n_pairs: probe pairs; None for 100, fewer on models too heavy for the default effort.

@@ -15,8 +15,8 @@ def ddv_similarity(a: DDV, b: DDV) -> float | np.ndarray:
     Args:
       a: (N,) or (M, N). b: (N,) or (K, N), of the same probe set.
     Returns:
-      A number in [-1, 1] for two vectors, else (M, K) or the shape with the missing axis dropped. 1 between two models that
-      do not react to any probe, 0 between one that does not and one that does.
+      A number in [-1, 1] for two vectors, else (M, K), a missing axis dropped. It is 1 between two models that react to
+      no probe, and 0 between one that reacts to none and one that does.
     Raises:
       ProbeSetMismatchError: the vectors were measured under different probe sets.
     """

@@ -148,10 +148,7 @@ class Model:
             self,
             apply=apply,
             inputs=tuple(spec for i, spec in enumerate(self.inputs) if i not in fixed),
-            bound={
-                **self.bound,
-                **{self.inputs[i].name: v.tolist() if v.size <= 16 else list(v.shape) for i, v in fixed.items()},
-            },
+            bound={**self.bound, **{self.inputs[i].name: value.tolist() for i, value in fixed.items()}},
         )
 
 

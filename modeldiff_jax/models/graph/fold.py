@@ -39,7 +39,7 @@ class Program:
 
 
 def fold(graph: Graph, limits: Limits) -> Program:
-    """Evaluates all input-independent nodes, nested graphs included, and splits constants into static and parameters."""
+    """Evaluates all input-independent nodes, nested graphs included, and splits constants from parameters."""
     known: dict[str, np.ndarray] = dict(graph.constants)
     folded = _fold_nodes(graph, known, limits, spent=[0])
     used = free_names(replace(folded, constants={}))

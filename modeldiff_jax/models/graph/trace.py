@@ -81,7 +81,7 @@ def _static(value: Value, node: Node, found: Op, position: int) -> Value:
         return np.asarray(value)
     raise NotStaticError(
         "This input must be known while tracing",
-        got=f"input {position} (`{node.inputs[position]}`) of {found.domain or 'ai.onnx'}.{found.name} depends on traced data",
+        got=f"input {position} (`{node.inputs[position]}`) of {found.name}, which depends on traced data",
         where=str(node),
         fix="fix the model input it comes from: model.bind(name=value)",
     )

@@ -150,7 +150,7 @@ class _Reader:
                 return self.graph(proto.g, names, depth + 1)
         raise UnsupportedModelError(
             "Attributes are numbers, strings, tensors or graphs",
-            got=f"attribute `{proto.name}` of type {kind.Name(proto.type) if proto.type in kind.values() else proto.type}",
+            got=f"attribute `{proto.name}` of type number {proto.type}",
             where=f"{self.where}, node {label}",
         )
 
