@@ -1,0 +1,261 @@
+"""Concrete sizes for a model's dynamic dimensions: guessed by role, kept when the model traces with them.
+
+Files name their dynamic sizes as they like, or not at all, and say nothing of which sizes work. So each dynamic
+dimension gets a short list of usual sizes by the role its input plays (image, sound, tokens, recurrent state), and the
+first combination that `jax.eval_shape` accepts is taken. Nothing is computed for a trial.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
+from modeldiff_jax.models.model import Model
+from modeldiff_jax.types import ANY, Dim, TensorSpec
+
+Sizes: TypeAlias = Mapping[str, int | tuple[int, ...]]
+"""Input name -> its whole shape, or the name of a dynamic dimension -> its size."""
+
+# Scalars that exporters leave as inputs and that decide branches, with the value nearly every caller passes
+_KNOWN_SCALARS: Mapping[str, int] = {
+    "sr": 16000,
+    "sample_rate": 16000,
+    "sampling_rate": 16000,
+    "training": 0,
+    "is_training": 0,
+    "training_mode": 0,
+}
+_STATE = re.compile(r"(?i)^(h|c|hx|cx|h_?0|c_?0|.*(state|hidden|cell|cache|past)s?([_./:\-\d].*)?)$")
+
+_SQUARES = (96, 64, 128, 160, 192, 224, 256, 288, 299, 320, 384, 416, 448, 512, 640, 32, 28, 16)
+# Work grows with the area and a probe gains nothing by it, so small usual sizes come first; oblong ones are text lines
+_IMAGES = ((96, 96), (48, 192), (48, 320), (32, 128), (32, 320), *((n, n) for n in _SQUARES[1:]))
+_SOUND = (576, 512, 256, 16000, 1536, 1024, 2048, 4096, 8000, 32000, 48000, 160000)
+_FRAMES = (64, 100, 128, 96, 256, 32, 16, 3000, 1)
+_TOKENS = (64, 128, 32, 16, 256, 512, 1)
+_TRIALS = 60
+
+# What stands for one dynamic size: its name, or the input and axis of a nameless one
+_Key: TypeAlias = str | tuple[str, int]
+_Choice: TypeAlias = tuple[tuple[_Key, ...], tuple[tuple[int, ...], ...]]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A model together with sizes it runs at.
+
+    Attributes:
+      model: the model, with `bound` inputs fixed.
+      shapes: shape of each remaining input.
+      bound: inputs fixed because they decide branches, with their values.
+      batch_axes: for each remaining input the axis of dynamic size that was taken for the batch, or `None`. A guess
+        from names and places: the examples along it may still depend on one another (a sequence, say). `jax.vmap`
+        over the model at batch 1 is right for every model.
+    """
+
+    model: Model
+    shapes: dict[str, tuple[int, ...]]
+    bound: dict[str, int]
+    batch_axes: dict[str, int | None]
+
+    def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
+        """Shape and device dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take."""
+        return _structs(self.model, self.shapes)
+
+
+def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolved:
+    """Finds a concrete shape for every input of a model.
+
+    Args:
+      model: any model. A black box is never called: it gets the most usual sizes.
+      batch: size of the batch axis where it is dynamic; a fixed one stays.
+      sizes: what is known already: input name -> shape, or dynamic dimension's name -> size.
+    Raises:
+      InvalidInputError: no usual combination of sizes works; the message holds the first refusal.
+      NotStaticError: an input that decides shapes or branches must be bound first.
+    """
+    fixed = {
+        spec.name: _KNOWN_SCALARS[spec.name.lower()]
+        for spec in model.inputs
+        if spec.dtype.kind in "iub" and spec.shape in ((), (1,)) and spec.name.lower() in _KNOWN_SCALARS
+    }
+    shapes_of = {spec.name: spec.shape for spec in model.inputs}
+    bound = model.bind(**{name: np.full(shapes_of[name], value) for name, value in fixed.items()}) if fixed else model
+    given = _check_sizes(bound, sizes or {})
+    batch_keys = _batch_keys(bound)
+    known: dict[_Key, int] = {**dict.fromkeys(batch_keys, batch), **given}
+    choices = _choices(bound, known, batch)
+
+    first: Exception | None = None
+    for combination in islice(_combinations(choices), _TRIALS):
+        values = {**known, **combination}
+        shapes = {
+            spec.name: tuple(d if isinstance(d, int) else values[_key(spec, i)] for i, d in enumerate(spec.shape))
+            for spec in bound.inputs
+        }
+        refusal = _refusal(bound, shapes)
+        if refusal is None:
+            axes = {spec.name: _batch_axis(spec, shapes[spec.name], batch_keys, combination) for spec in bound.inputs}
+            return Resolved(bound, shapes, fixed, axes)
+        first = first or refusal
+        if isinstance(refusal, NotStaticError) or not combination:  # no size will help
+            raise refusal
+    raise InvalidInputError(
+        "Sizes must be found for the model's dynamic dimensions",
+        got=f"none of the usual ones works; the first trial said: {first}",
+        where=model.origin.path,
+        fix=f"pass sizes for {'; '.join(map(str, bound.inputs))}",
+    ) from first
+
+
+def is_state(spec: TensorSpec) -> bool:
+    """Whether an input is recurrent state by its name; zeros are its usual start."""
+    return bool(spec.shape) and _STATE.match(spec.name) is not None
+
+
+def main_input(model: Model) -> TensorSpec:
+    """The input that carries the data: the first that is neither a scalar nor recurrent state.
+
+    Raises:
+      InvalidInputError: the model has no inputs.
+    """
+    if not model.inputs:
+        raise InvalidInputError("A model must have an input", got="none", where=model.origin.path)
+    data = [spec for spec in model.inputs if spec.shape and not is_state(spec)]
+    return (data or list(model.inputs))[0]
+
+
+def _key(spec: TensorSpec, axis: int) -> _Key:
+    dim = spec.shape[axis]
+    return (spec.name, axis) if dim == ANY or isinstance(dim, int) else dim
+
+
+def _check_sizes(model: Model, sizes: Sizes) -> dict[_Key, int]:
+    specs = {spec.name: spec for spec in model.inputs}
+    dims = {d for spec in model.inputs for d in spec.shape if isinstance(d, str) and d != ANY}
+    known: dict[_Key, int] = {}
+    for name, size in sizes.items():
+        if isinstance(size, int) and name in dims:
+            known[name] = size
+        elif not isinstance(size, int) and name in specs and _fits(specs[name].shape, size):
+            known.update((_key(specs[name], i), n) for i, n in enumerate(size))
+        else:
+            raise InvalidInputError(
+                "A size names an input with its whole shape, or a dynamic dimension",
+                got=f"{name} = {size}",
+                where=model.origin.path,
+                fix=f"the inputs are {'; '.join(map(str, model.inputs))}",
+            )
+    return known
+
+
+def _fits(shape: tuple[Dim, ...], size: tuple[int, ...]) -> bool:
+    return len(shape) == len(size) and all(isinstance(d, str) or d == n for d, n in zip(shape, size, strict=True))
+
+
+def _batch_keys(model: Model) -> frozenset[_Key]:
+    """Dynamic sizes that are the batch: axis 0 of each input, and wherever its name stands again."""
+    if not model.inputs:
+        return frozenset()
+    main = main_input(model)
+    lone = len(main.shape) == 1 and "batch" not in str(main.shape[0]).lower()  # a single axis is a length, not a batch
+    return frozenset(
+        _key(spec, 0)
+        for spec in model.inputs
+        if spec.shape and isinstance(spec.shape[0], str) and not (lone and spec is main)
+    )
+
+
+def _batch_axis(
+    spec: TensorSpec, shape: tuple[int, ...], keys: frozenset[_Key], chosen: Mapping[_Key, int]
+) -> int | None:
+    for axis, dim in enumerate(spec.shape):
+        key = _key(spec, axis)
+        # a nameless size inside a state is given the batch's, and no other role leads to a choice there
+        if isinstance(dim, str) and (key in keys or (is_state(spec) and key in chosen)):
+            return axis
+    return None
+
+
+def _choices(model: Model, known: Mapping[_Key, int], batch: int) -> list[_Choice]:
+    """For each open size, or pair of them, what to try and in which order."""
+    choices: dict[tuple[_Key, ...], tuple[tuple[int, ...], ...]] = {}
+    seen: set[_Key] = set(known)
+    for spec in sorted(model.inputs, key=is_state):
+        axes = [i for i, dim in enumerate(spec.shape) if isinstance(dim, str) and _key(spec, i) not in seen]
+        keys = tuple(dict.fromkeys(_key(spec, i) for i in axes))
+        seen.update(keys)
+        if len(keys) == 2 and len(spec.shape) in (3, 4) and _is_image(spec, axes):
+            choices[keys] = _IMAGES
+            continue
+        if axes == [1, 2, 3] and len(keys) == 3 and len(spec.shape) == 4:  # channels open too: first or last
+            choices[keys] = tuple(shape for h, w in _IMAGES for shape in ((3, h, w), (h, w, 3), (1, h, w), (h, w, 1)))
+            continue
+        for key, axis in zip(keys, axes, strict=False):
+            choices[(key,)] = tuple((n,) for n in _usual(spec, axis, batch))
+    return list(choices.items())
+
+
+def _is_image(spec: TensorSpec, axes: list[int]) -> bool:
+    rest = [dim for i, dim in enumerate(spec.shape) if i not in axes]
+    return axes[1] == axes[0] + 1 and (len(spec.shape) == 4 or rest[0] in (1, 3, 4))
+
+
+def _usual(spec: TensorSpec, axis: int, batch: int) -> tuple[int, ...]:
+    fixed = [dim for i, dim in enumerate(spec.shape) if isinstance(dim, int) and i != axis]
+    if is_state(spec):
+        return tuple(dict.fromkeys((batch, 1, *_FRAMES)))
+    if spec.dtype.kind in "iub":
+        return _TOKENS
+    if len(spec.shape) == 4:
+        lines = tuple(w for h, w in _IMAGES if h in fixed)
+        channels = (3, 1) if axis in (1, 3) and len(fixed) >= 2 else ()
+        return tuple(dict.fromkeys((*channels, *lines, *_SQUARES)))
+    if len(spec.shape) <= 2 or all(n == 1 for n in fixed):
+        return _SOUND + _FRAMES
+    return _FRAMES + _SOUND
+
+
+def _combinations(choices: list[_Choice]) -> Iterator[dict[_Key, int]]:
+    for picked in product(*(candidates for _, candidates in choices)):
+        yield {
+            key: size
+            for (keys, _), sizes in zip(choices, picked, strict=True)
+            for key, size in zip(keys, sizes, strict=True)
+        }
+
+
+def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception | None:
+    """Why the model does not run at these shapes; `None` when it does."""
+    if not model.traceable:
+        return None
+    try:
+        outputs = jax.eval_shape(model.apply, model.params, *_structs(model, shapes))
+    except ModelDiffError as error:
+        return error
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # code that is not ours
+        return InvalidInputError("A model must accept its inputs", got=str(error)[:300], where=model.origin.path)
+    empty = [str(leaf.shape) for leaf in jax.tree.leaves(outputs) if 0 in leaf.shape]
+    if empty:
+        return InvalidInputError("A model must give outputs", got=f"outputs of shape {', '.join(empty)}")
+    return None
+
+
+def _structs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
+    if any(spec.dtype.kind in "OSU" for spec in model.inputs):
+        raise UnsupportedModelError(
+            "Inputs must be numbers",
+            got="; ".join(map(str, model.inputs)),
+            where=model.origin.path,
+            fix="strings and sequences cannot be traced; export the numeric part of the model",
+        )
+    return tuple(
+        jax.ShapeDtypeStruct(shapes[spec.name], jax.dtypes.canonicalize_dtype(spec.dtype)) for spec in model.inputs
+    )
