@@ -1,0 +1,90 @@
+"""Calling a model: inputs by order and by name, checks, binding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.types import TensorSpec
+
+F32, I64 = np.dtype(np.float32), np.dtype(np.int64)
+
+
+def repeat_apply(params, x, times):
+    if isinstance(times, np.ndarray):  # bound: known while tracing, so it may decide a shape
+        return jnp.tile(x, (1, int(times))) * params["scale"]
+    return x * times * params["scale"]
+
+
+@pytest.fixture
+def model():
+    return Model(
+        repeat_apply,
+        {"scale": jnp.float32(2)},
+        (TensorSpec("x", ("n", 3), F32), TensorSpec("times", (), I64)),
+        (TensorSpec("y", ("n", "?"), F32),),
+        Origin("repeat", "test"),
+    )
+
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda m: m(X, 3), lambda m: m(X, times=3), lambda m: m(times=3, x=X), lambda m: m(jnp.asarray(X), np.int64(3))],
+    ids=["ordered", "mixed", "named", "arrays"],
+)
+def test_inputs_by_order_and_by_name(model, call):
+    np.testing.assert_array_equal(call(model), X * 6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m(X), "no value for times"),
+        (lambda m: m(X, 3, 4), "3 positional inputs"),
+        (lambda m: m(X, 3, x=X), "each input once"),
+        (lambda m: m(X, 3, z=X), "z"),
+        (lambda m: m(X[0], 3), "2 axes"),
+        (lambda m: m(X[:, :2], 3), "must be 3"),
+        (lambda m: m(X.astype(np.complex64), 3), "complex64"),
+        (lambda m: m(X, 2.5), "float64"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(model, call, message):
+    with pytest.raises(InvalidInputError, match=message):
+        call(model)
+
+
+def test_equal_names_of_dynamic_sizes_mean_equal_sizes_and_unnamed_ones_do_not():
+    specs = tuple(TensorSpec(name, shape, F32) for name, shape in [("a", ("n", "?")), ("b", ("n", "?"))])
+    model = Model(lambda params, a, b: a.sum() + b.sum(), {}, specs, (), Origin("sum", "test"))
+    assert model(np.ones((2, 3)), np.ones((2, 4))) == 14
+    with pytest.raises(InvalidInputError, match="n must be 2"):
+        model(np.ones((2, 3)), np.ones((3, 3)))
+
+
+def test_a_bound_input_is_known_while_tracing(model):
+    bound = model.bind(times=2)
+    assert bound.input_names == ("x",)
+    np.testing.assert_array_equal(bound(X), np.tile(X, (1, 2)) * 2)
+    assert bound.bound == {"times": 2}
+    np.testing.assert_array_equal(jax.jit(bound.apply)(bound.params, X), np.tile(X, (1, 2)) * 2)
+
+
+def test_binding_an_unknown_input_is_refused(model):
+    with pytest.raises(InvalidInputError, match="rate"):
+        model.bind(rate=1)
+
+
+def test_a_model_without_floating_inputs_has_no_gradients():
+    def make(dtype, traceable=True):
+        spec = TensorSpec("x", (1, 4), np.dtype(dtype))
+        return Model(lambda params, x: x, {}, (spec,), (spec,), Origin("m", "test"), traceable)
+
+    assert make(np.float32).has_gradients
+    assert not make(np.int32).has_gradients
+    assert not make(np.float32, traceable=False).has_gradients

@@ -1,0 +1,43 @@
+"""Small models with known behaviour, for tests of the rooms above `models`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.types import TensorSpec
+
+FLOAT32 = np.dtype(np.float32)
+
+
+def mlp_apply(params, x):
+    """Two dense layers over flattened inputs: (n, ...) -> (n, classes)."""
+    hidden = jnp.tanh(x.reshape(x.shape[0], -1) @ params["w1"] + params["b1"])
+    return hidden @ params["w2"]
+
+
+def mlp(seed=0, shape=(8, 8, 1), classes=5, width=32, name=None):
+    """A random two-layer network; equal seeds give equal weights, all share one `apply`."""
+    k1, k2, k3 = jax.random.split(jax.random.key(seed), 3)
+    d = int(np.prod(shape))
+    params = {
+        "w1": jax.random.normal(k1, (d, width)) * (2 / d**0.5),
+        "b1": jax.random.normal(k2, (width,)),
+        "w2": jax.random.normal(k3, (width, classes)) / width**0.5,
+    }
+    return Model(
+        mlp_apply,
+        params,
+        (TensorSpec("x", ("n", *shape), FLOAT32),),
+        (TensorSpec("logits", ("n", classes), FLOAT32),),
+        Origin(name or f"mlp-{seed}", "test", f"{seed:064x}"),
+    )
+
+
+def perturbed(model, scale, seed=1, name="child"):
+    """The model with noise of relative size `scale` on every weight: a stand-in for a fine-tuned child."""
+    leaves, tree = jax.tree.flatten(model.params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    noisy = [w + scale * jnp.std(w) * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
+    origin = Origin(name, "test", f"{seed + 10_000:064x}")
+    return Model(model.apply, jax.tree.unflatten(tree, noisy), model.inputs, model.outputs, origin)

@@ -1,0 +1,114 @@
+"""The whole comparison on small models: orientations, references, black boxes, refusals."""
+
+import numpy as np
+import pytest
+
+import modeldiff_jax as md
+from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError
+from tests.models_for_tests import mlp, perturbed
+
+FAST = {"n_pairs": 24, "n_steps": 5}
+
+
+def test_a_model_is_as_similar_as_can_be_to_itself():
+    result = md.compare(mlp(0), mlp(0), **FAST)
+    assert result.similarity > 0.999
+    assert result.evidence.keys() == {"ddv_target", "ddv_suspect"}
+    assert any("same file" in note for note in result.notes)
+
+
+def test_without_references_the_verdict_is_inconclusive_and_says_what_to_pass():
+    result = md.compare(mlp(0), mlp(1), **FAST)
+    assert result.verdict == "inconclusive"
+    assert result.p_value is None
+    assert "references" in result.to_dict()["reason"]
+
+
+def test_a_child_stands_out_from_unrelated_models():
+    target = mlp(0)
+    references = [mlp(seed) for seed in range(100, 119)]
+    child = md.compare(target, perturbed(target, 0.1), references=references, **FAST)
+    assert child.verdict == "reused"
+    assert child.p_value == pytest.approx(1 / 20)
+    stranger = md.compare(target, mlp(7), references=references, **FAST)
+    assert stranger.p_value > child.p_value
+
+
+def test_both_orientations_are_reported_with_their_own_probe_sets():
+    result = md.compare(mlp(0), mlp(1, classes=9), **FAST)
+    assert [o.made_on for o in result.orientations] == ["target", "suspect"]
+    assert len({o.probes.probe_set_id for o in result.orientations}) == 2
+    assert result.evidence["ddv_target"] == result.similarity
+
+
+def test_the_same_key_gives_the_same_result_and_another_key_another():
+    first, again, other = (md.compare(mlp(0), mlp(1), key=key, **FAST) for key in (0, 0, 1))
+    assert first.similarity == again.similarity
+    assert first.orientations[0].probes.probe_set_id == again.orientations[0].probes.probe_set_id
+    assert first.orientations[0].probes.probe_set_id != other.orientations[0].probes.probe_set_id
+
+
+def as_black_box(model):
+    return md.from_callable(lambda x: np.asarray(model(x)), [("n", 8, 8, 1)], name="remote")
+
+
+def test_a_black_box_suspect_is_only_queried():
+    target = mlp(0)
+    result = md.compare(target, as_black_box(perturbed(target, 0.05)), **FAST)
+    assert [o.made_on for o in result.orientations] == ["target"]
+    assert result.queries["suspect"] == 2 * FAST["n_pairs"]
+
+
+def test_two_black_boxes_are_searched_on_both_sides():
+    result = md.compare(as_black_box(mlp(0)), as_black_box(mlp(0)), n_pairs=8)
+    assert [o.made_on for o in result.orientations] == ["target", "suspect"]
+    assert result.similarity > 0.999
+    assert result.queries["target"] > 16
+
+
+def test_black_box_mode_uses_no_gradients():
+    result = md.compare(mlp(0), mlp(1), black_box=True, n_pairs=8)
+    assert {o.probes.origin["method"] for o in result.orientations} == {"search"}
+
+
+def test_given_probes_are_used_as_they_are():
+    target = mlp(0)
+    probes = md.make_probes(target, n_pairs=16, n_steps=3)
+    result = md.compare(target, mlp(1), probes=probes)
+    assert result.to_dict()["probe_set_id"] == probes.probe_set_id
+    assert result.evidence.keys() == {"ddv_given"}
+
+
+def test_copies_among_the_references_are_left_out_with_a_note():
+    target, suspect = mlp(0), mlp(1)
+    result = md.compare(target, suspect, references=[mlp(0), mlp(1), mlp(2)], **FAST)
+    assert [r.model.origin.path for r in result.references] == ["mlp-2"]
+    assert sum("left out" in note for note in result.notes) == 2
+
+
+def test_a_single_component_is_compared_by_euclidean_distance():
+    result = md.compare(mlp(0, classes=1), mlp(1, classes=3), **FAST)
+    assert {o.probes.metric for o in result.orientations} == {"euclidean"}
+
+
+def test_models_of_other_kinds_cannot_be_compared():
+    with pytest.raises(NotAdaptableError):
+        md.compare(mlp(0, shape=(8, 8, 1)), mlp(1, shape=(7,)), **FAST)
+
+
+def test_outputs_that_are_not_numbers_are_refused():
+    target = mlp(0)
+    broken = perturbed(target, float("nan"))
+    with pytest.raises(NonFiniteError):
+        md.compare(target, broken, **FAST)
+
+
+@pytest.mark.parametrize("argument", [{"alpha": 0}, {"n_pairs": 1}, {"seeds": np.zeros((0, 8, 8, 1), np.float32)}])
+def test_bad_arguments_are_refused(argument):
+    with pytest.raises(InvalidInputError):
+        md.compare(mlp(0), mlp(1), **{**FAST, **argument})
+
+
+def test_something_that_is_no_model_is_refused():
+    with pytest.raises(InvalidInputError, match="path"):
+        md.compare(mlp(0), 3)
