@@ -1,0 +1,29 @@
+"""Records -> what a person or a program reads. Imports neither JAX nor any model code."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, get_args
+
+from modeldiff_jax.report.document import document
+from modeldiff_jax.report.json import to_json
+from modeldiff_jax.report.markdown import to_markdown
+from modeldiff_jax.report.text import to_text
+
+Format: TypeAlias = Literal["text", "json", "md"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+
+def render(record: Mapping[str, Any], form: Format, *, colour: bool = False) -> str:
+    """A command's record in one of `FORMATS`, ending in a newline.
+
+    Args:
+      record: what `to_dict()` of a result gives; `command` says which kind.
+      form: one of `FORMATS`.
+      colour: whether text may hold ANSI colours.
+    """
+    match form:
+        case "json":
+            return to_json(record)
+        case "md":
+            return to_markdown(document(record))
+        case "text":
+            return to_text(document(record), colour=colour)

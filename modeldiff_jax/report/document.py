@@ -1,0 +1,225 @@
+"""A record (what `to_dict()` gives) -> a `Document`: what a person is told, before any format decides how it looks.
+
+Strings in a document are data, not markup: model names, node names and paths are a stranger's text, and each format
+escapes every string it prints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+Tone: TypeAlias = Literal["plain", "good", "bad", "unsure"]
+Record: TypeAlias = Mapping[str, Any]
+WORDS = {"reused": "reused", "no_evidence": "no evidence of reuse", "inconclusive": "inconclusive"}
+MEANING = {
+    "reused": "the suspect reacts to the probes as no unrelated model would be expected to",
+    "no_evidence": "the suspect is no more like the target than unrelated models are",
+    "inconclusive": "nothing can be concluded at this error rate",
+}
+TONES: Mapping[str, Tone] = {"reused": "bad", "no_evidence": "good", "inconclusive": "unsure"}
+_MOST = 4  # entries of an open-ended list; the JSON has them all
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Labelled values; a value is one or more lines."""
+
+    rows: Sequence[tuple[str, Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of text. `numeric` are the columns to align right."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Running text."""
+
+    text: str
+
+
+Block: TypeAlias = Fields | Table | Paragraph
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A title, the one line that matters most and its tone, and the rest."""
+
+    title: str
+    headline: str
+    tone: Tone
+    blocks: Sequence[Block]
+
+
+def document(record: Record) -> Document:
+    """The document of any command's record."""
+    return _DOCUMENTS[record["command"]](record)
+
+
+def _compare(record: Record) -> Document:
+    verdict, p_value = record["verdict"], record["p_value"]
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("why", [record["reason"]]),
+        ("similarity", [f"{number(record['similarity'])}  (cosine of the decision distance vectors, -1 to 1)"]),
+        ("p-value", ["none: it takes --references" if p_value is None else f"{p_value:.3g} (alpha {record['alpha']:g})"]),
+        ("target", _side(record["target"])),
+        ("suspect", _side(record["suspect"])),
+        ("evidence", [f"{name} {number(score)}" for name, score in record["evidence"].items()]),
+    ]
+    scores = [reference["similarity"] for reference in record["references"]]
+    if scores:
+        rows.append(("references", [f"{len(scores)}, similarity {number(min(scores))} to {number(max(scores))}"]))
+    rows += [
+        ("probes", [_probes(probes) for probes in record["probes"]]),
+        ("queries", [", ".join(f"{side} {count:,}" for side, count in record["queries"].items())]),
+        ("adapted", _few([f"{side}: {step}" for side, steps in record["adaptations"].items() for step in steps])),
+        ("notes", _few(record["notes"])),
+        ("run", [f"{record['seconds']['total']:.1f} s on {record['device']}, key {record['key']}"]),
+    ]
+    return Document(
+        "modeldiff compare",
+        f"{WORDS[verdict]}: {MEANING[verdict]}",
+        TONES[verdict],
+        [Fields([(label, lines) for label, lines in rows if lines])],
+    )
+
+
+def _side(side: Record) -> list[str]:
+    digest = f", sha256 {side['sha256'][:16]}" if side["sha256"] else ""
+    return [
+        f"{side['path']}  ({side['format']}{digest})",
+        f"{'; '.join(_few(side['inputs']))} -> {'; '.join(_few(side['outputs']))}",
+    ]
+
+
+def _probes(probes: Record) -> str:
+    made = "given" if probes["made_on"] == "given" else f"made on the {probes['made_on']}"
+    return f"{made}: {probes['n_pairs']} pairs, {probes.get('method', 'given')}, id {probes['probe_set_id'][:16]}"
+
+
+def _convert(record: Record) -> Document:
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("model", [f"{record['model']['path']}  ({record['model']['format']}, sha256 {record['model']['sha256'][:16]})"]),
+        ("inputs", _few(record["model"]["inputs"])),
+        ("outputs", _few(record["model"]["outputs"])),
+    ]
+    rows += [(name, lines) for name, lines in _description(record["description"]) if lines]
+    blocks: list[Block] = [Fields(rows)]
+    check = record["check"]
+    if check is None:
+        headline, tone = "converted; --check compares it with the reference runtime", "plain"
+    elif check["agrees"]:
+        headline, tone = f"converted, and agrees with {check['runtime']}", "good"
+    else:
+        headline, tone = f"converted, but differs from {check['runtime']}", "bad"
+    if check is not None:
+        blocks.append(
+            Table(
+                ("output", "shape", "largest difference", "of the range", "agrees"),
+                [
+                    (
+                        output["name"],
+                        "x".join(map(str, output["shape"])) or "scalar",
+                        number(output["max_abs_diff"], 3),
+                        number(output["relative"], 3),
+                        "yes" if output["agrees"] else "no",
+                    )
+                    for output in check["outputs"]
+                ],
+                frozenset({2, 3}),
+            )
+        )
+    return Document("modeldiff convert", headline, tone, blocks)  # type: ignore[arg-type]
+
+
+def _description(description: Record) -> list[tuple[str, Sequence[str]]]:
+    return [(str(name), [str(value)]) for name, value in description.items()]
+
+
+def _doctor(record: Record) -> Document:
+    cache, tool, kernels = record["cache"], record["tool"], record["kernels"]
+    held = f", {cache['files']} files, {cache['bytes'] / 2**20:.1f} MiB" if cache["state"] == "on" else ""
+    devices = [f"{device['id']}: {device['platform']} ({device['kind']})" for device in record["devices"]]
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("problems", record["problems"]),
+        ("modeldiff", [tool["version"] or "not installed"]),
+        ("python", [f"{tool['python']}  ({record['executable']})"]),
+        ("packages", [", ".join(f"{p['name']} {p['version'] or 'MISSING'}" for p in record["packages"])]),
+        ("devices", devices or ["none"]),
+        ("kernels", [kernels["folder"] if kernels["ok"] else "do not import"]),
+        ("compiled", [f"{cache['state']}{held}", *(text for text in (cache["folder"], cache["reason"]) if text)]),
+    ]
+    extras = [
+        (
+            extra["name"],
+            extra["needed_for"],
+            f"missing: {', '.join(extra['missing'])}" if extra["missing"] else "installed",
+            extra["install"] or "",
+        )
+        for extra in record["extras"]
+    ]
+    return Document(
+        "modeldiff doctor",
+        "everything needed is here" if record["ok"] else "something is missing or broken",
+        "good" if record["ok"] else "bad",
+        [
+            Fields([(label, lines) for label, lines in rows if lines]),
+            Table(("extra", "needed for", "state", "install with"), extras),
+        ],
+    )
+
+
+def _demo(record: Record) -> Document:
+    return Document(
+        "modeldiff demo",
+        f"{len(record['rows'])} models compared with one teacher in {record['seconds']['total']:.0f} s",
+        "plain",
+        [
+            Table(
+                ("model", "kind", "made by", "classes", "accuracy", "similarity", "p-value", "verdict"),
+                [
+                    (
+                        row["name"],
+                        row["kind"],
+                        row["how"],
+                        str(row["classes"]),
+                        number(row["accuracy"], 3),
+                        number(row["similarity"], 3),
+                        "" if row["p_value"] is None else f"{row['p_value']:.3g}",
+                        WORDS[row["verdict"]] if row["verdict"] else "",
+                    )
+                    for row in record["rows"]
+                ],
+                frozenset({3, 4, 5, 6}),
+            ),
+        ],
+    )
+
+
+_DOCUMENTS: Mapping[str, Callable[[Record], Document]] = {
+    "compare": _compare,
+    "convert": _convert,
+    "doctor": _doctor,
+    "demo": _demo,
+}
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """A score in fixed point, a tiny one in powers of ten, an absent one as a dash."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value:.1e}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
+
+
+def _few(entries: Sequence[str]) -> list[str]:
+    """The first entries of a list that may be long, and how many more there are."""
+    more = len(entries) - _MOST
+    return [*entries[:_MOST], *([f"and {more} more (--format json has all)"] if more > 0 else [])]

@@ -1,0 +1,28 @@
+"""A stranger's text made harmless: what a terminal or a Markdown viewer would act on is shown instead."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_LONGEST = 400
+# Cc: ANSI sequences start here. Cf: bidirectional overrides, zero-width marks. Cs: halves that no encoding takes.
+# Co, Cn: private and unassigned. Zl, Zp: line and paragraph separators.
+_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*_{}[]()#+-!|~"} | {ord(c): f"&#{ord(c)};" for c in "<>&@:"}
+
+
+def printable(text: str) -> str:
+    """One line of visible characters: others as escapes such as `\\x1b`, very long text cut."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return "".join(_visible(c) if unicodedata.category(c) in _ACTIVE else c for c in text)
+
+
+def markdown(text: str) -> str:
+    """`printable` text that Markdown shows literally: no emphasis, code, links, mentions, HTML or table cells."""
+    return printable(text).translate(_MARKDOWN).replace("www.", "www&#46;")
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

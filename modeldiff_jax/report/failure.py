@@ -1,0 +1,38 @@
+"""An error as a message for a person and as a record for a program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modeldiff_jax.environment import tool
+from modeldiff_jax.errors import ModelDiffError
+from modeldiff_jax.report.escape import printable
+
+
+def message(error: BaseException) -> str:
+    """The error in a few lines, the last one ended: the rule, what was got, where, and what to do."""
+    if not isinstance(error, ModelDiffError):
+        what = printable(str(error).split("\n", 1)[0])
+        return f"Internal error: {type(error).__name__}: {what}\n  to do  report it, with what --debug prints\n"
+    parts = [("got", error.got), ("where", error.where), ("to do", error.fix)]
+    lines = [f"  {label:<5}  {printable(text)}" for label, text in parts if text]
+    return "\n".join([f"Error: {printable(error.rule)}.", *lines]) + "\n"
+
+
+def failure(command: str, error: BaseException, exit_code: int) -> dict[str, Any]:
+    """The record printed in place of a result."""
+    known = error if isinstance(error, ModelDiffError) else ModelDiffError("Internal error", got=str(error))
+    return {
+        "schema_version": "1.0",
+        "command": command,
+        "tool": tool(),
+        "error": {
+            "type": type(error).__name__,
+            "message": str(error),
+            "rule": known.rule,
+            "got": known.got,
+            "where": known.where,
+            "fix": known.fix,
+        },
+        "exit_code": exit_code,
+    }

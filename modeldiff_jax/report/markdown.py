@@ -1,0 +1,31 @@
+"""A document as GitHub-flavoured Markdown, for pull requests and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from modeldiff_jax.report.document import Block, Document, Fields, Paragraph, Table
+from modeldiff_jax.report.escape import markdown
+
+
+def to_markdown(document: Document) -> str:
+    """The document as Markdown, the last line ended."""
+    blocks = [f"## {markdown(document.title)}", f"**{markdown(document.headline)}**", *map(_block, document.blocks)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _block(block: Block) -> str:
+    match block:
+        case Paragraph(text):
+            return markdown(text)
+        case Fields(rows):
+            cells = [[markdown(label), "<br>".join(map(markdown, values))] for label, values in rows]
+            return _rows(["", ""], cells, frozenset())
+        case Table(head, rows, numeric):
+            return _rows(map(markdown, head), [list(map(markdown, row)) for row in rows], numeric)
+
+
+def _rows(head: Iterable[str], rows: Sequence[Sequence[str]], numeric: frozenset[int]) -> str:
+    head = list(head)
+    rule = ["---:" if i in numeric else "---" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, rule, *rows])
