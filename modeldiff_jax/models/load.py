@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
@@ -40,7 +41,7 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
       LimitExceededError: a bound was hit.
     """
     file = Path(path)
-    data = _read(file, limits)
+    data = read_bytes(file, limits)
     for offset, magic, what, fix in _FOREIGN:
         if data[offset : offset + len(magic)] == magic:
             raise UnsupportedModelError("A model file must be ONNX", got=what, where=str(file), fix=fix)
@@ -50,17 +51,29 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
     return to_model(graph, Origin(str(file), "onnx", hashlib.sha256(data).hexdigest()), limits)
 
 
-def _read(file: Path, limits: Limits) -> bytes:
-    if not file.is_file():
-        got = "a folder" if file.is_dir() else "no such file" if not file.exists() else "not a regular file"
-        raise InvalidModelError("A model is a file", got=got, where=str(file), fix="check the path")
+def read_bytes(file: Path, limits: Limits) -> bytes:
+    """The bytes of a regular file, opened once so that what is checked is what is read.
+
+    Raises:
+      InvalidModelError: no such file, not a regular one, unreadable or empty.
+      LimitExceededError: longer than `model_bytes`.
+    """
     try:
-        limits.check("model_bytes", file.stat().st_size, where=str(file))
-        data = file.read_bytes()
-    except OSError as error:
+        # O_NONBLOCK: a named pipe must not make us wait
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                got = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+                raise InvalidModelError("A model is a file", got=got, where=str(file), fix="check the path")
+            limits.check("model_bytes", status.st_size, where=str(file))
+            data = stream.read(status.st_size)
+    except FileNotFoundError as error:
         raise InvalidModelError(
-            "A model file must be readable", got=error.strerror or str(error), where=str(file)
+            "A model is a file", got="no such file", where=str(file), fix="check the path"
         ) from error
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        got = getattr(error, "strerror", None) or str(error)
+        raise InvalidModelError("A model file must be readable", got=got, where=repr(str(file)[:200])) from error
     if not data:
         raise InvalidModelError(
             "A model file must hold a model", got="an empty file", where=str(file), fix="check the path"

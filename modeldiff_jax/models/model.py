@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
 
 
@@ -30,6 +32,21 @@ class Origin:
     sha256: str = ""
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """What the converter read and what it made of it, for a model that came from a file.
+
+    Attributes:
+      source: the graph as it stands in the file, without its constants.
+      folded: the graph that runs, with the constants that stay part of the program.
+      limits: the bounds it was read under.
+    """
+
+    source: Graph
+    folded: Graph
+    limits: Limits
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained model as a pure function.
@@ -41,6 +58,8 @@ class Model:
       outputs: specs in declared order.
       origin: file or object it was made from.
       traceable: False for a black box, which takes and gives numpy arrays and has neither gradients nor weights.
+      bound: inputs fixed by `bind`, with their values (long ones: their shapes).
+      conversion: the graphs behind `apply`, where it was made from a file.
     """
 
     apply: Apply
@@ -50,6 +69,7 @@ class Model:
     origin: Origin
     traceable: bool = True
     bound: Mapping[str, Any] = field(default_factory=dict)
+    conversion: Conversion | None = field(default=None, repr=False)
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:

@@ -62,7 +62,7 @@ class Resolved:
 
     model: Model
     shapes: dict[str, tuple[int, ...]]
-    bound: dict[str, int]
+    bound: dict[str, np.ndarray]
     batch_axes: dict[str, int | None]
 
     def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
@@ -82,12 +82,11 @@ def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolve
       NotStaticError: an input that decides shapes or branches must be bound first.
     """
     fixed = {
-        spec.name: _KNOWN_SCALARS[spec.name.lower()]
+        spec.name: np.full((1,) * len(spec.shape), _KNOWN_SCALARS[spec.name.lower()], spec.dtype)
         for spec in model.inputs
         if spec.dtype.kind in "iub" and spec.shape in ((), (1,)) and spec.name.lower() in _KNOWN_SCALARS
     }
-    shapes_of = {spec.name: spec.shape for spec in model.inputs}
-    bound = model.bind(**{name: np.full(shapes_of[name], value) for name, value in fixed.items()}) if fixed else model
+    bound = model.bind(**fixed) if fixed else model
     given = _check_sizes(bound, sizes or {})
     batch_keys = _batch_keys(bound)
     known: dict[_Key, int] = {**dict.fromkeys(batch_keys, batch), **given}

@@ -44,7 +44,8 @@ def fold(graph: Graph, limits: Limits) -> Program:
     folded = _fold_nodes(graph, known, limits, spent=[0])
     used = free_names(replace(folded, constants={}))
     static = _static_cone(folded)
-    constants, params = {}, {}
+    constants: dict[str, np.ndarray] = {}
+    params: dict[str, np.ndarray] = {}
     for name in sorted(used & known.keys()):
         value = known[name]
         (constants if name in static or _is_small(value) else params)[name] = value

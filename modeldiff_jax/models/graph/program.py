@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from modeldiff_jax.limits import Limits, active
 from modeldiff_jax.models.graph.fold import fold
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.trace import as_arrays, run
-from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.models.model import Conversion, Model, Origin
 from modeldiff_jax.types import Params
 
 
@@ -26,4 +27,5 @@ def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
             return as_arrays(run(program.graph, values))
 
     params = {name: jnp.asarray(value) for name, value in program.params.items()}
-    return Model(apply, params, graph.inputs, graph.outputs, origin)
+    conversion = Conversion(replace(graph, constants={}), program.graph, limits)
+    return Model(apply, params, graph.inputs, graph.outputs, origin, conversion=conversion)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
+from jaxtyping import UInt8
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
@@ -18,7 +19,7 @@ from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.types import ANY, Shape, TensorSpec
 
-_PACKED_BITS = {
+_PACKED_BITS: dict[int, int] = {
     TensorProto.UINT4: 4,
     TensorProto.INT4: 4,
     TensorProto.FLOAT4E2M1: 4,
@@ -41,11 +42,38 @@ def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFA
       UnsupportedModelError: a part of ONNX we do not have.
       LimitExceededError: a bound was hit.
     """
+    return _Reader(_parse(data, limits, where), folder, limits, where).read()
+
+
+def self_contained(data: bytes, *, folder: Path | None, limits: Limits = DEFAULT, where: str = "bytes") -> bytes:
+    """The same model with its external data moved inside, so that another runtime opens no file for it.
+
+    Args:
+      data: the file's bytes. folder: where its external data may lie. limits, where: as for `read_graph`.
+    Raises:
+      UnsafeModelError: external data that leaves the folder.
+      LimitExceededError: the whole does not fit into one file.
+    """
+    proto = _parse(data, limits, where)
+    external = [t for t in _tensors(proto) if t.data_location == TensorProto.EXTERNAL]
+    if not external:
+        return data
+    reader = _Reader(proto, folder, limits, where)
+    limits.check("model_bytes", len(data) + sum(map(reader.bytes_of, external)), where=where)
+    for tensor in external:
+        raw = reader.external_bytes(tensor, tensor.name)
+        for field in ("external_data", "data_location"):
+            tensor.ClearField(field)
+        tensor.raw_data = raw.tobytes()
+    return bytes(proto.SerializeToString())
+
+
+def _parse(data: bytes, limits: Limits, where: str) -> ModelProto:
     limits.check("model_bytes", len(data), where=where)
     if not data:
         raise InvalidModelError("A model file must hold a model", got="an empty file", where=where)
     try:
-        proto = onnx.load_model_from_string(data)
+        return onnx.load_model_from_string(data)
     except (DecodeError, ValueError, RecursionError) as error:
         raise InvalidModelError(
             "A model file must be a whole ONNX file",
@@ -53,7 +81,16 @@ def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFA
             where=where,
             fix="check that the file is ONNX and was copied whole",
         ) from error
-    return _Reader(proto, folder, limits, where).read()
+
+
+def _tensors(message: Message) -> Iterator[TensorProto]:
+    """Every tensor anywhere in a message."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in [value] if isinstance(value, Message) else value:
+                if isinstance(part, TensorProto):
+                    yield part
+                yield from _tensors(part)
 
 
 class _Reader:
@@ -182,18 +219,18 @@ class _Reader:
             raise self.invalid("A tensor's sizes are not negative", f"shape {shape}", label)
         self.limits.check("tensor_elements", math.prod(shape), where=f"{self.where}, tensor `{label}`")
         if proto.data_type == TensorProto.STRING:
+            if proto.data_location == TensorProto.EXTERNAL:
+                raise self.invalid("Strings are stored in the model itself", "external strings", label)
             if len(proto.string_data) != math.prod(shape):
                 raise self.invalid(
                     "A tensor's data fill its shape", f"{len(proto.string_data)} strings for {shape}", label
                 )
             return np.array([_text(s) for s in proto.string_data], object).reshape(shape)
         dtype = self.dtype(proto.data_type, label)
-        bits = _PACKED_BITS.get(proto.data_type, 8 * dtype.itemsize)
-        size = (math.prod(shape) * bits + 7) // 8
+        size = self.bytes_of(proto)
         if proto.data_location == TensorProto.EXTERNAL:
-            entries = {entry.key: entry.value for entry in proto.external_data}
-            raw = self.external.read(entries, size, f"{self.where}, tensor `{label}`")
-            if bits == 8 * dtype.itemsize:
+            raw = self.external_bytes(proto, label)
+            if proto.data_type not in _PACKED_BITS:
                 return raw.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
             whole = TensorProto(dims=shape, data_type=proto.data_type, raw_data=raw.tobytes())
             return np.asarray(numpy_helper.to_array(whole))
@@ -207,6 +244,16 @@ class _Reader:
             return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise self.invalid("A tensor's data fill its shape", str(error).splitlines()[0], label) from error
+
+    def bytes_of(self, proto: TensorProto) -> int:
+        """How many bytes a tensor's shape and type need."""
+        bits = _PACKED_BITS.get(proto.data_type) or 8 * self.dtype(proto.data_type, proto.name).itemsize
+        return (math.prod(proto.dims) * bits + 7) // 8
+
+    def external_bytes(self, proto: TensorProto, label: str) -> UInt8[np.ndarray, " size"]:
+        """A tensor's bytes out of the file it names."""
+        entries = {entry.key: entry.value for entry in proto.external_data}
+        return self.external.read(entries, self.bytes_of(proto), f"{self.where}, tensor `{label}`")
 
     def spec(self, proto: ValueInfoProto, name: str) -> TensorSpec:
         if not proto.type.HasField("tensor_type"):
