@@ -70,6 +70,8 @@ def _command(function: Callable[..., Record]) -> Callable[..., int]:
                 record = function(progress=progress, **arguments)
             _emit(render(record, form, colour=not output and _is_terminal(sys.stdout)), output)
             return _exit_code(record, fail_on)
+        except click.ClickException:
+            raise
         except Exception as error:
             if debug:
                 click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
@@ -154,6 +156,38 @@ def compare(
     record = result.to_dict()
     record["notes"] = [*record["notes"], *left_out]
     return record
+
+
+@cli.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--check", is_flag=True, help="Run it beside onnxruntime; exit 2 when an output differs.")
+@click.option("--inputs", metavar="FILE.npz", help="Inputs for --check, by name; random ones without it.")
+@_command
+def convert(model: str, check: bool, inputs: str | None, key: int, progress: Progress) -> Record:
+    """What the converter makes of a model, and whether the reference runtime agrees."""
+    if inputs and not check:
+        raise click.UsageError("--inputs are for --check: give both.")
+    _use_cache()
+    from modeldiff_jax.environment import SCHEMA_VERSION, environment
+    from modeldiff_jax.limits import DEFAULT
+    from modeldiff_jax.models.inspect import AGREEMENT, check_against_runtime, describe
+    from modeldiff_jax.models.load import load
+    from modeldiff_jax.probes.npz import read_arrays
+
+    progress("Reading the model", 0, 2)
+    converted, outcome = load(model), None
+    if check:
+        progress("Running it beside the reference runtime", 1, 2)
+        arrays = read_arrays(Path(inputs), DEFAULT, "seed_bytes") if inputs else None
+        outcome = {**check_against_runtime(model, converted, arrays, key).to_dict(), "tolerance": AGREEMENT}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": "convert",
+        **environment(),
+        "model": describe(converted).to_dict(),
+        "check": outcome,
+        "key": key,
+    }
 
 
 @cli.command()

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from modeldiff_jax import calibrate
 from modeldiff_jax.decision_distance import DDV, measure
-from modeldiff_jax.environment import environment
+from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence import ddv_similarity
 from modeldiff_jax.limits import DEFAULT, Limits
@@ -22,7 +22,6 @@ from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.space import InputHint, space_of
 
-SCHEMA_VERSION = "1.0"
 Progress: TypeAlias = Callable[[str, int, int], None]
 """`progress(what, done, total)`, called before each step."""
 ModelLike: TypeAlias = Model | str | Path

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldiff_jax.compilation_cache import Cache, enable
-from modeldiff_jax.environment import installed, tool
+from modeldiff_jax.environment import SCHEMA_VERSION, installed, tool
 
 _NEEDED_FOR = {
     "check": "modeldiff convert --check",
@@ -39,7 +39,7 @@ def diagnose() -> dict[str, Any]:
     if not required:
         problems.append("The package is not installed, only its source is here; in its folder: pip install -e .")
     return {
-        "schema_version": "1.0",
+        "schema_version": SCHEMA_VERSION,
         "command": "doctor",
         "tool": tool(),
         "executable": sys.executable,

@@ -6,6 +6,9 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+SCHEMA_VERSION = "1.0"
+"""Of all JSON the command line prints, by `report/schema.json`: a new minor adds fields, a new major changes them."""
+
 
 def tool() -> dict[str, str | None]:
     """Name and versions as JSON-able data, without importing JAX; None for a package that is not installed."""

@@ -20,7 +20,6 @@ MEANING = {
     "inconclusive": "nothing can be concluded at this error rate",
 }
 TONES: Mapping[str, Tone] = {"reused": "bad", "no_evidence": "good", "inconclusive": "unsure"}
-_MOST = 4  # entries of an open-ended list; the JSON has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +38,7 @@ class Table:
     numeric: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Paragraph:
-    """Running text."""
-
-    text: str
-
-
-Block: TypeAlias = Fields | Table | Paragraph
+Block: TypeAlias = Fields | Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,46 +94,49 @@ def _side(side: Record) -> list[str]:
 
 def _probes(probes: Record) -> str:
     made = "given" if probes["made_on"] == "given" else f"made on the {probes['made_on']}"
-    return f"{made}: {probes['n_pairs']} pairs, {probes.get('method', 'given')}, id {probes['probe_set_id'][:16]}"
+    return f"{made}: {probes['n_pairs']} pairs, {probes.get('method', 'ready-made')}, {probes['probe_set_id']}"
 
 
 def _convert(record: Record) -> Document:
+    model, check = record["model"], record["check"]
+    operators = [f"{name} {count}" for name, count in model["operators"].items()]
     rows: list[tuple[str, Sequence[str]]] = [
-        ("model", [f"{record['model']['path']}  ({record['model']['format']}, sha256 {record['model']['sha256'][:16]})"]),
-        ("inputs", _few(record["model"]["inputs"])),
-        ("outputs", _few(record["model"]["outputs"])),
+        ("model", [f"{model['path']}  ({model['format']}, sha256 {model['sha256'][:16]})"]),
+        ("inputs", _few(model["inputs"])),
+        ("outputs", _few(model["outputs"])),
+        ("opsets", [", ".join(f"{domain} {version}" for domain, version in model["opsets"].items())]),
+        ("nodes", [f"{model['nodes_in_file']:,} in the file, {model['nodes']:,} after folding"]),
+        ("operators", [", ".join(_few(operators, 12))]),
+        ("parameters", [f"{model['parameters']:,}, {model['parameter_bytes'] / 2**20:.1f} MiB"]),
     ]
-    rows += [(name, lines) for name, lines in _description(record["description"]) if lines]
-    blocks: list[Block] = [Fields(rows)]
-    check = record["check"]
     if check is None:
-        headline, tone = "converted; --check compares it with the reference runtime", "plain"
-    elif check["agrees"]:
-        headline, tone = f"converted, and agrees with {check['runtime']}", "good"
-    else:
-        headline, tone = f"converted, but differs from {check['runtime']}", "bad"
-    if check is not None:
-        blocks.append(
-            Table(
-                ("output", "shape", "largest difference", "of the range", "agrees"),
-                [
-                    (
-                        output["name"],
-                        "x".join(map(str, output["shape"])) or "scalar",
-                        number(output["max_abs_diff"], 3),
-                        number(output["relative"], 3),
-                        "yes" if output["agrees"] else "no",
-                    )
-                    for output in check["outputs"]
-                ],
-                frozenset({2, 3}),
-            )
-        )
-    return Document("modeldiff convert", headline, tone, blocks)  # type: ignore[arg-type]
+        return Document("modeldiff convert", "converted; --check runs it beside onnxruntime", "plain", [Fields(rows)])
+    fixed = [f"{name} = {value}" for name, value in check["bound"].items()]
+    rows += [
+        ("checked on", [", ".join(_few([*(f"{n}: {_sizes(shape)}" for n, shape in check["inputs"].items()), *fixed]))]),
+        (
+            "time",
+            [
+                f"{1e3 * check['run_seconds']:.3g} ms a call, {check['ratio']:.2f} times {check['runtime']}; "
+                f"compiled in {check['compile_seconds']:.1f} s"
+            ],
+        ),
+    ]
+    outputs = [
+        (output["name"], _sizes(output["shape"]), number(output["max_error"]), number(output["share"]))
+        for output in check["outputs"]
+    ]
+    agrees = check["agrees"]
+    return Document(
+        "modeldiff convert",
+        f"{'agrees with' if agrees else 'DIFFERS from'} {check['runtime']} (bound: {check['tolerance']:g} of the range)",
+        "good" if agrees else "bad",
+        [Fields(rows), Table(("output", "shape", "largest error", "of the range"), outputs, frozenset({2, 3}))],
+    )
 
 
-def _description(description: Record) -> list[tuple[str, Sequence[str]]]:
-    return [(str(name), [str(value)]) for name, value in description.items()]
+def _sizes(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
 
 
 def _doctor(record: Record) -> Document:
@@ -219,7 +214,7 @@ def number(value: float | None, digits: int = 4) -> str:
     return f"{value:.1e}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
 
 
-def _few(entries: Sequence[str]) -> list[str]:
-    """The first entries of a list that may be long, and how many more there are."""
-    more = len(entries) - _MOST
-    return [*entries[:_MOST], *([f"and {more} more (--format json has all)"] if more > 0 else [])]
+def _few(entries: Sequence[str], most: int = 4) -> list[str]:
+    """The first entries of a list that may be long, and how many more there are; the JSON has them all."""
+    more = len(entries) - most
+    return [*entries[:most], *([f"and {more} more"] if more > 0 else [])]

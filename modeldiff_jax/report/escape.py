@@ -8,7 +8,12 @@ _LONGEST = 400
 # Cc: ANSI sequences start here. Cf: bidirectional overrides, zero-width marks. Cs: halves that no encoding takes.
 # Co, Cn: private and unassigned. Zl, Zp: line and paragraph separators.
 _ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*_{}[]()#+-!|~"} | {ord(c): f"&#{ord(c)};" for c in "<>&@:"}
+_MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*_{}[]|~#"} | {
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+    ord("&"): "&amp;",
+    ord("@"): "@<!-- -->",  # an entity would still become a mention
+}
 
 
 def printable(text: str) -> str:
@@ -20,7 +25,7 @@ def printable(text: str) -> str:
 
 def markdown(text: str) -> str:
     """`printable` text that Markdown shows literally: no emphasis, code, links, mentions, HTML or table cells."""
-    return printable(text).translate(_MARKDOWN).replace("www.", "www&#46;")
+    return printable(text).translate(_MARKDOWN).replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def _visible(character: str) -> str:

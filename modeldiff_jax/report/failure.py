@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modeldiff_jax.environment import tool
+from modeldiff_jax.environment import SCHEMA_VERSION, tool
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.report.escape import printable
 
@@ -23,7 +23,7 @@ def failure(command: str, error: BaseException, exit_code: int) -> dict[str, Any
     """The record printed in place of a result."""
     known = error if isinstance(error, ModelDiffError) else ModelDiffError("Internal error", got=str(error))
     return {
-        "schema_version": "1.0",
+        "schema_version": SCHEMA_VERSION,
         "command": command,
         "tool": tool(),
         "error": {

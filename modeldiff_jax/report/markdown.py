@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from modeldiff_jax.report.document import Block, Document, Fields, Paragraph, Table
+from modeldiff_jax.report.document import Block, Document, Fields, Table
 from modeldiff_jax.report.escape import markdown
 
 
@@ -16,8 +16,6 @@ def to_markdown(document: Document) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Paragraph(text):
-            return markdown(text)
         case Fields(rows):
             cells = [[markdown(label), "<br>".join(map(markdown, values))] for label, values in rows]
             return _rows(["", ""], cells, frozenset())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from modeldiff_jax.report.document import Block, Document, Fields, Paragraph, Table, Tone
+from modeldiff_jax.report.document import Block, Document, Fields, Table, Tone
 from modeldiff_jax.report.escape import printable
 
 _WIDTH = 110
@@ -22,8 +22,6 @@ def to_text(document: Document, *, colour: bool = False) -> str:
 
 def _block(block: Block) -> str:
     match block:
-        case Paragraph(text):
-            return textwrap.fill(printable(text), _WIDTH)
         case Fields(rows):
             return _fields(rows)
         case Table():
