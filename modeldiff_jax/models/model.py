@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -158,18 +158,24 @@ class Model:
         fixed = {
             i: np.asarray(values[spec.name], spec.dtype) for i, spec in enumerate(self.inputs) if spec.name in values
         }
-        inner, n = self.apply, len(self.inputs)
-
-        def apply(params: Params, *inputs: Any) -> Any:
-            rest = iter(inputs)
-            return inner(params, *(fixed[i] if i in fixed else next(rest) for i in range(n)))
-
+        frozen = tuple((i, value.dtype.str, value.shape, value.tobytes()) for i, value in fixed.items())
         return replace(
             self,
-            apply=apply,
+            apply=_with_fixed(self.apply, frozen, len(self.inputs)),
             inputs=tuple(spec for i, spec in enumerate(self.inputs) if i not in fixed),
             bound={**self.bound, **{self.inputs[i].name: value.tolist() for i, value in fixed.items()}},
         )
+
+
+@lru_cache(maxsize=256)  # models of one apply, bound alike, keep sharing one compilation
+def _with_fixed(inner: Apply, frozen: tuple[tuple[int, str, tuple[int, ...], bytes], ...], n_inputs: int) -> Apply:
+    fixed = {i: np.frombuffer(data, dtype).reshape(shape) for i, dtype, shape, data in frozen}
+
+    def apply(params: Params, *inputs: Any) -> Any:
+        rest = iter(inputs)
+        return inner(params, *(fixed[i] if i in fixed else next(rest) for i in range(n_inputs)))
+
+    return apply
 
 
 def _device_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

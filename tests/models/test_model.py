@@ -75,6 +75,11 @@ def test_a_bound_input_is_known_while_tracing(model):
     np.testing.assert_array_equal(jax.jit(bound.apply)(bound.params, X), np.tile(X, (1, 2)) * 2)
 
 
+def test_equal_bindings_share_one_function(model):
+    assert model.bind(times=2).apply is model.bind(times=2).apply
+    assert model.bind(times=2).apply is not model.bind(times=3).apply
+
+
 def test_binding_an_unknown_input_is_refused(model):
     with pytest.raises(InvalidInputError, match="rate"):
         model.bind(rate=1)
