@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -13,7 +14,7 @@ from modeldiff_jax.limits import Limits, active
 from modeldiff_jax.models.graph.fold import fold
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.trace import as_arrays, run
-from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.models.model import Conversion, Model, Origin
 from modeldiff_jax.types import Apply, Params
 
 # Models of one graph share one function, so that JAX traces and compiles it once for all their weights.
@@ -26,7 +27,8 @@ def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
         program = fold(graph, limits)
     apply = _function(program.graph, limits)
     params = {name: jnp.asarray(value) for name, value in program.params.items()}
-    return Model(apply, params, graph.inputs, graph.outputs, origin)
+    conversion = Conversion(replace(graph, constants={}), program.graph, limits)
+    return Model(apply, params, graph.inputs, graph.outputs, origin, conversion=conversion)
 
 
 def _function(graph: Graph, limits: Limits) -> Apply:
