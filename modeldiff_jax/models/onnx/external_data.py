@@ -86,7 +86,12 @@ class ExternalData:
         parts = location.split("/")
         if not location or "\\" in location or "\0" in location or any(part in ("", ".", "..") for part in parts):
             raise self._unsafe("a plain relative path", location, where)
-        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise InvalidModelError(
+                "A model's folder must be readable", got=error.strerror or str(error), where=str(self._folder)
+            ) from error
         try:
             for part in parts[:-1]:
                 inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)

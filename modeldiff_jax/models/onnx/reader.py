@@ -19,6 +19,7 @@ from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.types import ANY, Shape, TensorSpec
 
+_MAX_RANK = 64  # numpy's
 _PACKED_BITS: dict[int, int] = {
     TensorProto.UINT4: 4,
     TensorProto.INT4: 4,
@@ -99,6 +100,7 @@ class _Reader:
         self.external = ExternalData(folder, limits)
         self.opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
         self.constants: dict[str, np.ndarray] = {}
+        self.taken: set[str] = set()
         self.n_nodes = 0
         self.n_scopes = 0
 
@@ -121,7 +123,7 @@ class _Reader:
         return self.graph(self.proto.graph, {}, depth=0)
 
     def graph(self, proto: GraphProto, outer: Mapping[str, str], depth: int) -> Graph:
-        """Reads one graph. Nested graphs' names get a prefix of their own, so that all names differ."""
+        """Reads one graph. Names in nested graphs get a prefix of their own, so that all names differ."""
         self.limits.check("nesting", depth, where=self.where)
         prefix = f"{self.n_scopes}/" if depth else ""
         self.n_scopes += 1
@@ -129,11 +131,15 @@ class _Reader:
         defined: set[str] = set()
 
         def define(name: str) -> str:
-            if name in defined:
-                raise self.invalid("A name is defined once", f"`{name}` twice", proto.name)
+            if name in defined or not name:
+                raise self.invalid("Every name is defined once", f"`{name}` twice" if name else "no name", proto.name)
             defined.add(name)
-            names[name] = prefix + name
-            return prefix + name
+            unique = prefix + name
+            while unique in self.taken:  # a file may contain `1/x` itself
+                unique = "_" + unique
+            self.taken.add(unique)
+            names[name] = unique
+            return unique
 
         if proto.sparse_initializer:
             raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
@@ -141,6 +147,14 @@ class _Reader:
             self.constants[define(tensor.name)] = self.tensor(tensor, tensor.name)
         # Before IR 4 every initializer was listed as an input too
         inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if v.name not in defined)
+        for value in proto.input:
+            if depth == 0 and value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
+                raise UnsupportedModelError(
+                    "Every input has a known number of axes",
+                    got=f"input `{value.name}` without a shape",
+                    where=self.where,
+                    fix="export the model again with shapes, dynamic ones included",
+                )
         nodes: list[Node] = []
         for node in proto.node:
             self.n_nodes += 1
@@ -162,12 +176,16 @@ class _Reader:
             if name and name not in names:
                 raise self.invalid("A node reads what was computed before it", f"`{name}`, which is not", label)
         inputs = tuple(names[name] if name else "" for name in proto.input)
+        if len({a.name for a in proto.attribute}) < len(proto.attribute):
+            raise self.invalid("A node has each attribute once", ", ".join(a.name for a in proto.attribute), label)
         attributes = {a.name: self.attribute(a, names, label, depth) for a in proto.attribute}
         outputs = tuple(define(name) if name else "" for name in proto.output)
         return Node(proto.op_type, _domain(proto.domain), proto.name, inputs, outputs, attributes)
 
     def attribute(self, proto: AttributeProto, names: Mapping[str, str], label: str, depth: int) -> Any:
         kind = AttributeProto.AttributeType
+        if proto.ref_attr_name:
+            raise self.invalid("Only functions have attributes by reference", f"`{proto.name}`", label)
         match proto.type:
             case kind.FLOAT:
                 return proto.f
@@ -197,53 +215,55 @@ class _Reader:
         if len(node.attribute) != 1:
             raise self.invalid("A Constant has one value", f"{len(node.attribute)} attributes", label)
         value = self.attribute(node.attribute[0], {}, label, depth=0)
-        match node.attribute[0].name:
-            case "value" if isinstance(value, np.ndarray):
-                return value
-            case "value_float" | "value_floats":
+        kind = AttributeProto.AttributeType
+        match node.attribute[0].name, node.attribute[0].type:
+            case "value", kind.TENSOR:
+                return np.asarray(value)
+            case ("value_float", kind.FLOAT) | ("value_floats", kind.FLOATS):
                 return np.asarray(value, np.float32)
-            case "value_int" | "value_ints":
+            case ("value_int", kind.INT) | ("value_ints", kind.INTS):
                 return np.asarray(value, np.int64)
-            case "value_string" | "value_strings":
+            case ("value_string", kind.STRING) | ("value_strings", kind.STRINGS):
                 return np.asarray(value, object)
         raise UnsupportedModelError(
             "A Constant holds a dense tensor, numbers or strings",
-            got=f"attribute `{node.attribute[0].name}`",
+            got=f"attribute `{node.attribute[0].name}` of type {_kind(node.attribute[0])}",
             where=f"{self.where}, node {label}",
         )
 
     def tensor(self, proto: TensorProto, label: str) -> np.ndarray:
         """A tensor's values, after its shape, type and byte count have been checked against each other."""
         shape = tuple(proto.dims)
-        if any(dim < 0 for dim in shape):
-            raise self.invalid("A tensor's sizes are not negative", f"shape {shape}", label)
-        self.limits.check("tensor_elements", math.prod(shape), where=f"{self.where}, tensor `{label}`")
-        if proto.data_type == TensorProto.STRING:
-            if proto.data_location == TensorProto.EXTERNAL:
-                raise self.invalid("Strings are stored in the model itself", "external strings", label)
-            if len(proto.string_data) != math.prod(shape):
-                raise self.invalid(
-                    "A tensor's data fill its shape", f"{len(proto.string_data)} strings for {shape}", label
-                )
-            return np.array([_text(s) for s in proto.string_data], object).reshape(shape)
-        dtype = self.dtype(proto.data_type, label)
-        size = self.bytes_of(proto)
+        if any(dim < 0 for dim in shape) or len(shape) > _MAX_RANK:
+            raise self.invalid(f"A tensor has at most {_MAX_RANK} sizes, none negative", f"shape {shape}", label)
+        # Zeros aside: numpy refuses an empty array whose other sizes are too large
+        elements = math.prod(dim for dim in shape if dim)
+        self.limits.check("tensor_elements", elements, where=f"{self.where}, tensor `{label}`")
         if proto.data_location == TensorProto.EXTERNAL:
-            raw = self.external_bytes(proto, label)
-            if proto.data_type not in _PACKED_BITS:
-                return raw.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
-            whole = TensorProto(dims=shape, data_type=proto.data_type, raw_data=raw.tobytes())
-            return np.asarray(numpy_helper.to_array(whole))
+            return self.external_tensor(proto, shape, label)
+        if proto.data_type == TensorProto.STRING:
+            if len(proto.string_data) != math.prod(shape):
+                got = f"{len(proto.string_data)} strings for {shape}"
+                raise self.invalid("A tensor's data fill its shape", got, label)
+            return np.array([_text(s) for s in proto.string_data], object).reshape(shape)
+        dtype, size = self.dtype(proto.data_type, label), self.bytes_of(proto)
         if proto.HasField("raw_data") and len(proto.raw_data) != size:
-            raise self.invalid(
-                "A tensor's data fill its shape",
-                f"{len(proto.raw_data)} bytes for {shape} of {dtype.name} ({size} bytes)",
-                label,
-            )
+            got = f"{len(proto.raw_data)} bytes for {shape} of {dtype.name} ({size} bytes)"
+            raise self.invalid("A tensor's data fill its shape", got, label)
         try:
             return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise self.invalid("A tensor's data fill its shape", str(error).splitlines()[0], label) from error
+
+    def external_tensor(self, proto: TensorProto, shape: tuple[int, ...], label: str) -> np.ndarray:
+        """A tensor whose data lie in another file."""
+        if proto.data_type == TensorProto.STRING:
+            raise self.invalid("Strings are stored in the model itself", "external strings", label)
+        dtype, raw = self.dtype(proto.data_type, label), self.external_bytes(proto, label)
+        if proto.data_type not in _PACKED_BITS:
+            return raw.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
+        whole = TensorProto(dims=shape, data_type=proto.data_type, raw_data=raw.tobytes())
+        return np.asarray(numpy_helper.to_array(whole))
 
     def bytes_of(self, proto: TensorProto) -> int:
         """How many bytes a tensor's shape and type need."""
@@ -277,6 +297,11 @@ class _Reader:
 def _domain(name: str) -> str:
     """`ai.onnx` and the empty string are the same domain."""
     return "" if name == "ai.onnx" else name
+
+
+def _kind(attribute: AttributeProto) -> str:
+    kind = AttributeProto.AttributeType
+    return str(kind.Name(attribute.type)) if attribute.type in kind.values() else str(attribute.type)
 
 
 def _text(value: bytes) -> str:
