@@ -1,0 +1,187 @@
+"""A Flax module, linen or nnx, and its variables -> `Model`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.models.specs import SpecLike, to_specs, traced_outputs
+from modeldiff_jax.types import Apply, Params
+
+
+def from_flax(
+    module: Any,
+    variables: Any,
+    input_spec: SpecLike,
+    *,
+    method: str | Callable[..., Any] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Model:
+    """A model made of a Flax module as it infers: variables are read, none is updated.
+
+    Models of equal modules share one `apply`, so they compile once.
+
+    Args:
+      module: a `flax.linen.Module`, or a `flax.nnx.Module`, of which a copy in evaluation mode is used.
+      variables: linen: all collections, `{"params": ..., "batch_stats": ...}`. nnx: None, or a state for the module.
+      input_spec: a shape (None or a name for a dynamic axis; float32), a `jax.ShapeDtypeStruct`, a `TensorSpec`, or a
+        sequence of these for several inputs, which are passed by position.
+      method: what to call instead of `__call__`: a name, or a function that takes the module first.
+      call_kwargs: what else to pass, such as `{"train": False}`.
+      name: for reports; the module's class name if None.
+    Returns:
+      The model. Outputs that are lists, tuples or dictionaries become a tuple, dictionaries in order of their keys.
+    Raises:
+      InvalidInputError: not a Flax module, or it cannot run with these variables and inputs.
+    """
+    from flax import linen, nnx
+
+    where = name or type(module).__name__
+    inputs = to_specs(input_spec, "input")
+    kwargs = tuple(sorted((call_kwargs or {}).items()))
+    make: Callable[..., Callable[..., Any]]
+    key: tuple[Any, ...]
+    if isinstance(module, linen.Module):
+        form, params = "flax-linen", _linen_params(variables, where)
+        make, key = _linen_run, (module, method, kwargs)
+    elif isinstance(module, nnx.Module):
+        form = "flax-nnx"
+        params, key = _nnx_parts(module, variables, method, kwargs, where)
+        make = _nnx_run
+    else:
+        raise InvalidInputError(
+            "`module` is a flax.linen.Module or a flax.nnx.Module",
+            got=f"{type(module).__module__}.{type(module).__name__}",
+            where="from_flax",
+            fix="wrap anything else with from_callable",
+        )
+    run = _shared(make, key)
+    try:
+        outputs = traced_outputs(run, (params,), inputs)
+    except Exception as error:  # whatever a stranger's module raises
+        raise InvalidInputError(
+            "The module must run with these variables on inputs of these specs",
+            got=f"{type(error).__name__}: {str(error).strip()[:600]}",
+            where=f"{where} on {'; '.join(map(str, inputs))}",
+            fix="check `variables` (every collection), `input_spec` and `call_kwargs`, {'train': False} say",
+        ) from error
+    return Model(_flat(run), params, inputs, outputs, Origin(where, form, params_digest(params)))
+
+
+def params_digest(params: Params) -> str:
+    """SHA-256 of a parameter tree: each leaf's path, dtype, shape and little-endian bytes, in order of the paths."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted((jax.tree_util.keystr(p), x) for p, x in jax.tree_util.tree_leaves_with_path(params)):
+        array = np.asarray(leaf)
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False) if array.dtype.kind in "iufc" else array
+        digest.update(f"{path}\0{array.dtype.name}\0{array.shape}\0".encode())
+        digest.update(np.ascontiguousarray(little).tobytes())
+    return digest.hexdigest()
+
+
+def _shared(make: Callable[..., Callable[..., Any]], key: tuple[Any, ...]) -> Callable[..., Any]:
+    try:
+        return _cached(make, key)
+    except TypeError:  # a field of the module has no hash, so nothing tells whether two of them are equal
+        return make(*key)
+
+
+@lru_cache(maxsize=256)
+def _cached(make: Callable[..., Callable[..., Any]], key: tuple[Any, ...]) -> Callable[..., Any]:
+    return make(*key)
+
+
+@lru_cache(maxsize=256)
+def _flat(run: Callable[..., Any]) -> Apply:
+    def apply(params: Params, *inputs: Any) -> Any:
+        leaves = jax.tree.leaves(run(params, *inputs))
+        return leaves[0] if len(leaves) == 1 else tuple(leaves)
+
+    return apply
+
+
+def _arrays(tree: Any, where: str) -> Any:
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
+            place = f"{where}{jax.tree_util.keystr(path)}"
+            raise InvalidInputError("Variables are arrays", got=type(leaf).__name__, where=place)
+    return jax.tree.map(jnp.asarray, tree)
+
+
+def _linen_params(variables: Any, where: str) -> Params:
+    from flax import core, linen
+
+    if not isinstance(variables, Mapping):
+        raise InvalidInputError(
+            "`variables` of a linen module is a dictionary of collections",
+            got=type(variables).__name__,
+            where=where,
+            fix="pass what `module.init` returned, trained: {'params': ...}",
+        )
+    return _arrays(linen.meta.unbox(core.unfreeze(dict(variables))), where)
+
+
+def _linen_run(module: Any, method: Any, kwargs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    def run(params: Params, *inputs: Any) -> Any:
+        return module.apply(params, *inputs, method=method, **dict(kwargs))
+
+    return run
+
+
+def _nnx_parts(
+    module: Any, variables: Any, method: Any, kwargs: tuple[tuple[str, Any], ...], where: str
+) -> tuple[Params, tuple[Any, ...]]:
+    """The weights by their paths, and all else that makes the function: two models that agree in it are one graph."""
+    from flax import nnx
+
+    copy = nnx.clone(module)  # so that neither mode nor state of the caller's module changes
+    if variables is not None:
+        try:
+            nnx.update(copy, variables)
+        except Exception as error:
+            raise InvalidInputError(
+                "`variables` of an nnx module is None or its state", got=str(error)[:300], where=where
+            ) from error
+    copy.eval()
+    graph, random, state = nnx.split(copy, nnx.RngState, ...)
+    leaves, tree = jax.tree_util.tree_flatten_with_path(state)
+    names = tuple(jax.tree_util.keystr(path) for path, _ in leaves)
+    params = _arrays({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, where)
+    return params, (graph, tree, names, _Ignored(random), method, kwargs)
+
+
+class _Ignored:
+    """A value that does not count in a cache key: random state, which a module in evaluation mode does not read."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Ignored)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def _nnx_run(
+    graph: Any, tree: Any, names: tuple[str, ...], random: _Ignored, method: Any, kwargs: tuple[tuple[str, Any], ...]
+) -> Callable[..., Any]:
+    from flax import nnx
+
+    def run(params: Params, *inputs: Any) -> Any:
+        state = jax.tree.unflatten(tree, [params[name] for name in names])
+        module = nnx.merge(graph, random.value, state)
+        if callable(method):
+            return method(module, *inputs, **dict(kwargs))
+        return getattr(module, method or "__call__")(*inputs, **dict(kwargs))
+
+    return run
