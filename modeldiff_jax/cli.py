@@ -172,7 +172,7 @@ def convert(model: str, check: bool, inputs: str | None, key: int, progress: Pro
     from modeldiff_jax.limits import DEFAULT
     from modeldiff_jax.models.inspect import AGREEMENT, check_against_runtime, describe
     from modeldiff_jax.models.load import load
-    from modeldiff_jax.probes.npz import read_arrays
+    from modeldiff_jax.probes.array_file import read_arrays
 
     progress("Reading the model", 0, 2)
     converted, outcome = load(model), None

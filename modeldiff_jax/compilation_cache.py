@@ -1,4 +1,4 @@
-"""JAX's persistent compilation cache in a folder of the user's own: the second run on a graph does not compile it again.
+"""JAX's persistent compilation cache in a folder of the user's own: the second run on a graph compiles nothing.
 
 Only the command line turns it on; a library leaves its caller's JAX settings alone.
 """
@@ -25,7 +25,7 @@ class Cache:
 
 
 def folder() -> Path | None:
-    """Where compiled programs go: `$MODELDIFF_CACHE_DIR`, or `modeldiff` in the user's cache folder; None for nowhere."""
+    """Where compiled programs go: `$MODELDIFF_CACHE_DIR`, or a folder in the user's cache; None for nowhere."""
     override = os.environ.get(OVERRIDE)
     if override is not None:
         return Path(override).absolute() if override else None

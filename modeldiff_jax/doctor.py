@@ -33,7 +33,7 @@ def diagnose() -> dict[str, Any]:
     problems: list[str] = []
     required, extras = _requirements()
     packages = [{"name": name, "version": installed(name)} for name in required]
-    missing = [required[package["name"]] for package in packages if package["version"] is None]
+    missing = [requirement for name, requirement in required.items() if installed(name) is None]
     if missing:
         problems.append(f"Missing packages; install them: {_install(missing)}")
     if not required:
@@ -64,8 +64,8 @@ def _requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     for line in lines:
         found = _REQUIREMENT.match(line)
         if found and not found["name"].startswith("modeldiff-jax"):
-            name = _ADDED_BY.get(found["name"], found["name"])
-            (extras[found["extra"]] if found["extra"] else required)[name] = found["name"] + found["version"].strip()
+            group = extras[str(found["extra"])] if found["extra"] else required
+            group[_ADDED_BY.get(found["name"], found["name"])] = found["name"] + found["version"].strip()
     return required, dict(extras)
 
 
@@ -102,8 +102,8 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
         return {"ok": True, "folder": str(Path(kernels.__path__[0]).resolve())}
     except Exception as error:  # likewise
         problems.append(
-            f"modeldiff_jax.kernels does not import: {type(error).__name__}: {error}. In a git checkout it is a link to "
-            "../kernels; clone with symbolic links on (git config core.symlinks true)"
+            f"modeldiff_jax.kernels does not import: {type(error).__name__}: {error}. In a git checkout it is a link "
+            "to ../kernels; clone with symbolic links on (git config core.symlinks true)"
         )
         return {"ok": False, "folder": None}
 

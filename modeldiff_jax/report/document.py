@@ -61,7 +61,10 @@ def _compare(record: Record) -> Document:
     rows: list[tuple[str, Sequence[str]]] = [
         ("why", [record["reason"]]),
         ("similarity", [f"{number(record['similarity'])}  (cosine of the decision distance vectors, -1 to 1)"]),
-        ("p-value", ["none: it takes --references" if p_value is None else f"{p_value:.3g} (alpha {record['alpha']:g})"]),
+        (
+            "p-value",
+            ["none without --references" if p_value is None else f"{p_value:.3g} at alpha {record['alpha']:g}"],
+        ),
         ("target", _side(record["target"])),
         ("suspect", _side(record["suspect"])),
         ("evidence", [f"{name} {number(score)}" for name, score in record["evidence"].items()]),
@@ -129,7 +132,7 @@ def _convert(record: Record) -> Document:
     agrees = check["agrees"]
     return Document(
         "modeldiff convert",
-        f"{'agrees with' if agrees else 'DIFFERS from'} {check['runtime']} (bound: {check['tolerance']:g} of the range)",
+        f"{'agrees with' if agrees else 'DIFFERS from'} {check['runtime']} (to {check['tolerance']:g} of the range)",
         "good" if agrees else "bad",
         [Fields(rows), Table(("output", "shape", "largest error", "of the range"), outputs, frozenset({2, 3}))],
     )

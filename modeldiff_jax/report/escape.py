@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 _LONGEST = 400
-# Cc: ANSI sequences start here. Cf: bidirectional overrides, zero-width marks. Cs: halves that no encoding takes.
-# Co, Cn: private and unassigned. Zl, Zp: line and paragraph separators.
-_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*_{}[]|~#"} | {
     ord("<"): "&lt;",
     ord(">"): "&gt;",
@@ -17,10 +12,10 @@ _MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*_{}[]|~#"} | {
 
 
 def printable(text: str) -> str:
-    """One line of visible characters: others as escapes such as `\\x1b`, very long text cut."""
+    """One line of visible characters; controls, line breaks, bidirectional marks and the like as escapes (`\\x1b`)."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
-    return "".join(_visible(c) if unicodedata.category(c) in _ACTIVE else c for c in text)
+    return "".join(c if c.isprintable() else _visible(c) for c in text)
 
 
 def markdown(text: str) -> str:

@@ -1,0 +1,159 @@
+"""Records made by hand, as the commands give them, for tests of the reports."""
+
+from typing import Any
+
+TOOL = {"name": "modeldiff-jax", "version": "0.1.0", "python": "3.12.1", "jax": "0.12.0", "jaxlib": "0.12.0"}
+HEAD = {"schema_version": "1.0", "tool": TOOL, "device": "1 x cpu (cpu)"}
+LIMITS = {"model_bytes": 2**31 - 1, "nodes": 200_000}
+PROBE_SET_ID = "ps1-" + "0f" * 16
+
+
+def side(path: str) -> dict[str, Any]:
+    return {
+        "path": path,
+        "format": "onnx",
+        "sha256": "ab" * 32,
+        "inputs": ["image: float32[n, 3, 224, 224]"],
+        "outputs": ["scores: float32[n, 1000]"],
+    }
+
+
+def probes(made_on: str) -> dict[str, Any]:
+    return {
+        "method": "pgd",
+        "steps": 50,
+        "seeds": "photographs",
+        "probe_set_id": PROBE_SET_ID,
+        "made_on": made_on,
+        "n_pairs": 100,
+        "metric": "cosine",
+        "space": {"kind": "image", "shape": [224, 224, 3], "dtype": "float32", "low": 0.0, "high": 1.0},
+    }
+
+
+def compare(**changes: Any) -> dict[str, Any]:
+    return {
+        **HEAD,
+        "command": "compare",
+        "target": side("owner.onnx"),
+        "suspect": side("suspect.onnx"),
+        "references": [],
+        "similarity": 0.91234567,
+        "evidence": {"ddv_target": 0.91234567, "ddv_suspect": 0.87654321},
+        "p_value": None,
+        "alpha": 0.05,
+        "verdict": "inconclusive",
+        "reason": "A similarity alone has no error rate. Pass at least 19 unrelated models as references.",
+        "probe_set_id": PROBE_SET_ID,
+        "probes": [probes("target"), probes("suspect")],
+        "queries": {"target": 400, "suspect": 400},
+        "adaptations": {"target": [], "suspect": ["resized from 224x224 to 48x192"]},
+        "notes": [],
+        "limits": LIMITS,
+        "key": 0,
+        "seconds": {"load": 0.5, "total": 12.3},
+        **changes,
+    }
+
+
+def judged(verdict: str, p_value: float) -> dict[str, Any]:
+    references = [
+        {"path": f"{i}.onnx", "format": "onnx", "sha256": f"{i:064x}", "similarity": i / 40} for i in range(19)
+    ]
+    return compare(verdict=verdict, p_value=p_value, references=references)
+
+
+def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
+    share = 1e-6 if agrees else float("inf")
+    return {
+        **HEAD,
+        "command": "convert",
+        "model": {
+            **side("m.onnx"),
+            "bound": {"sr": 16000},
+            "opsets": {"ai.onnx": 17},
+            "nodes_in_file": 420,
+            "nodes": 310,
+            "operators": {"Conv": 53, "Relu": 49},
+            "static_constants": 4,
+            "limits": LIMITS,
+            "parameters": 5_900_000,
+            "parameter_bytes": 23_600_000,
+        },
+        "check": {
+            "runtime": "onnxruntime 1.32.0",
+            "inputs": {"image": (2, 3, 224, 224)},
+            "bound": {"sr": 16000},
+            "outputs": (
+                {
+                    "name": "scores",
+                    "shape": (2, 1000),
+                    "dtype": "float32",
+                    "max_error": 10 * share,
+                    "value_range": 10.0,
+                    "share": share,
+                },
+            ),
+            "compile_seconds": 1.5,
+            "run_seconds": 0.02,
+            "runtime_seconds": 0.01,
+            "ratio": 2.0,
+            "agrees": agrees,
+            "tolerance": 1e-4,
+        }
+        if check
+        else None,
+        "key": 0,
+    }
+
+
+def doctor(ok: bool = True) -> dict[str, Any]:
+    return {
+        "schema_version": "1.0",
+        "command": "doctor",
+        "tool": TOOL if ok else {**TOOL, "jax": None},
+        "executable": "/usr/bin/python3",
+        "devices": [{"id": 0, "platform": "cpu", "kind": "cpu"}] if ok else [],
+        "packages": [{"name": "jax", "version": "0.12.0" if ok else None}],
+        "extras": [
+            {
+                "name": "check",
+                "needed_for": "modeldiff convert --check",
+                "present": [],
+                "missing": ["onnxruntime"],
+                "install": "/usr/bin/python3 -m pip install 'onnxruntime>=1.20'",
+            }
+        ],
+        "kernels": {"ok": ok, "folder": "/site/kernels" if ok else None},
+        "cache": {"state": "on", "folder": "/cache", "files": 3, "bytes": 2**20, "reason": ""},
+        "problems": [] if ok else ["Missing packages; install them: pip install jax"],
+        "ok": ok,
+    }
+
+
+def demo() -> dict[str, Any]:
+    row = {
+        "name": "fine-tuned",
+        "kind": "reused",
+        "how": "last layer replaced, then trained on letters",
+        "classes": 5,
+        "accuracy": 0.97,
+        "similarity": 0.99,
+        "p_value": 0.05,
+        "verdict": "reused",
+    }
+    stranger = {**row, "name": "stranger", "kind": "unrelated", "p_value": None, "verdict": None}
+    return {**HEAD, "command": "demo", "rows": [row, stranger], "key": 0, "seconds": {"total": 41.0}}
+
+
+ALL = {
+    "compare": compare(),
+    "compare-reused": judged("reused", 0.05),
+    "compare-no-evidence": judged("no_evidence", 0.6),
+    "convert": convert(check=False),
+    "convert-check": convert(),
+    "convert-differs": convert(agrees=False),
+    "doctor": doctor(),
+    "doctor-broken": doctor(ok=False),
+    "demo": demo(),
+}
