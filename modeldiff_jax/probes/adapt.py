@@ -1,0 +1,433 @@
+"""Probes of one space -> any model's input, and its outputs -> reactions.
+
+Every model is run by `jax.vmap` over single samples (or over the fixed batch it was exported with). That is right for
+models whose batch size is fixed, whose state keeps its batch elsewhere than on axis 0, or whose axis 0 is really time,
+and makes a reaction independent of its neighbours and of padding. It costs nothing: XLA merges the axis back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Num
+
+from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NonFiniteError, NotAdaptableError
+from modeldiff_jax.models.model import Model
+from modeldiff_jax.probes.space import InputHint, ProbedInput, ProbeSpace, probed_input
+from modeldiff_jax.types import Array, Params
+
+_CHUNK_VALUES = 2**22
+"""Input values in one chunk: 16 MiB, which an image network's activations multiply by 10 to 100."""
+_CHUNK_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change to a single probe. Equal steps compare equal, so models of one graph share a compilation.
+
+    Attributes:
+      text: what is done, for people.
+      function, arguments: `function(probe, *arguments)` does it.
+    """
+
+    text: str
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+    def __call__(self, probe: Any) -> Any:
+        return self.function(probe, *self.arguments)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The way from probes to reactions: everything but arrays, hashable."""
+
+    apply: Callable[..., Any]
+    index: int
+    batched: bool
+    batch: int
+    steps: tuple[Step, ...]
+
+    def native(self, x: Any) -> Any:
+        return jax.vmap(self._convert)(x)
+
+    def _convert(self, probe: Any) -> Any:
+        for step in self.steps:
+            probe = step(probe)
+        return probe
+
+    def reactions(self, params: Params, others: tuple[Any, ...], x: Any) -> Any:
+        n = x.shape[0]
+        groups = -(-n // self.batch)
+        samples = self.native(x)
+        if groups * self.batch != n:
+            samples = samples[jnp.minimum(jnp.arange(groups * self.batch), n - 1)]
+        samples = samples.reshape(groups, self.batch, *samples.shape[1:])
+
+        def one(group: Any) -> Any:
+            main = group if self.batched else group[0]
+            outputs = self.apply(params, *others[: self.index], main, *others[self.index :])
+            return jnp.concatenate([jnp.reshape(leaf, (self.batch, -1)) for leaf in _telling(outputs)], axis=1)
+
+        rows = jax.vmap(one)(samples)
+        return rows.reshape(groups * self.batch, -1)[:n]
+
+
+_react = jax.jit(_Path.reactions, static_argnums=0)
+_convert = jax.jit(_Path.native, static_argnums=0)
+
+
+@dataclass(eq=False)
+class Adapter:
+    """A model that takes probes of a space and gives reactions.
+
+    Attributes:
+      model: the model as it was given.
+      space: of the probes.
+      steps: every change on the way, for people; empty when there is none.
+      has_gradients: whether reactions can be differentiated by the probe.
+      queries: samples `react` has evaluated so far.
+    """
+
+    model: Model
+    space: ProbeSpace
+    steps: tuple[str, ...]
+    has_gradients: bool
+    _input: ProbedInput = field(repr=False)
+    _path: _Path = field(repr=False)
+    queries: int = 0
+    _flops: dict[bool, float | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def params(self) -> Params:
+        """The model's parameters, as `reactions` takes them."""
+        return self.model.params
+
+    @cached_property
+    def n_components(self) -> int | None:
+        """Length C of a reaction; `None` for a black box, which only tells when asked."""
+        if not self.model.traceable:
+            return None
+        probe = jax.ShapeDtypeStruct((1, *self.space.shape), self.space.dtype)
+        return int(jax.eval_shape(self.reactions, self.params, probe).shape[1])
+
+    @property
+    def _others(self) -> tuple[np.ndarray, ...]:
+        return tuple(self._input.others.values())
+
+    def reactions(self, params: Params, x: Num[Array, "n ..."]) -> Float[Array, "n c"]:
+        """Reactions to probes: pure, to be traced, differentiated, vmapped over `params`, compiled by the caller.
+
+        Args:
+          params: as `model.params`.
+          x: (N, *space.shape) probes.
+        Returns:
+          (N, C) float32: all float outputs, or all integer ones where there is no float one, in declared order.
+        Raises:
+          NotAdaptableError: the model is a black box; use `react`.
+        """
+        if not self.model.traceable:
+            raise NotAdaptableError(
+                "Only a traceable model can be traced", got="a black box", where=self.model.origin.path, fix="use react"
+            )
+        return self._path.reactions(params, self._others, x)
+
+    def react(self, x: Num[np.ndarray, "n ..."]) -> Float[np.ndarray, "n c"]:
+        """Reactions to probes: compiled, in chunks of bounded memory, checked and counted.
+
+        Args:
+          x: (N, *space.shape) probes, N >= 1.
+        Returns:
+          (N, C) float32.
+        Raises:
+          InvalidInputError: `x` has a wrong shape or dtype, or a black box fails.
+          NonFiniteError: an output is NaN or infinite.
+        """
+        probes = self._checked(x)
+        rows = np.concatenate(list(self._chunks(probes)), dtype=np.float32)
+        self.queries += len(probes)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if bad.size:
+            raise NonFiniteError(
+                "A model's outputs must be finite",
+                got=f"NaN or infinity for {bad.size} of {len(probes)} inputs, the first of them input {bad[0]}",
+                where=self.model.origin.path,
+                fix="check the value range the model takes, and its weights",
+            )
+        return rows
+
+    def flops(self, n: int, gradient: bool = False) -> float | None:
+        """Floating-point operations to react to `n` probes, as XLA counts them before it optimises; loops count once.
+
+        Args:
+          n: probes.
+          gradient: count a reaction together with its gradient by the probe.
+        Returns:
+          The number, or `None` for a black box, or for a gradient that does not exist.
+        """
+        if not self.model.traceable or (gradient and not self.has_gradients):
+            return None
+        if gradient not in self._flops:
+            probe = jax.ShapeDtypeStruct((1, *self.space.shape), self.space.dtype)
+
+            def energy(params: Params, x: Any) -> Any:
+                return jnp.sum(self.reactions(params, x) ** 2)
+
+            function = jax.value_and_grad(energy, argnums=1) if gradient else self.reactions
+            costs = jax.jit(function).lower(self.params, probe).cost_analysis() or {}
+            self._flops[gradient] = float(costs["flops"]) if "flops" in costs else None
+        single = self._flops[gradient]
+        return None if single is None else n * single
+
+    def _checked(self, x: Any) -> np.ndarray:
+        probes = np.asarray(x)
+        wanted = np.dtype(self.space.dtype)
+        if probes.shape[1:] != self.space.shape or probes.ndim != len(self.space.shape) + 1 or not len(probes):
+            got = f"shape {probes.shape}"
+        elif not np.can_cast(probes.dtype, wanted, "same_kind"):
+            got = f"dtype {probes.dtype}"
+        else:
+            return probes.astype(wanted, copy=False)
+        raise InvalidInputError(
+            f"Probes are {wanted} of shape (N, {', '.join(map(str, self.space.shape))})",
+            got=got,
+            where=self.model.origin.path,
+        )
+
+    def _chunks(self, probes: np.ndarray) -> Iterator[np.ndarray]:
+        n = len(probes)
+        size = _chunk_rows(n, max(self.space.size, int(np.prod(self._input.shape)) // self._path.batch))
+        for start in range(0, n, size):
+            chunk = probes[start : start + size]
+            if not self.model.traceable:
+                yield self._ask(chunk, start)
+                continue
+            padding = [(0, size - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
+            padded = np.pad(chunk, padding, mode="edge")  # one shape, one compilation
+            yield np.asarray(_react(self._path, self.params, self._others, padded))[: len(chunk)]
+
+    def _ask(self, chunk: np.ndarray, start: int) -> np.ndarray:
+        """Reactions of a black box: its own batch size where that is fixed, else the whole chunk at once."""
+        native = np.asarray(_convert(self._path, chunk)).astype(self._input.dtype, copy=False)
+        spec = self._input.model.inputs[self._input.index]
+        free = self._path.batched and isinstance(spec.shape[0], str)
+        size = len(chunk) if free else self._path.batch
+        rows = []
+        for at in range(0, len(chunk), size):
+            group = native[at : at + size]
+            real = len(group)
+            if real < size:
+                group = np.concatenate([group, np.repeat(group[-1:], size - real, axis=0)])
+            where = f"{self.model.origin.path}, inputs {start + at} to {start + at + real - 1}"
+            rows.append(self._call(group if self._path.batched else group[0], size, where)[:real])
+        return np.concatenate(rows)
+
+    def _call(self, main: np.ndarray, size: int, where: str) -> np.ndarray:
+        others = [
+            value if axis is None else np.repeat(np.take(value, [0], axis), size, axis)
+            for value, axis in ((v, self._input.batch_axes[name]) for name, v in self._input.others.items())
+        ]
+        others.insert(self._input.index, main)
+        try:
+            outputs = [np.asarray(leaf) for leaf in jax.tree.leaves(self._path.apply(self.params, *others))]
+        except ModelDiffError:
+            raise
+        except Exception as error:  # whatever a stranger's function raises
+            raise InvalidInputError(
+                "A black box must answer its inputs", got=f"{type(error).__name__}: {error}", where=where
+            ) from error
+        telling = [np.asarray(leaf, np.float32) for leaf in _telling(outputs)]
+        if any(leaf.size % size or (size > 1 and leaf.shape[:1] != (size,)) for leaf in telling) or not telling:
+            raise InvalidInputError(
+                "A black box gives numbers, one row for each input",
+                got=f"{size} inputs, outputs {', '.join(f'{o.dtype}{list(o.shape)}' for o in outputs) or 'none'}",
+                where=where,
+            )
+        return np.concatenate([leaf.reshape(size, -1) for leaf in telling], axis=1)
+
+
+def adapt(model: Model, space: ProbeSpace, hint: InputHint | None = None) -> Adapter:
+    """Makes a model take probes of a space.
+
+    Args:
+      model: any model.
+      space: of the probes, often another model's.
+      hint: what the model does not say of its own input.
+    Raises:
+      NotAdaptableError: probes of this space cannot become this model's input.
+    """
+    own = probed_input(model, hint)
+    steps = _convert_values(space, own) + _to_native(own)
+    batched = own.layout.startswith("N")
+    batch = own.shape[0] if batched else 1
+    path = _Path(own.model.apply, own.index, batched, batch, steps)
+    texts = tuple(step.text for step in steps if step.text) + own.notes
+    smooth = space.dtype == "float32" and jnp.issubdtype(own.dtype, jnp.floating)
+    adapter = Adapter(model, space, texts, model.traceable and smooth, own, path)
+    if model.traceable:
+        adapter.has_gradients &= _check_outputs(adapter)
+    return adapter
+
+
+def _check_outputs(adapter: Adapter) -> bool:
+    """Whether the outputs are floats; raises where they cannot be reactions at all."""
+    path, own = adapter._path, adapter._input
+    model = own.model
+    main = jax.ShapeDtypeStruct(own.shape, jax.dtypes.canonicalize_dtype(own.dtype))
+    others = adapter._others
+    outputs = jax.eval_shape(model.apply, model.params, *others[: path.index], main, *others[path.index :])
+    leaves = jax.tree.leaves(outputs)
+    telling = _telling_kind(leaves)
+    rows_apart = path.batch == 1 or all(leaf.shape[:1] == (path.batch,) for leaf in telling)
+    if not telling or not rows_apart or all(0 in leaf.shape for leaf in telling):
+        rule = "one row for each input of its batch" if telling and not rows_apart else "numbers"
+        raise NotAdaptableError(
+            f"A model must give {rule}",
+            got=", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "no outputs",
+            where=model.origin.path,
+        )
+    return bool(jnp.issubdtype(telling[0].dtype, jnp.floating))
+
+
+def _telling_kind(leaves: list[Any]) -> list[Any]:
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return floats or [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.integer) or leaf.dtype == bool]
+
+
+def _telling(outputs: Any) -> list[Any]:
+    """The outputs a reaction is made of, as float32."""
+    return [leaf.astype(jnp.float32) for leaf in _telling_kind(jax.tree.leaves(outputs))]
+
+
+def _chunk_rows(n: int, values: int) -> int:
+    """Rows of one chunk: a power of two, so that few shapes are ever compiled."""
+    bound = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // max(1, values)))
+    return int(min(1 << (bound.bit_length() - 1), 1 << max(0, n - 1).bit_length()))
+
+
+def _convert_values(space: ProbeSpace, own: ProbedInput) -> tuple[Step, ...]:
+    """From the probes' space to the model's own, in the model's value range."""
+    target = own.space
+    if "tokens" in (space.kind, target.kind):
+        if space.kind != target.kind:
+            raise _not_adaptable(space, own, "tokens and floats do not turn into each other")
+        return _tokens(space, own)
+    if "generic" in (space.kind, target.kind):
+        if space.size != target.size:
+            raise _not_adaptable(
+                space, own, f"{space.size} values are not {target.size}, and nothing says how to resize"
+            )
+        if space.shape == target.shape:
+            return ()
+        return (Step(f"reshape {_sizes(space.shape)} -> {_sizes(target.shape)}", jnp.reshape, (target.shape,)),)
+    if space.kind != target.kind:
+        raise _not_adaptable(space, own, f"a {space.kind} does not turn into a {target.kind}")
+    steps = _image(space.shape, target.shape) if space.kind == "image" else _signal(space.shape, target.shape)
+    if (space.low, space.high) != (own.low, own.high):
+        text = f"range [{space.low:g},{space.high:g}] -> [{own.low:g},{own.high:g}]"
+        steps.append(Step(text, _affine, (space.low, space.high, own.low, own.high)))
+    return tuple(steps)
+
+
+def _image(source: tuple[int, ...], target: tuple[int, ...]) -> list[Step]:
+    names = {1: "grey", 3: "RGB", 4: "RGBA"}
+    steps = []
+    if source[2] != target[2]:
+        steps.append(Step(f"{names[source[2]]} -> {names[target[2]]}", _channels, (target[2],)))
+    if source[:2] != target[:2]:
+        text = f"resize {_sizes(source[:2])} -> {_sizes(target[:2])} (bilinear, antialiased)"
+        steps.append(Step(text, _resize, (target,)))
+    return steps
+
+
+def _signal(source: tuple[int, ...], target: tuple[int, ...]) -> list[Step]:
+    if source == target:
+        return []
+    return [Step(f"resample {source[0]} -> {target[0]} samples (linear, antialiased)", _resize, (target,))]
+
+
+def _tokens(space: ProbeSpace, own: ProbedInput) -> tuple[Step, ...]:
+    steps = []
+    length, low, count = own.space.shape[0], int(own.low), int(own.high - own.low) + 1
+    if space.shape[0] != length:
+        how = "cut" if space.shape[0] > length else "repeated"
+        steps.append(Step(f"length {space.shape[0]} -> {length}, {how}", _fit_length, (length,)))
+    if space.low < own.low or space.high > own.high:
+        text = f"vocabulary {count} <- {int(space.high - space.low) + 1} by modulo"
+        steps.append(Step(text, _wrap, (low, count)))
+    return tuple(steps)
+
+
+def _to_native(own: ProbedInput) -> tuple[Step, ...]:
+    """From the model's own space to one sample of its input: layout, axes, dtype."""
+    inner = own.shape[1:] if own.layout.startswith("N") else own.shape
+    letters = own.layout.removeprefix("N")
+    steps = []
+    if (own.space.kind == "image" and letters.replace("C", "") != "HW") or letters == "CHW":
+        plain = "HWC" if "C" in letters else "HW"
+        text = f"{'N' * own.layout.startswith('N')}HWC -> {own.layout}"
+        steps.append(Step(text, _transpose, (tuple(plain.index(axis) for axis in letters),)))
+    elif own.space.shape != inner:
+        steps.append(Step("", jnp.reshape, (inner,)))
+    dtype = jax.dtypes.canonicalize_dtype(own.dtype)
+    if dtype != own.space.dtype:
+        text = "" if own.space.kind == "tokens" else f"{own.space.dtype} -> {own.dtype.name}"
+        steps.append(Step(text, _cast, (dtype.name, own.low, own.high)))
+    return tuple(steps)
+
+
+def _channels(x: Any, channels: int) -> Any:
+    """(H, W, 1, 3 or 4) -> (H, W, channels), values in [0, 1]; grey by ITU-R BT.601, as Pillow does."""
+    if x.shape[2] == 4:
+        x = x[..., :3]
+    if channels == 1:
+        return x @ jnp.asarray([[0.299], [0.587], [0.114]], x.dtype) if x.shape[2] == 3 else x
+    if x.shape[2] == 1:
+        x = jnp.repeat(x, 3, axis=2)
+    return x if channels == 3 else jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=2)
+
+
+def _resize(x: Any, shape: tuple[int, ...]) -> Any:
+    return jax.image.resize(x, shape, "linear", antialias=True)
+
+
+def _affine(x: Any, low: float, high: float, new_low: float, new_high: float) -> Any:
+    return new_low + (x - low) * ((new_high - new_low) / (high - low))
+
+
+def _transpose(x: Any, axes: tuple[int, ...]) -> Any:
+    return jnp.transpose(x if len(axes) == x.ndim else x[..., 0], axes)
+
+
+def _fit_length(x: Any, length: int) -> Any:
+    return x[jnp.arange(length) % x.shape[0]]
+
+
+def _wrap(x: Any, low: int, count: int) -> Any:
+    return low + (x - low) % count
+
+
+def _cast(x: Any, dtype: str, low: float, high: float) -> Any:
+    if jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
+        x = jnp.clip(jnp.round(x), low, high)
+    return x.astype(dtype)
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _not_adaptable(space: ProbeSpace, own: ProbedInput, why: str) -> NotAdaptableError:
+    spec = own.model.inputs[own.index]
+    return NotAdaptableError(
+        "Probes must fit the model's input",
+        got=f"probes of {space} for a model of {own.space}: {why}",
+        where=f"{own.model.origin.path}, input {spec}",
+        fix="compare models that take the same kind of data, or say with InputHint what the input is",
+    )
