@@ -31,7 +31,7 @@ class Limits:
     nesting: int = 32
     """Depth of subgraphs within subgraphs; protobuf's own parser gives up near 45."""
     tensor_elements: int = 2**31
-    """Elements of one stored tensor."""
+    """Elements of one tensor, stored or computed; a 1.7 KB chain of Concat can grow 64-fold at each step."""
     made_elements: int = 2**28
     """Elements of one tensor an operator makes out of a shape (ConstantOfShape, Expand, Tile, Range, Pad, Resize)."""
     folded_bytes: int = 4 * _GIB
@@ -79,6 +79,12 @@ def check_made(shape: Sequence[Any]) -> None:
     """To be called by an operator before it makes a tensor of a shape that comes out of the model."""
     if all(isinstance(dim, int) or hasattr(dim, "__index__") for dim in shape):  # symbolic sizes have no value to check
         _active.get().check("made_elements", math.prod(int(dim) for dim in shape))
+
+
+def check_computed(shape: Sequence[Any]) -> None:
+    """To be called on the shape of whatever an operator gives, while it is only traced."""
+    if all(isinstance(dim, int) for dim in shape):
+        _active.get().check("tensor_elements", math.prod(shape))
 
 
 def check_trips(trips: int) -> None:

@@ -9,12 +9,14 @@ Three kinds of constants come out of it:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import jax
 import numpy as np
 
+from modeldiff_jax.errors import InvalidInputError, InvalidModelError, NotStaticError
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.graph.ir import Graph, Node, captured, free_names
 from modeldiff_jax.models.graph.registry import lookup
@@ -68,8 +70,14 @@ def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spen
         if node.op in _RANDOM or subgraphs or not captured(node) <= known.keys():
             left.append(node)
             continue
-        with jax.ensure_compile_time_eval():
-            results = call(node, graph.opsets, dict(known))
+        _check_growth(node, graph.opsets, known, limits, spent[0])
+        try:
+            with jax.ensure_compile_time_eval():
+                results = call(node, graph.opsets, known)
+        except InvalidInputError as error:  # no input had a part in it
+            raise InvalidModelError(
+                "A model's constants must fit its operators", got=error.got, where=error.where, fix="export it again"
+            ) from error
         if any(isinstance(r, tuple) or r is None for r in results):  # sequences and optionals stay for tracing
             left.append(node)
             continue
@@ -78,6 +86,32 @@ def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spen
             spent[0] += known[name].nbytes
         limits.check("folded_bytes", spent[0], where=str(node))
     return replace(graph, nodes=tuple(left), constants={})
+
+
+def _check_growth(
+    node: Node, opsets: Mapping[str, int], known: dict[str, np.ndarray], limits: Limits, spent: int
+) -> None:
+    """Refuses a node whose outputs would pass the limit, before they are computed.
+
+    Operators that make tensors out of values check these themselves. All others make at most as many elements as the
+    product of their inputs' sizes (broadcasting, outer products) or the sum (concatenation), so only large ones are
+    asked for their output shapes.
+    """
+    inputs = [known[name] for name in node.inputs if name]
+    sizes = [max(1, value.size) for value in inputs]
+    if max(math.prod(sizes), sum(sizes)) * 8 <= limits.folded_bytes - spent:
+        return
+    found = lookup(node, opsets)
+    static = {
+        name for i, name in enumerate(node.inputs) if found.is_static(i) or (name and known[name].dtype == object)
+    }
+    free = {name: known[name] for name in node.inputs if name and name not in static}
+    try:
+        outputs = jax.eval_shape(lambda values: call(node, opsets, {**known, **values}), free)
+    except (NotStaticError, InvalidInputError):
+        return  # needs the values themselves, which bound what it makes; or fails, and says so when computed
+    made = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(outputs))
+    limits.check("folded_bytes", spent + made, where=str(node))
 
 
 def _static_cone(graph: Graph) -> frozenset[str]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
+from modeldiff_jax.limits import check_computed
 from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.graph.registry import Op, Value, lookup
 
@@ -40,13 +41,15 @@ def call(node: Node, opsets: Mapping[str, int], values: Environment) -> tuple[Va
     try:
         with np.errstate(all="ignore"), jax.named_scope(node.op):
             result = found.function(*arguments, **attributes)
+            for value in result if isinstance(result, tuple) else (result,):
+                check_computed(np.shape(value) if isinstance(value, (np.ndarray, jax.Array)) else ())
     except ModelDiffError as error:
         if not error.where:  # operators know the rule that broke, this place knows the node
             raise type(error)(
                 error.rule, got=error.got, where=f"{node}, {_shapes(node, values)}", fix=error.fix
             ) from error
         raise
-    except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError, AssertionError) as error:
+    except Exception as error:  # whatever numpy and JAX raise on values that a file or a caller chose
         raise InvalidInputError(
             "An operator's inputs must fit its definition",
             got=f"{_shapes(node, values)}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
