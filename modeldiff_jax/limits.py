@@ -28,8 +28,8 @@ class Limits:
     """All external data of one model."""
     nodes: int = 200_000
     """Graph nodes after inlining; the largest real exports seen have about 20,000."""
-    nesting: int = 32
-    """Depth of subgraphs within subgraphs; protobuf's own parser gives up near 45."""
+    nesting: int = 24
+    """Depth of subgraphs within subgraphs; protobuf's own parser gives up near 31, with a worse message."""
     tensor_elements: int = 2**31
     """Elements of one tensor, stored or computed; a 1.7 KB chain of Concat can grow 64-fold at each step."""
     made_elements: int = 2**28

@@ -145,8 +145,8 @@ class _Reader:
             raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
         for tensor in proto.initializer:
             self.constants[define(tensor.name)] = self.tensor(tensor, tensor.name)
-        # Before IR 4 every initializer was listed as an input too
-        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if v.name not in defined)
+        held = frozenset(defined)  # before IR 4 every initializer was listed as an input too
+        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if v.name not in held)
         for value in proto.input:
             if depth == 0 and value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
                 raise UnsupportedModelError(

@@ -10,7 +10,7 @@ from modeldiff_jax.errors import InvalidModelError, LimitExceededError, UnsafeMo
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.reader import read_graph, self_contained
-from tests.onnx_files import branch, external, model, node, tensor, value
+from tests.onnx_protos import branch, external, model, node, tensor, value
 
 WEIGHTS = np.arange(12, dtype="<f4")
 
@@ -227,7 +227,7 @@ def test_bytes_must_lie_within_the_file_and_fill_the_tensor(folder, shape, entri
 
 
 def test_missing_file(folder):
-    with pytest.raises(InvalidModelError, match="no file `gone.bin`"):
+    with pytest.raises(InvalidModelError, match=r"no file `gone\.bin`"):
         read(folder, "gone.bin")
 
 
