@@ -70,11 +70,8 @@ def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judg
         f"{at_least or 'none'} of {n} unrelated references {'is' if at_least <= 1 else 'are'} as similar to the target"
     )
     if n < needed:
-        return Judgement(
-            "inconclusive",
-            p_value,
-            f"With {n} references no p-value can be below {1 / (n + 1):.3g}; alpha {alpha:g} needs {needed} or more. {rank}.",
-        )
+        floor = f"With {n} references no p-value can be below {1 / (n + 1):.3g}"
+        return Judgement("inconclusive", p_value, f"{floor}; alpha {alpha:g} needs {needed} or more. {rank}.")
     if p_value <= alpha:
         return Judgement(
             "reused",
