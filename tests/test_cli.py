@@ -65,7 +65,11 @@ def stub(monkeypatch):
 def run(*arguments):
     """The command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "modeldiff_jax.cli", *arguments], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-m", "modeldiff_jax.cli", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
 
 
@@ -241,7 +245,9 @@ def test_debug_shows_the_traceback_and_the_message(monkeypatch, capsys):
     assert "Internal error" in err
 
 
-@pytest.mark.parametrize("error", [InvalidModelError("A model is a file", got="a\x1b[2Jb"), ZeroDivisionError("by zero")])
+@pytest.mark.parametrize(
+    "error", [InvalidModelError("A model is a file", got="a\x1b[2Jb"), ZeroDivisionError("by zero")]
+)
 def test_json_errors_are_records_on_stdout_and_messages_on_stderr(monkeypatch, capsys, tmp_path, error):
     monkeypatch.setattr(comparison, "compare", fails_with(error))
     assert cli.main(["compare", "a", "b", "--format", "json", "-o", str(tmp_path / "result")]) == 2
@@ -318,7 +324,11 @@ def test_a_reader_that_leaves_early_is_no_error(files):
     master, slave = os.pipe()
     os.close(master)
     done = subprocess.run(
-        [sys.executable, "-m", "modeldiff_jax.cli", "doctor"], stdout=slave, stderr=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-m", "modeldiff_jax.cli", "doctor"],
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     os.close(slave)
     assert (done.returncode, done.stderr) == (0, "")
