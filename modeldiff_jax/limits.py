@@ -38,6 +38,8 @@ class Limits:
     """All values computed while loading; a 78-byte file can ask for 4 TiB."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
+    traced_calls: int = 2_000_000
+    """Operator calls of one trace; loops within loops that are written out multiply."""
     seed_bytes: int = 4 * _GIB
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
@@ -63,16 +65,18 @@ class Limits:
 
 DEFAULT = Limits()
 _active: ContextVar[Limits] = ContextVar("limits", default=DEFAULT)
+_calls: ContextVar[list[int] | None] = ContextVar("calls", default=None)
 
 
 @contextmanager
 def active(limits: Limits) -> Iterator[None]:
     """Makes `limits` the ones `check_made` and `check_trips` apply: operators are plain functions and carry none."""
-    token = _active.set(limits)
+    token, calls = _active.set(limits), _calls.set([0])
     try:
         yield
     finally:
         _active.reset(token)
+        _calls.reset(calls)
 
 
 def check_made(shape: Sequence[Any]) -> None:
@@ -85,6 +89,14 @@ def check_computed(shape: Sequence[Any]) -> None:
     """To be called on the shape of whatever an operator gives, while it is only traced."""
     if all(isinstance(dim, int) for dim in shape):
         _active.get().check("tensor_elements", math.prod(shape))
+
+
+def check_call() -> None:
+    """To be called once an operator call; counts within one `active` block."""
+    calls = _calls.get()
+    if calls is not None:
+        calls[0] += 1
+        _active.get().check("traced_calls", calls[0])
 
 
 def check_trips(trips: int) -> None:

@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
-from modeldiff_jax.limits import check_computed
+from modeldiff_jax.limits import check_call, check_computed
 from modeldiff_jax.models.graph.ir import Graph, Node
-from modeldiff_jax.models.graph.registry import Op, Value, lookup
+from modeldiff_jax.models.graph.registry import Op, Value, concrete, lookup
+from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
 
 Environment = dict[str, Value]
 
@@ -28,11 +29,14 @@ def run(graph: Graph, environment: Mapping[str, Value]) -> tuple[Value, ...]:
 
 def call(node: Node, opsets: Mapping[str, int], values: Environment) -> tuple[Value, ...]:
     """Evaluates one node."""
+    check_call()
     found = lookup(node, opsets)
-    arguments = [
+    arguments: list[Value] = [
         _static(values[name], node, found, i) if name and found.is_static(i) else (values[name] if name else None)
         for i, name in enumerate(node.inputs)
     ]
+    if not node.subgraphs and not concrete(*arguments):  # a symbolic size next to data is data
+        arguments = [traced_sizes(v) if is_sizes(v) and not found.is_static(i) else v for i, v in enumerate(arguments)]
     attributes = {
         name: _closure(value, values) if isinstance(value, Graph) else value for name, value in node.attributes.items()
     }
@@ -64,7 +68,7 @@ def call(node: Node, opsets: Mapping[str, int], values: Environment) -> tuple[Va
             where=str(node),
             fix="export the model without the further outputs",
         )
-    return tuple(np.asarray(r) if isinstance(r, (np.generic, int, float)) else r for r in results)
+    return tuple(map(settle, results))
 
 
 def _closure(graph: Graph, values: Environment) -> Callable[..., tuple[Value, ...]]:

@@ -1,5 +1,33 @@
 """The operators, one file per section of the ONNX specification. Importing this package registers them all."""
 
-from modeldiff_jax.models.onnx.ops import controlflow, conv, generator, logical, math, nn, pool, reduction, rnn, tensor
+from modeldiff_jax.models.onnx.ops import (
+    activation,
+    controlflow,
+    generator,
+    indexing,
+    logical,
+    math,
+    nn,
+    pool,
+    quantization,
+    reduction,
+    resize,
+    rnn,
+    tensor,
+)
 
-__all__ = ["controlflow", "conv", "generator", "logical", "math", "nn", "pool", "reduction", "rnn", "tensor"]
+__all__ = [
+    "activation",
+    "controlflow",
+    "generator",
+    "indexing",
+    "logical",
+    "math",
+    "nn",
+    "pool",
+    "quantization",
+    "reduction",
+    "resize",
+    "rnn",
+    "tensor",
+]

@@ -1,0 +1,40 @@
+"""Sizes of axes as values. Under `jax.export` some are symbolic; numpy keeps arrays of those as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def as_sizes(dims: Sequence[Any]) -> np.ndarray:
+    """Sizes as int64, or as objects where some are symbolic."""
+    plain = all(isinstance(dim, (int, np.integer)) for dim in dims)
+    found = np.empty(len(dims), np.int64 if plain else object)
+    found[:] = dims
+    return found
+
+
+def is_sizes(x: Any) -> bool:
+    """Whether `x` is an array with symbolic sizes in it."""
+    return isinstance(x, np.ndarray) and x.dtype == object and not any(isinstance(v, (str, bytes)) for v in x.flat)
+
+
+def traced_sizes(x: np.ndarray) -> jax.Array:
+    """Symbolic sizes as traced integers: data, no longer usable as a shape."""
+    return jnp.reshape(jnp.stack([jnp.asarray(v) for v in x.flat]), x.shape)
+
+
+def settle(value: Any) -> Any:
+    """A result as an array: numpy gives bare numbers for rank 0, and objects where no size is symbolic any more."""
+    if isinstance(value, (jax.Array, tuple)) or value is None:
+        return value
+    if not isinstance(value, np.ndarray):
+        kind = None if isinstance(value, (np.generic, int, float, bool)) else object
+        return np.asarray(value, kind)
+    if value.dtype == object and value.size and all(isinstance(v, (int, np.integer)) for v in value.flat):
+        return value.astype(bool if all(isinstance(v, bool) for v in value.flat) else np.int64)
+    return value

@@ -1,0 +1,199 @@
+"""Activation functions and softmax. All have finite derivatives: no branch not taken overflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.models.graph.registry import Value, concrete, op
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, old_broadcast, register_unary
+
+
+def _float(value: float) -> float:
+    """A schema's default as the file format holds it: in float32."""
+    return float(np.float32(value))
+
+
+def _relu(x: Value) -> Value:
+    return np.maximum(x, x.dtype.type(0)) if concrete(x) else jax.nn.relu(x)
+
+
+register_unary("Relu", _relu)
+
+
+def leaky_relu(x: Value, alpha: float) -> Value:
+    """x where not negative, alpha * x elsewhere."""
+    return jnp.where(x >= 0, x, astype(alpha * x, x.dtype))
+
+
+def elu(x: Value, alpha: float) -> Value:
+    """x where positive, alpha (exp x - 1) elsewhere."""
+    return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.minimum(x, 0)))
+
+
+def _selu(x: Value, alpha: float, gamma: float) -> Value:
+    return gamma * elu(x, alpha)
+
+
+def hard_sigmoid(x: Value, alpha: float, beta: float) -> Value:
+    """alpha x + beta, kept within 0 and 1."""
+    return jnp.clip(alpha * x + beta, 0, 1)
+
+
+def _register_sloped(name: str, function: Callable[[Value, float], Value], default: float) -> None:
+    def old(x: Value, /, *, alpha: float = default, consumed_inputs: Sequence[int] | None = None) -> Value:
+        return function(x, alpha)
+
+    def present(x: Value, /, *, alpha: float = default) -> Value:
+        return function(x, alpha)
+
+    op(name)(old)
+    op(name, since=6)(present)
+
+
+_register_sloped("LeakyRelu", leaky_relu, _float(0.01))
+_register_sloped("Elu", elu, 1.0)
+
+
+@op("Selu")
+def selu_1(
+    x: Value,
+    /,
+    *,
+    alpha: float = _float(1.6732),
+    gamma: float = _float(1.0507),
+    consumed_inputs: Sequence[int] | None = None,
+) -> Value:
+    """Scaled Elu with rounded constants."""
+    return _selu(x, alpha, gamma)
+
+
+@op("Selu", since=6)
+def selu(
+    x: Value, /, *, alpha: float = _float(1.67326319217681884765625), gamma: float = _float(1.05070102214813232421875)
+) -> Value:
+    """Scaled Elu (Klambauer et al. 2017)."""
+    return _selu(x, alpha, gamma)
+
+
+@op("HardSigmoid")
+def hard_sigmoid_1(
+    x: Value, /, *, alpha: float = _float(0.2), beta: float = 0.5, consumed_inputs: Sequence[int] | None = None
+) -> Value:
+    """alpha x + beta, kept within 0 and 1."""
+    return hard_sigmoid(x, alpha, beta)
+
+
+@op("HardSigmoid", since=6)
+def hard_sigmoid_6(x: Value, /, *, alpha: float = _float(0.2), beta: float = 0.5) -> Value:
+    """alpha x + beta, kept within 0 and 1."""
+    return hard_sigmoid(x, alpha, beta)
+
+
+@op("HardSwish")
+def hard_swish(x: Value, /) -> Value:
+    """x times its hard sigmoid of slope 1/6."""
+    return x * hard_sigmoid(x, 1 / 6, 0.5)
+
+
+@op("Swish")
+def swish(x: Value, /, *, alpha: float = 1.0) -> Value:
+    """x sigmoid(alpha x)."""
+    return x * jax.nn.sigmoid(alpha * x)
+
+
+@op("SwiGLU")
+def swiglu(a: Value, b: Value, /, *, alpha: float = 1.0) -> Value:
+    """swish(a) b (Shazeer 2020)."""
+    return swish(a, alpha=alpha) * b
+
+
+@op("Celu")
+def celu(x: Value, /, *, alpha: float = 1.0) -> Value:
+    """x where positive, alpha (exp(x / alpha) - 1) elsewhere."""
+    return jax.nn.celu(x, alpha)
+
+
+@op("Gelu")
+def gelu(x: Value, /, *, approximate: str = "none") -> Value:
+    """x times the normal distribution function of x, or its tanh approximation."""
+    return jax.nn.gelu(x, approximate=approximate == "tanh")
+
+
+@op("Mish")
+def mish(x: Value, /) -> Value:
+    """x tanh(softplus x)."""
+    return x * jnp.tanh(jax.nn.softplus(x))
+
+
+@op("Softplus")
+def softplus(x: Value, /) -> Value:
+    """log(1 + exp x)."""
+    return jax.nn.softplus(x)
+
+
+@op("Softsign")
+def softsign(x: Value, /) -> Value:
+    """x / (1 + |x|)."""
+    return x / (1 + jnp.abs(x))
+
+
+@op("ThresholdedRelu")
+def thresholded_relu(x: Value, /, *, alpha: float = 1.0) -> Value:
+    """x above alpha, 0 elsewhere."""
+    return jnp.where(x > alpha, x, jnp.zeros_like(x))
+
+
+@op("Shrink")
+def shrink(x: Value, /, *, bias: float = 0.0, lambd: float = 0.5) -> Value:
+    """Moves x towards 0 by bias, and to 0 within lambd of it."""
+    return astype(jnp.where(x < -lambd, x + bias, jnp.where(x > lambd, x - bias, 0)), x.dtype)
+
+
+def _prelu(x: Value, slope: Value) -> Value:
+    return jnp.where(x < 0, slope * x, x)
+
+
+@op("PRelu")
+def prelu_1(x: Value, slope: Value, /, *, consumed_inputs: Sequence[int] | None = None) -> Value:
+    """x where not negative, slope * x elsewhere; a vector of slopes belongs to the channels."""
+    channels = slope.ndim == 1 and slope.size > 1 and x.ndim > 1
+    return _prelu(x, old_broadcast(slope, x.ndim, 1, 1) if channels else slope)
+
+
+@op("PRelu", since=7)
+def prelu(x: Value, slope: Value, /) -> Value:
+    """x where not negative, slope * x elsewhere."""
+    return _prelu(x, slope)
+
+
+def _hardmax(x: Value, axis: Sequence[int]) -> Value:
+    kept = x.shape[: axis[0]]
+    flat = jnp.reshape(x, (*kept, *x.shape[axis[-1] + 1 :], -1)) if len(axis) > 1 else jnp.moveaxis(x, axis[0], -1)
+    hit = jax.nn.one_hot(jnp.argmax(flat, -1), flat.shape[-1], dtype=x.dtype)
+    return jnp.reshape(hit, x.shape) if len(axis) > 1 else jnp.moveaxis(hit, -1, axis[0])
+
+
+def _register_softmax(name: str, function: Callable[..., Value]) -> None:
+    def old(x: Value, /, *, axis: int = 1) -> Value:
+        # before opset 13 the tensor counts as a matrix: all axes from `axis` on are one
+        return function(x, axis=tuple(range(axis_index(axis, x.ndim), x.ndim)))
+
+    def present(x: Value, /, *, axis: int = -1) -> Value:
+        return function(x, axis=(axis_index(axis, x.ndim),))
+
+    op(name)(old)
+    op(name, since=13)(present)
+
+
+_SOFTMAX: dict[str, Callable[..., Any]] = {
+    "Softmax": jax.nn.softmax,
+    "LogSoftmax": jax.nn.log_softmax,
+    "Hardmax": _hardmax,
+}
+for _name, _function in _SOFTMAX.items():
+    _register_softmax(_name, _function)

@@ -1,0 +1,224 @@
+"""Branches and loops. What is known while tracing is decided there; the rest becomes JAX control flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError, NotStaticError
+from modeldiff_jax.limits import check_trips
+from modeldiff_jax.models.graph.registry import Value, op
+from modeldiff_jax.models.graph.sizes import is_sizes, traced_sizes
+from modeldiff_jax.models.onnx.ops.common import axis_index, known
+
+Branch = Callable[..., tuple[Value, ...]]
+
+_UNROLLED = 16  # trips up to which a loop is written out: each trip may then have shapes of its own
+
+
+def _flag(value: Value) -> bool:
+    return value is None or bool(np.ravel(value)[0])
+
+
+def _scalar(value: Value) -> Value:
+    return jnp.reshape(jnp.asarray(value), ())
+
+
+def _traced(values: Sequence[Value]) -> tuple[Value, ...]:
+    return tuple(v if isinstance(v, tuple) else traced_sizes(v) if is_sizes(v) else jnp.asarray(v) for v in values)
+
+
+@op("If")
+def if_(condition: Value, /, *, then_branch: Branch, else_branch: Branch) -> tuple[Value, ...]:
+    """One of two branches: only that one where the condition is known, else both under `lax.cond`."""
+    if known(condition):
+        return then_branch() if _flag(condition) else else_branch()
+    try:
+        return jax.lax.cond(_scalar(condition), lambda: _traced(then_branch()), lambda: _traced(else_branch()))
+    except TypeError as error:
+        raise NotStaticError(
+            "Both branches of an If that depends on data must give the same shapes and types",
+            got=str(error).splitlines()[0],
+            fix="fix the model input the condition comes from: model.bind(name=value)",
+        ) from error
+
+
+class _EndsByDataError(Exception):
+    """The body's condition is not simply true, so the number of trips is not known."""
+
+
+@op("Loop")
+def loop(trips: Value, condition: Value, /, *initial: Value, body: Branch) -> tuple[Value, ...]:
+    """Runs `body` up to `trips` times while its condition holds: carried values, then the stacked scan outputs.
+
+    Short loops, and those whose every condition is known, are written out; a loop with a known number of trips becomes
+    `lax.scan`; one that ends by traced data becomes `lax.while_loop`, which has no reverse derivative and cannot
+    collect scan outputs.
+    """
+    if not known(trips) or not known(condition):
+        return _while(trips, condition, initial, body)
+    most = None if trips is None else int(np.ravel(trips)[0])
+    check_trips(most or 0)
+    if most is not None and most > _UNROLLED and _flag(condition):
+        try:
+            return _counted(most, initial, body)
+        except (_EndsByDataError, NotStaticError):  # the latter: a trip's number, or what it carries, decides a shape
+            pass
+    try:
+        return _unroll(most, condition, initial, body)
+    except _EndsByDataError:
+        return _while(trips, condition, initial, body)
+
+
+def _unroll(most: int | None, condition: Value, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
+    """The loop written out, as long as every condition is known."""
+    carried, rows = tuple(initial), []
+    trip = 0
+    while (most is None or trip < most) and _flag(condition):
+        check_trips(trip)
+        results = body(np.asarray(trip, np.int64), np.asarray(True), *carried)
+        condition, carried, row = results[0], results[1 : 1 + len(initial)], results[1 + len(initial) :]
+        if not known(condition):
+            raise _EndsByDataError
+        rows.append(row)
+        trip += 1
+    return *carried, *_stacked(rows, initial, body)
+
+
+def _stacked(rows: Sequence[tuple[Value, ...]], initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
+    if rows:
+        return tuple(
+            np.stack(column) if all(isinstance(v, np.ndarray) for v in column) else jnp.stack(column)
+            for column in zip(*rows, strict=True)
+        )
+    try:  # no trip: empty outputs of the shapes a trip would give
+        shapes = jax.eval_shape(
+            lambda *carried: _traced(body(np.asarray(0), np.asarray(True), *carried)[1 + len(initial) :]),
+            *_traced(initial),
+        )
+    except NotStaticError:
+        shapes = ()
+    return tuple(jnp.zeros((0, *s.shape), s.dtype) for s in shapes)
+
+
+def _counted(trips: int, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
+    n = len(initial)
+
+    def step(carried: tuple[Value, ...], i: Value) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        go, *rest = body(i, np.asarray(True), *carried)
+        if not (isinstance(go, np.ndarray) and _flag(go)):
+            raise _EndsByDataError
+        results = _traced(rest)
+        return _like(results[:n], carried), results[n:]
+
+    last, rows = jax.lax.scan(step, _traced(initial), jnp.arange(trips))
+    return *last, *rows
+
+
+def _like(new: tuple[Value, ...], old: tuple[Value, ...]) -> tuple[Value, ...]:
+    """Carried values in the types they came in; their shapes must stay."""
+    for a, b in zip(new, old, strict=True):
+        if jax.tree.map(jnp.shape, a) != jax.tree.map(jnp.shape, b):
+            raise NotStaticError(
+                "What a traced Loop carries must keep its shape",
+                got=f"{jax.tree.map(jnp.shape, b)} becoming {jax.tree.map(jnp.shape, a)}",
+                fix="fix the model input that decides the number of trips: model.bind(name=value)",
+            )
+    return jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
+
+
+def _while(trips: Value, condition: Value, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
+    n = len(initial)
+    bound = 2**31 - 1 if trips is None else _scalar(trips)
+
+    def proceed(state: tuple[Value, ...]) -> Value:
+        i, go, *_ = state
+        return go & (i < bound)
+
+    def step(state: tuple[Value, ...]) -> tuple[Value, ...]:
+        i, go, *carried = state
+        new_go, *results = _traced(body(i, go, *carried))
+        if len(results) > n:
+            raise NotStaticError(
+                "A Loop that collects outputs must have a known number of trips",
+                got=f"{len(results) - n} scan outputs and an end that depends on traced data",
+                fix="fix the model input the end comes from: model.bind(name=value)",
+            )
+        return i + 1, _scalar(new_go).astype(bool), *_like(tuple(results), tuple(carried))
+
+    go = jnp.asarray(True) if condition is None else _scalar(condition).astype(bool)
+    _, _, *last = jax.lax.while_loop(proceed, step, (jnp.asarray(0), go, *_traced(initial)))
+    return tuple(last)
+
+
+def _scan(
+    values: Sequence[Value],
+    body: Branch,
+    n_scanned: int,
+    input_axes: Sequence[int],
+    input_turned: Sequence[int],
+    output_axes: Sequence[int] | None,
+    output_turned: Sequence[int] | None,
+) -> tuple[Value, ...]:
+    n_states = len(values) - n_scanned
+    states, scanned = _traced(values[:n_states]), _traced(values[n_states:])
+    axes = list(input_axes) or [0] * n_scanned
+    xs = tuple(jnp.moveaxis(x, axis_index(axis, x.ndim), 0) for x, axis in zip(scanned, axes, strict=True))
+    xs = tuple(
+        jnp.flip(x, 0) if turned else x for x, turned in zip(xs, list(input_turned) or [0] * n_scanned, strict=True)
+    )
+    lengths = {x.shape[0] for x in xs}
+    if len(lengths) != 1:
+        raise InvalidInputError("All inputs a Scan goes over have the same length", got=f"lengths {sorted(lengths)}")
+    (length,) = lengths
+    if isinstance(length, int):
+        check_trips(length)
+
+    def step(carried: tuple[Value, ...], x: tuple[Value, ...]) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+        results = _traced(body(*carried, *x))
+        return _like(results[:n_states], carried), results[n_states:]
+
+    last, rows = jax.lax.scan(step, states, xs)
+    turns = list(output_turned or ()) or [0] * len(rows)
+    rows = tuple(jnp.flip(y, 0) if turned else y for y, turned in zip(rows, turns, strict=True))
+    places = list(output_axes or ()) or [0] * len(rows)
+    return *last, *(jnp.moveaxis(y, 0, axis_index(axis, y.ndim)) for y, axis in zip(rows, places, strict=True))
+
+
+@op("Scan")
+def scan_8(
+    lengths: Value, /, *values: Value, body: Branch, num_scan_inputs: int, directions: Sequence[int] | None = None
+) -> tuple[Value, ...]:
+    """`body` over the second axis of the last `num_scan_inputs` inputs, for each example of the first axis."""
+    if lengths is not None:
+        raise NotStaticError("Scan's sequence lengths are not supported", got="an input `sequence_lens`")
+
+    def one(*example: Value) -> tuple[Value, ...]:
+        return _scan(example, body, num_scan_inputs, (), tuple(directions or ()), None, None)
+
+    return jax.vmap(one)(*_traced(values))
+
+
+@op("Scan", since=9)
+def scan(
+    *values: Value,
+    body: Branch,
+    num_scan_inputs: int,
+    scan_input_axes: Sequence[int] | None = None,
+    scan_input_directions: Sequence[int] | None = None,
+    scan_output_axes: Sequence[int] | None = None,
+    scan_output_directions: Sequence[int] | None = None,
+) -> tuple[Value, ...]:
+    """`body` over one axis of the last `num_scan_inputs` inputs, carrying the first ones."""
+    return _scan(
+        values,
+        body,
+        num_scan_inputs,
+        scan_input_axes or (),
+        scan_input_directions or (),
+        scan_output_axes,
+        scan_output_directions,
+    )

@@ -1,0 +1,47 @@
+"""Tensors made out of nothing but a shape or a range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.limits import check_made
+from modeldiff_jax.models.graph.registry import Static, Value, op
+from modeldiff_jax.models.onnx.ops.common import element_type, module_for, sizes
+
+
+@op("ConstantOfShape")
+def constant_of_shape(shape: Static, /, *, value: np.ndarray | None = None) -> Value:
+    """A tensor of one value, 0 of float32 by default."""
+    wanted = sizes(shape)
+    check_made(wanted)
+    fill = np.zeros((), np.float32) if value is None else np.asarray(value).reshape(())
+    return module_for(wanted).full(wanted, fill, _kept(fill.dtype, wanted))
+
+
+def _kept(dtype: np.dtype[Any], shape: tuple[Any, ...]) -> np.dtype[Any]:
+    return dtype if module_for(shape) is np else jnp.asarray(np.zeros((), dtype)).dtype
+
+
+@op("EyeLike")
+def eye_like(x: Value, /, *, dtype: int | None = None, k: int = 0) -> Value:
+    """Ones on the k-th diagonal of a matrix of the shape of `x`."""
+    rows, columns = x.shape
+    kind = np.dtype(x.dtype) if dtype is None else element_type(dtype)
+    return module_for(x.shape).eye(rows, columns, k, dtype=_kept(kind, x.shape))
+
+
+@op("Range")
+def arange(start: Static, limit: Static, delta: Static, /, *, stash_type: int = 1) -> Value:
+    """Numbers from start up to, without, limit by delta; `stash_type` is for 16-bit floats, which numpy widens too."""
+    (first,), (last,), (step,) = (np.ravel(v).tolist() for v in (start, limit, delta))
+    if not all(isinstance(v, (int, float)) for v in (first, last, step)):
+        return jnp.arange(first, last, step)
+    count = max(0, int(np.ceil((last - first) / step))) if np.isfinite((last - first) / step) else 2**62
+    check_made((count,))
+    dtype = np.asarray(start).dtype
+    return (np.asarray(start).reshape(()) + np.arange(count).astype(dtype) * np.asarray(delta).reshape(())).astype(
+        dtype
+    )

@@ -1,0 +1,311 @@
+"""Arithmetic: element by element, and matrix products."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.onnx.ops.common import (
+    HIGHEST,
+    astype,
+    axis_index,
+    finite_range,
+    is_integer,
+    register_binary,
+    register_unary,
+)
+
+# In numpy's names. The first ones had an attribute more before opset 6.
+_OLD_UNARY = {
+    "Abs": "abs",
+    "Ceil": "ceil",
+    "Exp": "exp",
+    "Floor": "floor",
+    "Log": "log",
+    "Neg": "negative",
+    "Sqrt": "sqrt",
+    "Tanh": "tanh",
+}
+_UNARY = {
+    "Acos": "arccos",
+    "Acosh": "arccosh",
+    "Asin": "arcsin",
+    "Asinh": "arcsinh",
+    "Atan": "arctan",
+    "Atanh": "arctanh",
+    "Cos": "cos",
+    "Cosh": "cosh",
+    "Round": "rint",  # halves to even
+    "Sign": "sign",
+    "Sin": "sin",
+    "Sinh": "sinh",
+    "Tan": "tan",
+}
+
+
+def _erf(x: Value, /) -> Value:
+    return astype(jax.scipy.special.erf(jnp.asarray(x, jnp.result_type(x, jnp.float32))), x.dtype)
+
+
+def _reciprocal(x: Value) -> Value:
+    return xp(x).ones((), x.dtype) / x
+
+
+def _sigmoid(x: Value) -> Value:
+    return jax.nn.sigmoid(x)
+
+
+def _by_name(name: str) -> Callable[[Value], Value]:
+    def function(x: Value, /) -> Value:
+        if name in ("floor", "ceil", "rint") and is_integer(x):  # numpy would go through float64
+            return x
+        return getattr(xp(x), name)(x)
+
+    return function
+
+
+for _name, _numpy_name in _UNARY.items():
+    op(_name)(_by_name(_numpy_name))
+op("Erf")(_erf)
+for _name, _numpy_name in _OLD_UNARY.items():
+    register_unary(_name, _by_name(_numpy_name))
+register_unary("Reciprocal", _reciprocal)
+register_unary("Sigmoid", _sigmoid)
+
+
+def truncated_division(a: Value, b: Value) -> Value:
+    """Quotient of integers, rounded toward zero (numpy rounds down)."""
+    m = xp(a, b)
+    if concrete(a, b):
+        quotient = np.floor_divide(a, b)
+        if np.asarray(quotient).dtype == object:  # sizes are never negative
+            return quotient
+        uneven = np.not_equal(np.multiply(quotient, b), a) & (np.less(a, 0) != np.less(b, 0))
+        return np.asarray(quotient + uneven.astype(quotient.dtype))
+    a, b = m.broadcast_arrays(a, b)
+    dtype = m.result_type(a, b)
+    return jax.lax.div(a.astype(dtype), b.astype(dtype))
+
+
+def _divide(a: Value, b: Value) -> Value:
+    return truncated_division(a, b) if is_integer(a) and is_integer(b) else xp(a, b).divide(a, b)
+
+
+register_binary("Add", lambda a, b: xp(a, b).add(a, b))
+register_binary("Sub", lambda a, b: xp(a, b).subtract(a, b))
+register_binary("Mul", lambda a, b: xp(a, b).multiply(a, b))
+register_binary("Div", _divide)
+
+
+def _power(base: Value, exponent: Value) -> Value:
+    m = xp(base, exponent)
+    if concrete(exponent) and np.size(exponent) == 1 and jnp.issubdtype(base.dtype, jnp.floating):
+        # A known exponent keeps its derivative finite at zero and below it: x**2, not exp(2 log x)
+        power = float(np.ravel(exponent)[0])
+        base = base.reshape((1,) * (np.ndim(exponent) - np.ndim(base)) + np.shape(base))
+        if power == 0.5:
+            return m.sqrt(base)
+        return astype(m.power(base, int(power) if power.is_integer() and abs(power) < 64 else power), base.dtype)
+    if is_integer(base) and jnp.issubdtype(exponent.dtype, jnp.floating):
+        return astype(m.power(astype(base, exponent.dtype), exponent), base.dtype)
+    return astype(m.power(base, exponent), base.dtype)
+
+
+register_binary("Pow", _power)
+
+
+@op("Mod", since=10)
+def mod(a: Value, b: Value, /, *, fmod: int = 0) -> Value:
+    """Remainder with the sign of the divisor, or with `fmod` that of the dividend."""
+    return xp(a, b).fmod(a, b) if fmod else xp(a, b).mod(a, b)
+
+
+def _mean(xs: Sequence[Value]) -> Value:
+    total = functools.reduce(lambda a, b: xp(a, b).add(a, b), xs)
+    return total / xp(total).asarray(len(xs), total.dtype)
+
+
+_VARIADIC: dict[str, Callable[[Sequence[Value]], Value]] = {
+    "Sum": lambda xs: functools.reduce(lambda a, b: xp(a, b).add(a, b), xs),
+    "Max": lambda xs: functools.reduce(lambda a, b: xp(a, b).maximum(a, b), xs),
+    "Min": lambda xs: functools.reduce(lambda a, b: xp(a, b).minimum(a, b), xs),
+    "Mean": _mean,
+}
+
+
+def _register_variadic(name: str, function: Callable[[Sequence[Value]], Value]) -> None:
+    def old(*xs: Value, consumed_inputs: Sequence[int] | None = None) -> Value:
+        return function(xs)
+
+    def present(*xs: Value) -> Value:
+        return function(xs)
+
+    op(name)(old)
+    op(name, since=6)(present)
+
+
+for _name, _function in _VARIADIC.items():
+    _register_variadic(_name, _function)
+
+
+def _clip(x: Value, low: Value, high: Value) -> Value:
+    if concrete(x, low, high):
+        out = x if low is None else np.maximum(x, low)
+        return out if high is None else np.minimum(out, high)
+    least, most = (-jnp.inf, jnp.inf) if jnp.issubdtype(x.dtype, jnp.floating) else finite_range(x.dtype)
+    low = jnp.asarray(least if low is None else low, x.dtype)
+    high = jnp.asarray(most if high is None else high, x.dtype)
+    # one instruction, with derivative 1 strictly inside and 0 at both ends, like Relu's
+    return jax.lax.clamp(low.reshape(()), x, high.reshape(()))
+
+
+_LOWEST, _HIGHEST = (float(v) for v in (np.finfo(np.float32).min, np.finfo(np.float32).max))
+
+
+@op("Clip")
+def clip_1(
+    x: Value,
+    /,
+    *,
+    min: float | None = None,
+    max: float | None = None,
+    consumed_inputs: Sequence[int] | None = None,
+) -> Value:
+    """Bounds as attributes, absent by default."""
+    return clip_6(x, min=_LOWEST if min is None else min, max=_HIGHEST if max is None else max)
+
+
+@op("Clip", since=6)
+def clip_6(x: Value, /, *, min: float = _LOWEST, max: float = _HIGHEST) -> Value:
+    """Bounds as attributes; the defaults are no bounds at all."""
+    low, high = (None if v in (_LOWEST, _HIGHEST) else np.asarray(v, x.dtype) for v in (min, max))
+    return _clip(x, low, high)
+
+
+@op("Clip", since=11)
+def clip(x: Value, low: Value, high: Value, /) -> Value:
+    """Bounds as scalar inputs; where they cross, the upper one wins."""
+    return _clip(x, low, high)
+
+
+@op("MatMul")
+def matmul(a: Value, b: Value, /) -> Value:
+    """Matrix product with numpy's rules for stacks and vectors."""
+    if concrete(a, b):
+        return np.matmul(a, b)
+    return jnp.matmul(a, b, precision=HIGHEST)
+
+
+def _gemm(a: Value, b: Value, c: Value | None, alpha: float, beta: float, trans_a: int, trans_b: int) -> Value:
+    product = matmul(a.T if trans_a else a, b.T if trans_b else b)
+    if alpha != 1:
+        product = astype(product * alpha, a.dtype)
+    if c is None or beta == 0:
+        return product
+    return product + (c if beta == 1 else astype(c * beta, c.dtype))
+
+
+@op("Gemm")
+def gemm_1(
+    a: Value,
+    b: Value,
+    c: Value,
+    /,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    broadcast: int = 0,
+    transA: int = 0,
+    transB: int = 0,
+) -> Value:
+    """alpha * A B + beta * C, where `broadcast` allows C to be smaller."""
+    return _gemm(a, b, c, alpha, beta, transA, transB)
+
+
+@op("Gemm", since=7)
+def gemm(
+    a: Value,
+    b: Value,
+    c: Value | None = None,
+    /,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+) -> Value:
+    """alpha * A B + beta * C."""
+    return _gemm(a, b, c, alpha, beta, transA, transB)
+
+
+@op("Einsum", since=12)
+def einsum(*xs: Value, equation: str) -> Value:
+    """Einstein summation."""
+    if concrete(*xs):
+        return np.einsum(equation.replace(" ", ""), *xs)
+    return jnp.einsum(equation.replace(" ", ""), *xs, precision=HIGHEST)
+
+
+@op("CumSum", since=11)
+def cumsum(x: Value, axis: Static, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
+    """Running sum; `exclusive` leaves out the element itself, `reverse` runs from the end."""
+    return _running(x, axis, exclusive, reverse, "cumsum", 0)
+
+
+@op("CumProd", since=26)
+def cumprod(x: Value, axis: Static, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
+    """Running product."""
+    return _running(x, axis, exclusive, reverse, "cumprod", 1)
+
+
+def _running(x: Value, axis: Static, exclusive: int, reverse: int, name: str, start: int) -> Value:
+    m, at = xp(x), axis_index(int(np.ravel(axis)[0]), x.ndim)
+    values = m.flip(x, at) if reverse else x
+    if exclusive:
+        first = m.full_like(values[(slice(None),) * at + (slice(0, 1),)], start)
+        values = m.concatenate([first, values[(slice(None),) * at + (slice(None, -1),)]], at)
+    out = getattr(m, name)(values, axis=at, dtype=x.dtype)
+    return m.flip(out, at) if reverse else out
+
+
+@op("TopK")
+def topk_1(x: Value, /, *, axis: int = -1, k: int) -> tuple[Value, Value]:
+    """The k largest, where k is an attribute."""
+    return topk(x, np.asarray([k]), axis=axis)
+
+
+@op("TopK", since=10)
+def topk(x: Value, k: Static, /, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Value, Value]:
+    """The k largest (or smallest) along an axis, equal ones by index; always in order, also where `sorted` is 0."""
+    at, count = axis_index(axis, x.ndim), int(np.ravel(k)[0])
+    ordered = jnp.moveaxis(jnp.asarray(x), at, -1)
+    if count > ordered.shape[-1]:
+        raise InvalidInputError("TopK needs k entries", got=f"k = {count} of {ordered.shape[-1]}")
+    if largest:
+        values, indices = jax.lax.top_k(ordered, count)
+    else:  # inverting bits turns integers of either sign round without overflow
+        turned = ~ordered if is_integer(x) else -ordered
+        values, indices = jax.lax.top_k(turned, count)
+        values = ~values if is_integer(x) else -values
+    return jnp.moveaxis(values, -1, at), astype(jnp.moveaxis(indices, -1, at), np.int64)
+
+
+@op("BitShift", since=11)
+def bit_shift(a: Value, b: Value, /, *, direction: str) -> Value:
+    """Shift by `b` bits to LEFT or RIGHT; bits that leave are lost."""
+    m = xp(a, b)
+    if direction not in ("LEFT", "RIGHT"):
+        raise InvalidInputError("BitShift's direction is LEFT or RIGHT", got=direction)
+    return m.left_shift(a, b) if direction == "LEFT" else m.right_shift(a, b)
+
+
+@op("Det", since=11)
+def det(x: Value, /) -> Value:
+    """Determinants of the last two axes."""
+    return jnp.linalg.det(x)

@@ -1,0 +1,235 @@
+"""Normalisation, and what only training would notice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import UnsupportedModelError
+from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices
+
+_EPSILON = float(np.float32(1e-5))
+_MOMENTUM = float(np.float32(0.9))
+
+
+def _per_channel(values: Value, rank: int) -> Value:
+    """A vector over the channels, ready to broadcast against (batch, channel, ...)."""
+    return values.reshape((1, -1) + (1,) * (rank - 2)) if rank > 1 else values
+
+
+def _batch_norm(x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float) -> Value:
+    if mean.ndim > 1:  # `spatial` 0: statistics per place as well as per channel
+        return (x - mean) / xp(variance).sqrt(variance + epsilon) * scale + bias
+    factor = scale / xp(variance).sqrt(variance + epsilon)
+    shift = bias - mean * factor
+    return astype(x * _per_channel(factor, x.ndim) + _per_channel(shift, x.ndim), x.dtype)
+
+
+@op("BatchNormalization")
+def batch_normalization_1(
+    x: Value,
+    scale: Value,
+    bias: Value,
+    mean: Value,
+    variance: Value,
+    /,
+    *,
+    epsilon: float = _EPSILON,
+    momentum: float = _MOMENTUM,
+    is_test: int = 0,
+    spatial: int = 1,
+    consumed_inputs: Sequence[int] | None = None,
+) -> Value:
+    """Normalisation with stored statistics."""
+    return _batch_norm(x, scale, bias, mean, variance, epsilon)
+
+
+@op("BatchNormalization", since=7)
+def batch_normalization_7(
+    x: Value,
+    scale: Value,
+    bias: Value,
+    mean: Value,
+    variance: Value,
+    /,
+    *,
+    epsilon: float = _EPSILON,
+    momentum: float = _MOMENTUM,
+    spatial: int = 1,
+) -> Value:
+    """Normalisation with stored statistics."""
+    return _batch_norm(x, scale, bias, mean, variance, epsilon)
+
+
+@op("BatchNormalization", since=14)
+def batch_normalization(
+    x: Value,
+    scale: Value,
+    bias: Value,
+    mean: Value,
+    variance: Value,
+    /,
+    *,
+    epsilon: float = _EPSILON,
+    momentum: float = _MOMENTUM,
+    training_mode: int = 0,
+) -> Value:
+    """Normalisation with stored statistics, or in training mode the batch's own, giving the updated ones as well."""
+    if not training_mode:
+        return _batch_norm(x, scale, bias, mean, variance, epsilon)
+    axes = tuple(i for i in range(x.ndim) if i != 1)
+    wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
+    batch_mean, batch_variance = wide.mean(axes), wide.var(axes)
+    y = _batch_norm(x, scale, bias, batch_mean, batch_variance, epsilon)
+    return (
+        y,
+        astype(mean * momentum + batch_mean * (1 - momentum), mean.dtype),
+        astype(variance * momentum + batch_variance * (1 - momentum), variance.dtype),
+    )
+
+
+def _standardise(x: Value, axes: tuple[int, ...], epsilon: float) -> tuple[Value, Value, Value]:
+    """x with mean 0 and variance 1 over `axes`, the mean, and the inverse deviation."""
+    mean = x.mean(axes, keepdims=True)
+    centred = x - mean
+    inverse = 1 / xp(x).sqrt((centred * centred).mean(axes, keepdims=True) + epsilon)
+    return centred * inverse, mean, inverse
+
+
+@op("InstanceNormalization")
+def instance_normalization_1(
+    x: Value,
+    scale: Value,
+    bias: Value,
+    /,
+    *,
+    epsilon: float = _EPSILON,
+    consumed_inputs: Sequence[int] | None = None,
+) -> Value:
+    """Normalisation of each channel of each example over its places."""
+    return instance_normalization(x, scale, bias, epsilon=epsilon)
+
+
+@op("InstanceNormalization", since=6)
+def instance_normalization(x: Value, scale: Value, bias: Value, /, *, epsilon: float = _EPSILON) -> Value:
+    """Normalisation of each channel of each example over its places."""
+    y, _, _ = _standardise(x, tuple(range(2, x.ndim)), epsilon)
+    return y * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
+
+
+@op("LayerNormalization")
+def layer_normalization(
+    x: Value,
+    scale: Value,
+    bias: Value = None,
+    /,
+    *,
+    axis: int = -1,
+    epsilon: float = _EPSILON,
+    stash_type: int = 1,
+) -> tuple[Value, Value, Value]:
+    """Normalisation over the axes from `axis` on, the mean, and the inverse deviation (Ba et al. 2016)."""
+    axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
+    y, mean, inverse = _standardise(_stashed(x, stash_type), axes, epsilon)
+    y = astype(y, x.dtype) * scale
+    return (y if bias is None else y + bias), mean, inverse
+
+
+def _stashed(x: Value, stash_type: int) -> Value:
+    return astype(x, np.float32) if stash_type == 1 and x.dtype.itemsize < 4 else x
+
+
+@op("RMSNormalization")
+def rms_normalization(
+    x: Value, scale: Value, /, *, axis: int = -1, epsilon: float = _EPSILON, stash_type: int = 1
+) -> Value:
+    """x over its root mean square along the axes from `axis` on (Zhang and Sennrich 2019)."""
+    axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
+    wide = _stashed(x, stash_type)
+    inverse = 1 / xp(x).sqrt((wide * wide).mean(axes, keepdims=True) + epsilon)
+    return astype(wide * inverse, x.dtype) * scale
+
+
+def _group_norm(x: Value, groups: int, epsilon: float, stash_type: int) -> Value:
+    grouped = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+    y, _, _ = _standardise(_stashed(grouped, stash_type), tuple(range(2, grouped.ndim)), epsilon)
+    return astype(y, x.dtype)
+
+
+@op("GroupNormalization")
+def group_normalization_18(
+    x: Value, scale: Value, bias: Value, /, *, num_groups: int, epsilon: float = _EPSILON
+) -> Value:
+    """Normalisation of groups of channels, with scale and bias per group."""
+    y = _group_norm(x, num_groups, epsilon, 1)
+    return (y * _per_channel(scale, y.ndim) + _per_channel(bias, y.ndim)).reshape(x.shape)
+
+
+@op("GroupNormalization", since=21)
+def group_normalization(
+    x: Value, scale: Value, bias: Value, /, *, num_groups: int, epsilon: float = _EPSILON, stash_type: int = 1
+) -> Value:
+    """Normalisation of groups of channels, with scale and bias per channel (Wu and He 2018)."""
+    y = _group_norm(x, num_groups, epsilon, stash_type).reshape(x.shape)
+    return y * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
+
+
+@op("MeanVarianceNormalization")
+def mean_variance_normalization(x: Value, /, *, axes: Sequence[int] = (0, 2, 3)) -> Value:
+    """(x - mean) / (deviation + 1e-9) over the axes."""
+    over = axis_indices(axes, x.ndim)
+    centred = x - x.mean(over, keepdims=True)
+    return centred / (xp(x).sqrt((centred * centred).mean(over, keepdims=True)) + 1e-9)
+
+
+@op("LpNormalization")
+def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
+    """x over its L1 or L2 norm along an axis; 0 where that is 0."""
+    at = axis_index(axis, x.ndim)
+    if p == 1:
+        norm = jnp.abs(x).sum(at, keepdims=True)
+    else:
+        squares = (x * x).sum(at, keepdims=True)
+        norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+    return jnp.where(norm > 0, x / jnp.where(norm > 0, norm, 1), 0)
+
+
+@op("LRN")
+def lrn(
+    x: Value, /, *, size: int, alpha: float = float(np.float32(1e-4)), beta: float = 0.75, bias: float = 1.0
+) -> Value:
+    """x over (bias + alpha / size * the sum of squares of `size` channels around) to the beta (Krizhevsky 2012)."""
+    before = (size - 1) // 2
+    widen = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
+    squares = xp(x).pad(x * x, widen)
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+    return astype(x / (bias + alpha / size * total) ** beta, x.dtype)
+
+
+@op("Dropout")
+def dropout_1(
+    x: Value, /, *, ratio: float = 0.5, is_test: int = 0, consumed_inputs: Sequence[int] | None = None
+) -> tuple[Value, Value]:
+    """x itself: a trained model drops nothing. The mask is of x's own type."""
+    return x, xp(x).ones_like(x)
+
+
+@op("Dropout", since=7)
+def dropout_7(x: Value, /, *, ratio: float = 0.5) -> tuple[Value, Value]:
+    """x itself: a trained model drops nothing."""
+    return x, xp(x).ones(x.shape, bool)
+
+
+@op("Dropout", since=12)
+def dropout(
+    x: Value, ratio: Static = None, training_mode: Static = None, /, *, seed: int | None = None
+) -> tuple[Value, Value]:
+    """x itself; dropping in training mode is refused, for it would make a model's answers random."""
+    if training_mode is not None and np.any(training_mode) and (ratio is None or np.any(ratio)):
+        raise UnsupportedModelError(
+            "Dropout must be in inference mode", got="training_mode true", fix="export the model for inference"
+        )
+    return x, xp(x).ones(x.shape, bool)

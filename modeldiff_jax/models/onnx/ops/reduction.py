@@ -1,0 +1,121 @@
+"""Sums, products and extremes over axes, and the places of extremes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.graph.sizes import is_sizes
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, finite_range, is_integer
+from modeldiff_jax.models.onnx.ops.math import truncated_division
+
+Axes = tuple[int, ...]
+
+
+def _sum(x: Value, axis: Axes, keepdims: bool) -> Value:
+    return xp(x).sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+
+
+def _prod(x: Value, axis: Axes, keepdims: bool) -> Value:
+    return xp(x).prod(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+
+
+def _mean(x: Value, axis: Axes, keepdims: bool) -> Value:
+    if not is_integer(x):
+        return xp(x).mean(x, axis=axis, keepdims=keepdims)
+    count = np.prod([x.shape[a] for a in axis], dtype=np.int64)
+    return truncated_division(_sum(x, axis, keepdims), np.asarray(count, None if is_sizes(x) else x.dtype))
+
+
+def _extreme(name: str) -> Callable[[Value, Axes, bool], Value]:
+    def function(x: Value, axis: Axes, keepdims: bool) -> Value:
+        if any(x.shape[a] == 0 for a in axis):  # the largest of nothing is the least value there is
+            low, high = (-np.inf, np.inf) if jnp.issubdtype(x.dtype, jnp.floating) else finite_range(x.dtype)
+            shape = tuple(1 if a in axis else d for a, d in enumerate(x.shape) if keepdims or a not in axis)
+            return xp(x).full(shape, low if name == "max" else high, x.dtype)
+        return getattr(xp(x), name)(x, axis=axis, keepdims=keepdims)
+
+    return function
+
+
+def _sum_square(x: Value, axis: Axes, keepdims: bool) -> Value:
+    return _sum(x * x, axis, keepdims)
+
+
+def _l1(x: Value, axis: Axes, keepdims: bool) -> Value:
+    return _sum(xp(x).abs(x), axis, keepdims)
+
+
+def _l2(x: Value, axis: Axes, keepdims: bool) -> Value:
+    squares = _sum_square(x, axis, keepdims)
+    if concrete(x) or is_integer(x):
+        return astype(xp(x).sqrt(squares), x.dtype)
+    # the root's slope at 0 is infinite; the norm's subgradient there is 0
+    positive = squares > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), squares)
+
+
+def _log_sum(x: Value, axis: Axes, keepdims: bool) -> Value:
+    return astype(xp(x).log(_sum(x, axis, keepdims)), x.dtype)
+
+
+def _log_sum_exp(x: Value, axis: Axes, keepdims: bool) -> Value:
+    return astype(jax.scipy.special.logsumexp(jnp.asarray(x), axis=axis, keepdims=keepdims), x.dtype)
+
+
+# function, and the opset since when the axes are an input
+_REDUCTIONS: dict[str, tuple[Callable[[Value, Axes, bool], Value], int]] = {
+    "ReduceSum": (_sum, 13),
+    "ReduceMean": (_mean, 18),
+    "ReduceProd": (_prod, 18),
+    "ReduceMax": (_extreme("max"), 18),
+    "ReduceMin": (_extreme("min"), 18),
+    "ReduceL1": (_l1, 18),
+    "ReduceL2": (_l2, 18),
+    "ReduceSumSquare": (_sum_square, 18),
+    "ReduceLogSum": (_log_sum, 18),
+    "ReduceLogSumExp": (_log_sum_exp, 18),
+}
+
+
+def _register(name: str, function: Callable[[Value, Axes, bool], Value], axes_are_input: int) -> None:
+    def old(x: Value, /, *, axes: Sequence[int] | None = None, keepdims: int = 1) -> Value:
+        return function(x, axis_indices(range(x.ndim) if axes is None else axes, x.ndim), bool(keepdims))
+
+    def present(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
+        if axes is not None and np.size(axes):
+            return old(x, axes=axes, keepdims=keepdims)
+        # no axes: every element is a group of its own, or all are one group
+        return function(x, (), bool(keepdims)) if noop_with_empty_axes else old(x, keepdims=keepdims)
+
+    op(name)(old)
+    op(name, since=axes_are_input)(present)
+
+
+for _name, (_function, _since) in _REDUCTIONS.items():
+    _register(_name, _function, _since)
+
+
+def _place(x: Value, axis: int, keepdims: int, last: int, name: str) -> Value:
+    m, at = xp(x), axis_index(axis, x.ndim)
+    if last:
+        found = x.shape[at] - 1 - getattr(m, name)(m.flip(x, at), axis=at, keepdims=bool(keepdims))
+    else:
+        found = getattr(m, name)(x, axis=at, keepdims=bool(keepdims))
+    return astype(m.asarray(found), np.int64)
+
+
+@op("ArgMax")
+def argmax(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
+    """Index of the largest along an axis, the first or the last of equals."""
+    return _place(x, axis, keepdims, select_last_index, "argmax")
+
+
+@op("ArgMin")
+def argmin(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
+    """Index of the smallest along an axis, the first or the last of equals."""
+    return _place(x, axis, keepdims, select_last_index, "argmin")

@@ -1,0 +1,257 @@
+"""Resize and Upsample. Each axis is resampled by itself with weights computed on the host, so it is a linear map.
+
+Whole-number nearest upsampling is a broadcast; other nearest sampling picks entries; linear and cubic ones multiply by
+a small matrix, whose derivative is a matrix product too, where a gather's would be a slow scatter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.limits import check_made
+from modeldiff_jax.models.graph.registry import Static, Value, op
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, axis_indices, sizes
+
+_F32 = np.float32
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One axis: its sizes, its scale (as given, not their ratio), and the region of interest along it."""
+
+    size: int
+    resized: int
+    scale: float
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampling:
+    """The attributes of Resize that say which places of the input an output place reads, and with what weights."""
+
+    mode: str
+    coordinates: str
+    nearest: str
+    cubic_a: float
+    exclude_outside: int
+    extrapolation: float
+    antialias: int
+
+
+def _source(axis: _Axis, coordinates: str) -> np.ndarray:
+    """Where each output place lies in the input, in float32 as other runtimes compute it."""
+    i, scale, size, resized = np.arange(axis.resized, dtype=_F32), _F32(axis.scale), _F32(axis.size), axis.resized
+    half = (i + _F32(0.5)) / scale - _F32(0.5)
+    match coordinates:
+        case "half_pixel":
+            return half
+        case "pytorch_half_pixel":
+            return half if resized > 1 else np.zeros(resized, _F32)
+        case "half_pixel_symmetric":
+            adjustment = _F32(resized) / (scale * size)
+            return size / _F32(2) * (_F32(1) - adjustment) + half
+        case "asymmetric":
+            return i / scale
+        case "tf_half_pixel_for_nn":
+            return (i + _F32(0.5)) / scale
+        case "align_corners":
+            return np.zeros(resized, _F32) if resized == 1 else i * (size - _F32(1)) / _F32(resized - 1)
+        case "tf_crop_and_resize":
+            start, end = _F32(axis.start), _F32(axis.end)
+            if resized == 1:
+                return np.full(1, _F32(0.5) * (start + end) * (size - _F32(1)))
+            return start * (size - _F32(1)) + i * (end - start) * (size - _F32(1)) / _F32(resized - 1)
+    raise InvalidInputError("Resize's coordinate transformation is one ONNX defines", got=coordinates)
+
+
+_ROUNDING: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
+    "round_prefer_floor": lambda x, scale: np.ceil(x - _F32(0.5)),
+    "round_prefer_ceil": lambda x, scale: np.floor(x + _F32(0.5)),
+    "floor": lambda x, scale: np.floor(x),
+    "ceil": lambda x, scale: np.ceil(x),
+    # opset 10 leaves it open; this is what the reference runtime does
+    "simple": lambda x, scale: np.ceil(x) if scale < 1 else np.floor(x),
+}
+
+
+def _nearest(axis: _Axis, how: _Sampling) -> np.ndarray:
+    if how.nearest not in _ROUNDING:
+        raise InvalidInputError("Resize's nearest mode is one ONNX defines", got=how.nearest)
+    places = _ROUNDING[how.nearest](_source(axis, how.coordinates), axis.scale)
+    return np.clip(places, 0, axis.size - 1).astype(np.int64)
+
+
+def _triangle(distance: np.ndarray, a: float) -> np.ndarray:
+    return np.maximum(1 - np.abs(distance), 0)
+
+
+def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
+    """The cubic convolution kernel (Keys 1981, eq. 4)."""
+    d = np.abs(distance)
+    inner = ((a + 2) * d - (a + 3)) * d * d + 1
+    outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, inner, np.where(d < 2, outer, 0))
+
+
+def _weights(axis: _Axis, how: _Sampling) -> np.ndarray:
+    """The matrix (resized, size) that resamples one axis linearly or cubically."""
+    kernel, reach = (_triangle, 1) if how.mode == "linear" else (_cubic, 2)
+    centre = _source(axis, how.coordinates).astype(np.float64)
+    shrink = min(axis.scale, 1.0) if how.antialias else 1.0  # antialiasing widens the kernel when it shrinks
+    if how.mode == "linear" and not how.antialias:
+        centre = np.clip(centre, 0, axis.size - 1)
+    taps = np.arange(np.floor(-reach / shrink), np.ceil(reach / shrink) + 1)
+    places = np.floor(centre)[:, None] + taps
+    weights = kernel((places - centre[:, None]) * shrink, how.cubic_a)
+    if how.exclude_outside or how.antialias:
+        weights = np.where((places >= 0) & (places < axis.size), weights, 0)
+    weights = weights / weights.sum(1, keepdims=True)
+    matrix = np.zeros((axis.resized, axis.size))
+    rows = np.broadcast_to(np.arange(axis.resized)[:, None], places.shape)
+    np.add.at(matrix, (rows, np.clip(places, 0, axis.size - 1).astype(np.int64)), weights)
+    return matrix
+
+
+def _resample(x: Value, at: int, axis: _Axis, how: _Sampling) -> Value:
+    if how.mode == "nearest":
+        index = _nearest(axis, how)
+        times = axis.resized // axis.size
+        if np.array_equal(index, np.repeat(np.arange(axis.size), times)):
+            spread = jnp.broadcast_to(jnp.expand_dims(x, at + 1), (*x.shape[: at + 1], times, *x.shape[at + 1 :]))
+            return spread.reshape(*x.shape[:at], axis.resized, *x.shape[at + 1 :])
+        return jnp.take(x, index, at, mode="clip", indices_are_sorted=bool((np.diff(index) >= 0).all()))
+    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+    matrix = jnp.asarray(_weights(axis, how), dtype)
+    moved = jnp.tensordot(matrix, x.astype(dtype), ((1,), (at,)), precision=HIGHEST)
+    return jnp.moveaxis(moved, 0, at)
+
+
+def _outside(axis: _Axis) -> np.ndarray:
+    places = _source(axis, "tf_crop_and_resize")
+    return (places < 0) | (places > axis.size - 1)
+
+
+def _resize(x: Value, axes: dict[int, _Axis], how: _Sampling) -> Value:
+    if how.mode not in ("nearest", "linear", "cubic"):
+        raise InvalidInputError("Resize's mode is nearest, linear or cubic", got=how.mode)
+    cropped = how.coordinates == "tf_crop_and_resize"
+    changed = {at: axis for at, axis in axes.items() if cropped or axis.size != axis.resized or axis.scale != 1}
+    check_made([changed[i].resized if i in changed else dim for i, dim in enumerate(x.shape)])
+    y = jnp.asarray(x)
+    for at, axis in sorted(changed.items(), key=lambda item: item[1].resized / max(item[1].size, 1)):
+        y = _resample(y, at, axis, how)
+    if cropped:
+        for at, axis in changed.items():
+            outside = _outside(axis).reshape((-1,) + (1,) * (y.ndim - 1 - at))
+            y = jnp.where(outside, jnp.asarray(how.extrapolation, y.dtype), y)
+    return y if y.dtype == x.dtype else jnp.rint(y).astype(x.dtype)
+
+
+def _scaled(x: Value, over: Sequence[int], scales: Sequence[float], roi: Sequence[float] = ()) -> dict[int, _Axis]:
+    if len(scales) != len(over) or min(scales, default=1) <= 0:
+        raise InvalidInputError("Resize needs a positive scale for each axis", got=f"{list(scales)}")
+    bounds = list(roi) or [0.0] * len(over) + [1.0] * len(over)
+    found = {}
+    for i, (at, scale) in enumerate(zip(over, scales, strict=True)):
+        start, end = bounds[i], bounds[len(over) + i]
+        if scale == 1 and (start, end) == (0, 1):
+            continue  # also an axis of symbolic size
+        found[at] = _Axis(x.shape[at], int(np.floor(x.shape[at] * (end - start) * scale)), scale, start, end)
+    return found
+
+
+def _sized(x: Value, over: Sequence[int], wanted: Sequence[Any], policy: str, roi: Sequence[float]) -> dict[int, _Axis]:
+    if len(wanted) != len(over):
+        raise InvalidInputError("Resize needs a size for each axis", got=f"{list(wanted)}")
+    bounds = list(roi) or [0.0] * len(over) + [1.0] * len(over)
+    if policy == "stretch":
+        ratios = [
+            1.0 if n is x.shape[a] or n == x.shape[a] else n / x.shape[a] for n, a in zip(wanted, over, strict=True)
+        ]
+    else:
+        pick = {"not_larger": min, "not_smaller": max}.get(policy)
+        if pick is None:
+            raise InvalidInputError("The policy is stretch, not_larger or not_smaller", got=policy)
+        ratios = [pick(n / x.shape[a] for n, a in zip(wanted, over, strict=True))] * len(over)
+        wanted = [int(np.floor(r * x.shape[a] + 0.5)) for r, a in zip(ratios, over, strict=True)]
+    return {
+        a: _Axis(x.shape[a], n, r, bounds[i], bounds[len(over) + i])
+        for i, (a, n, r) in enumerate(zip(over, wanted, ratios, strict=True))
+        if r != 1 or (bounds[i], bounds[len(over) + i]) != (0, 1)
+    }
+
+
+@op("Resize", since=10)
+def resize_10(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
+    """`x` resized by scales; output place i reads place i / scale."""
+    how = _Sampling(mode, "asymmetric", "simple", -0.75, 0, 0.0, 0)
+    return _resize(x, _scaled(x, range(x.ndim), np.ravel(scales).tolist()), how)
+
+
+@op("Resize", since=11)
+def resize(
+    x: Value,
+    roi: Static = None,
+    scales: Static = None,
+    wanted: Static = None,
+    /,
+    *,
+    antialias: int = 0,
+    axes: Sequence[int] | None = None,
+    coordinate_transformation_mode: str = "half_pixel",
+    cubic_coeff_a: float = -0.75,
+    exclude_outside: int = 0,
+    extrapolation_value: float = 0.0,
+    keep_aspect_ratio_policy: str = "stretch",
+    mode: str = "nearest",
+    nearest_mode: str = "round_prefer_floor",
+) -> Value:
+    """`x` resized by scales or to sizes."""
+    how = _Sampling(
+        mode,
+        coordinate_transformation_mode,
+        nearest_mode,
+        cubic_coeff_a,
+        exclude_outside,
+        extrapolation_value,
+        antialias,
+    )
+    over = range(x.ndim) if axes is None else axis_indices(axes, x.ndim)
+    crop = coordinate_transformation_mode == "tf_crop_and_resize" and roi is not None
+    bounds = np.ravel(roi).tolist() if crop else ()
+    if wanted is not None and np.size(wanted):
+        return _resize(x, _sized(x, over, sizes(wanted), keep_aspect_ratio_policy, bounds), how)
+    if scales is None:
+        raise InvalidInputError("Resize needs scales or sizes", got="neither")
+    return _resize(x, _scaled(x, over, np.ravel(scales).tolist(), bounds), how)
+
+
+def _upsample(x: Value, scales: Sequence[float], mode: str) -> Value:
+    """Opset 9's Upsample: "bilinear" is a name of "linear"."""
+    how = _Sampling("linear" if mode == "bilinear" else mode, "asymmetric", "floor", -0.75, 0, 0.0, 0)
+    return _resize(x, _scaled(x, range(x.ndim), scales), how)
+
+
+@op("Upsample")
+def upsample_1(x: Value, /, *, height_scale: float, width_scale: float, mode: str = "nearest") -> Value:
+    """`x` enlarged by scales."""
+    return _upsample(x, (1.0, 1.0, height_scale, width_scale), mode)
+
+
+@op("Upsample", since=7)
+def upsample_7(x: Value, /, *, scales: Sequence[float], mode: str = "nearest") -> Value:
+    """`x` enlarged by scales."""
+    return _upsample(x, scales, mode)
+
+
+@op("Upsample", since=9)
+def upsample(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
+    """`x` enlarged by scales."""
+    return _upsample(x, np.ravel(scales).tolist(), mode)

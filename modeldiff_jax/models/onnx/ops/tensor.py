@@ -1,0 +1,306 @@
+"""Shape, layout and element type. Concrete values stay in numpy, so shape arithmetic is never traced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.limits import check_made
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
+from modeldiff_jax.models.onnx.ops.common import (
+    astype,
+    axis_index,
+    axis_indices,
+    element_type,
+    finite_range,
+    module_for,
+    sizes,
+)
+
+# fmt: off
+_OLD_TYPE_NAMES = (
+    "UNDEFINED", "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL", "FLOAT16", "DOUBLE",
+    "UINT32", "UINT64", "COMPLEX64", "COMPLEX128",
+)
+# fmt: on
+
+
+@op("Cast")
+def cast_1(x: Value, /, *, to: str) -> Value:
+    """`x` in the type of that name."""
+    if to not in _OLD_TYPE_NAMES:
+        raise InvalidInputError("Cast's type is one ONNX defines", got=to)
+    return _cast(x, element_type(_OLD_TYPE_NAMES.index(to)))
+
+
+@op("Cast", since=6)
+def cast(x: Value, /, *, to: int, saturate: int = 1, round_mode: str = "up") -> Value:
+    """`x` in another type; `saturate` bounds what a float of 8 bits cannot hold, `round_mode` is for float8e8m0."""
+    return _cast(x, element_type(to), saturate, round_mode)
+
+
+@op("CastLike")
+def cast_like(x: Value, like: Value, /, *, saturate: int = 1, round_mode: str = "up") -> Value:
+    """`x` in the type of `like`."""
+    return _cast(x, like.dtype, saturate, round_mode)
+
+
+def _cast(x: Value, dtype: np.dtype[Any], saturate: int = 1, round_mode: str = "up") -> Value:
+    if is_sizes(x):  # symbolic sizes are integers; in another type they are data
+        return x if jnp.issubdtype(dtype, jnp.integer) else astype(traced_sizes(x), dtype)
+    if dtype.kind == "O":
+        return np.array([str(v) for v in np.ravel(x)], object).reshape(x.shape)
+    if dtype.name == "float8_e8m0fnu":
+        return _cast_to_power(x, dtype, round_mode)
+    small = dtype.itemsize == 1 and jnp.issubdtype(dtype, jnp.floating)
+    if small and (saturate or dtype.name.startswith("float4")):
+        x = xp(x).clip(astype(x, np.float32), *map(float, finite_range(dtype)))
+    return astype(x, dtype)
+
+
+def _cast_to_power(x: Value, dtype: np.dtype[Any], round_mode: str) -> Value:
+    m = xp(x)
+    wide = astype(x, np.float32)
+    fraction, exponent = m.frexp(m.abs(wide))  # fraction in [0.5, 1)
+    up = {"up": fraction > 0.5, "down": fraction > 1, "nearest": fraction >= 0.75}[round_mode]
+    power = m.ldexp(m.float32(1), m.clip(exponent - 1 + up, -127, 127).astype(np.int32))
+    return astype(m.where(m.isfinite(wide), power, m.float32(np.nan)), dtype)
+
+
+@op("BitCast")
+def bit_cast(x: Value, /, *, to: int) -> Value:
+    """The same bits read as another type of the same width."""
+    return x.view(element_type(to))
+
+
+@op("Identity")
+def identity(x: Value, /) -> Value:
+    """x."""
+    return x
+
+
+@op("Reshape")
+def reshape_1(x: Value, /, *, shape: Sequence[int] = (), consumed_inputs: Sequence[int] | None = None) -> Value:
+    """`x` in another shape, where 0 keeps a size and -1 takes the rest."""
+    return reshape(x, np.asarray(shape, np.int64))
+
+
+@op("Reshape", since=5)
+def reshape(x: Value, shape: Static, /, *, allowzero: int = 0) -> Value:
+    """`x` in another shape, where 0 keeps a size (unless `allowzero`) and -1 takes the rest."""
+    wanted = tuple(
+        x.shape[i] if isinstance(dim, int) and dim == 0 and not allowzero else dim for i, dim in enumerate(sizes(shape))
+    )
+    return module_for(wanted, x).reshape(x, wanted)
+
+
+@op("Transpose")
+def transpose(x: Value, /, *, perm: Sequence[int] | None = None) -> Value:
+    """`x` with its axes in another order, reversed by default."""
+    return xp(x).transpose(x, perm)
+
+
+@op("Squeeze")
+def squeeze_1(x: Value, /, *, axes: Sequence[int] | None = None) -> Value:
+    """`x` without axes of size 1; by default without all of them."""
+    return squeeze(x, axes)
+
+
+@op("Squeeze", since=13)
+def squeeze(x: Value, axes: Static = None, /) -> Value:
+    """`x` without axes of size 1; by default without all of them."""
+    if axes is None:
+        return xp(x).squeeze(x, tuple(i for i, dim in enumerate(x.shape) if isinstance(dim, int) and dim == 1))
+    return xp(x).squeeze(x, axis_indices(axes, x.ndim))
+
+
+@op("Unsqueeze")
+def unsqueeze_1(x: Value, /, *, axes: Sequence[int]) -> Value:
+    """`x` with axes of size 1 put in; `axes` count in the result."""
+    return unsqueeze(x, axes)
+
+
+@op("Unsqueeze", since=13)
+def unsqueeze(x: Value, axes: Static, /) -> Value:
+    """`x` with axes of size 1 put in; `axes` count in the result."""
+    return xp(x).expand_dims(x, axis_indices(axes, x.ndim + np.size(axes)))
+
+
+@op("Flatten")
+def flatten(x: Value, /, *, axis: int = 1) -> Value:
+    """`x` as a matrix: the axes before `axis` are its rows."""
+    at = axis_index(axis, x.ndim + 1) if axis >= 0 else axis_index(axis, x.ndim)
+    shape = (math.prod(x.shape[:at]), math.prod(x.shape[at:]))
+    return xp(x).reshape(x, shape)
+
+
+@op("Concat")
+def concat_1(*xs: Value, axis: int = 1) -> Value:
+    """All inputs one after another along `axis`."""
+    return xp(*xs).concatenate(xs, axis)
+
+
+@op("Concat", since=4)
+def concat(*xs: Value, axis: int) -> Value:
+    """All inputs one after another along `axis`."""
+    return xp(*xs).concatenate(xs, axis)
+
+
+@op("Split")
+def split_1(
+    x: Value, lengths: Static = None, /, *, axis: int = 0, split: Sequence[int] | None = None, n_outputs: int
+) -> tuple[Value, ...]:
+    """`x` cut along `axis` into parts of given lengths, or equal ones."""
+    return _split(x, split if lengths is None else lengths, axis, n_outputs)
+
+
+@op("Split", since=2)
+def split_2(x: Value, /, *, axis: int = 0, split: Sequence[int] | None = None, n_outputs: int) -> tuple[Value, ...]:
+    """`x` cut along `axis` into parts of given lengths, or equal ones."""
+    return _split(x, split, axis, n_outputs)
+
+
+@op("Split", since=13)
+def split_13(
+    x: Value, lengths: Static = None, /, *, axis: int = 0, num_outputs: int | None = None, n_outputs: int
+) -> tuple[Value, ...]:
+    """`x` cut along `axis` into parts of given lengths, or equal ones, of which the last may be shorter."""
+    return _split(x, lengths, axis, num_outputs or n_outputs)
+
+
+def _split(x: Value, lengths: Any, axis: int, n_outputs: int) -> tuple[Value, ...]:
+    at = axis_index(axis, x.ndim)
+    size = x.shape[at]
+    if lengths is None:
+        each = -(-size // n_outputs)
+        lengths = [each] * (n_outputs - 1) + [size - each * (n_outputs - 1)]
+    lengths = sizes(np.asarray(lengths))
+    if len(lengths) != n_outputs or (isinstance(size, int) and sum(lengths) != size) or min(lengths, default=0) < 0:
+        raise InvalidInputError(
+            "The parts of a Split fill its axis", got=f"lengths {lengths} for {n_outputs} parts of {size}"
+        )
+    starts = np.cumsum([0, *lengths])
+    return tuple(x[(slice(None),) * at + (slice(a, b),)] for a, b in pairwise(starts))
+
+
+@op("Expand")
+def expand(x: Value, shape: Static, /) -> Value:
+    """`x` broadcast with `shape`, both ways."""
+    wanted = jnp.broadcast_shapes(x.shape, sizes(shape))
+    check_made(wanted)
+    return module_for(wanted, x).broadcast_to(x, wanted)
+
+
+@op("Tile")
+def tile_1(x: Value, tiles: Static, axis: Static, /) -> Value:
+    """`x` repeated along one axis."""
+    repeats = np.ones(x.ndim, np.int64)
+    repeats[axis_index(int(np.ravel(axis)[0]), x.ndim)] = int(np.ravel(tiles)[0])
+    return tile(x, repeats)
+
+
+@op("Tile", since=6)
+def tile(x: Value, repeats: Static, /) -> Value:
+    """`x` repeated along every axis."""
+    times = sizes(repeats)
+    shape = tuple(dim * n for dim, n in zip(x.shape, times, strict=True))
+    check_made(shape)
+    return module_for(shape, x).tile(x, times)
+
+
+@op("Shape")
+def shape(x: Value, /, *, start: int = 0, end: int | None = None) -> Value:
+    """The sizes of the axes from `start` to `end`; known while tracing."""
+    return as_sizes(x.shape[start:end])
+
+
+@op("Size")
+def size(x: Value, /) -> Value:
+    """The number of elements; known while tracing."""
+    return as_sizes((math.prod(x.shape),)).reshape(())
+
+
+@op("Where")
+def where(condition: Value, x: Value, y: Value, /) -> Value:
+    """`x` where the condition holds, `y` elsewhere."""
+    return xp(condition, x, y).where(condition, x, y)
+
+
+@op("Trilu")
+def trilu(x: Value, k: Static = None, /, *, upper: int = 1) -> Value:
+    """The part of each matrix on and above (or below) its k-th diagonal, zeros elsewhere."""
+    diagonal = 0 if k is None else int(np.ravel(k)[0])
+    return (xp(x).triu if upper else xp(x).tril)(x, diagonal)
+
+
+@op("Pad")
+def pad_1(x: Value, /, *, mode: str = "constant", paddings: Sequence[int], value: float = 0.0) -> Value:
+    """`x` widened at both ends of every axis."""
+    return _pad(x, paddings, mode, np.asarray(value, x.dtype), None)
+
+
+@op("Pad", since=2)
+def pad_2(x: Value, /, *, mode: str = "constant", pads: Sequence[int], value: float = 0.0) -> Value:
+    """`x` widened (or, where negative, cut) at both ends of every axis."""
+    return _pad(x, pads, mode, np.asarray(value, x.dtype), None)
+
+
+@op("Pad", since=11)
+def pad(x: Value, pads: Static, value: Value = None, axes: Static = None, /, *, mode: str = "constant") -> Value:
+    """`x` widened (or, where negative, cut) at both ends of the given axes: constant, reflect, edge or wrap."""
+    return _pad(x, pads, mode, value, axes)
+
+
+def _pad(x: Value, pads: Any, mode: str, value: Value, axes: Static) -> Value:
+    wanted = sizes(np.asarray(pads))
+    over = tuple(range(x.ndim)) if axes is None else axis_indices(axes, x.ndim)
+    if len(wanted) != 2 * len(over):
+        raise InvalidInputError("Pad needs two numbers an axis", got=f"{len(wanted)} for {len(over)} axes")
+    ends = [(0, 0)] * x.ndim
+    for i, axis in enumerate(over):
+        ends[axis] = (wanted[i], wanted[len(over) + i])
+    check_made([dim + low + high for dim, (low, high) in zip(x.shape, ends, strict=True)])
+    if mode == "constant" and not concrete(x, value):
+        x = jnp.asarray(x)
+        fill = jnp.zeros((), x.dtype) if value is None else jnp.asarray(value, x.dtype).reshape(())
+        return jax.lax.pad(x, fill, [(low, high, 0) for low, high in ends])
+    cut = tuple(
+        slice(-low if low < 0 else 0, dim + high if high < 0 else None)
+        for dim, (low, high) in zip(x.shape, ends, strict=True)
+    )
+    widen = [(max(low, 0), max(high, 0)) for low, high in ends]
+    if mode == "constant":
+        return np.pad(x[cut], widen, constant_values=0 if value is None else np.ravel(value)[0])
+    if mode not in ("reflect", "edge", "wrap"):
+        raise InvalidInputError("Pad's mode is constant, reflect, edge or wrap", got=mode)
+    return xp(x).pad(x[cut], widen, mode=mode)
+
+
+@op("DepthToSpace")
+def depth_to_space(x: Value, /, *, blocksize: int, mode: str = "DCR") -> Value:
+    """Channels laid out as blocks of pixels; `mode` says whether block or depth is the slower channel axis."""
+    n, c, h, w = x.shape
+    b = blocksize
+    if mode == "DCR":
+        y = xp(x).transpose(x.reshape(n, b, b, c // (b * b), h, w), (0, 3, 4, 1, 5, 2))
+    else:
+        y = xp(x).transpose(x.reshape(n, c // (b * b), b, b, h, w), (0, 1, 4, 2, 5, 3))
+    return y.reshape(n, c // (b * b), h * b, w * b)
+
+
+@op("SpaceToDepth")
+def space_to_depth(x: Value, /, *, blocksize: int, mode: str = "DCR") -> Value:
+    """Blocks of pixels laid out as channels; the inverse of DepthToSpace."""
+    n, c, h, w = x.shape
+    b = blocksize
+    blocks = x.reshape(n, c, h // b, b, w // b, b)
+    y = xp(x).transpose(blocks, (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4))
+    return y.reshape(n, c * b * b, h // b, w // b)
