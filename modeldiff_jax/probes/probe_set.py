@@ -96,7 +96,7 @@ class ProbeSet:
         try:
             handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
             with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, header=text, seeds=self.seeds, partners=self.partners)
+                np.savez(file, header=text, seeds=self.seeds, partners=self.partners)
             os.replace(temporary, target)
         except OSError as error:
             raise InvalidInputError(
