@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -213,6 +213,10 @@ def _model_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """The files among `paths` and directly inside the folders among them, sorted; and notes on what was left out."""
     files, notes = [], []
     for path in paths:
+        if not os.path.exists(path):  # found now, not after minutes of work
+            raise InvalidInputError(
+                "A reference exists", got="no such file or folder", where=path, fix="check the path"
+            )
         if not os.path.isdir(path):
             files.append(path)
             continue
@@ -227,7 +231,9 @@ def _model_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
             )
         files += models
         if len(models) < len(inside):
-            notes.append(f"{len(inside) - len(models)} files in {path} are not models by their name and were left out.")
+            notes.append(
+                f"Files in {path} left out, as their names are not those of models: {len(inside) - len(models)}."
+            )
     return files, notes
 
 
@@ -263,7 +269,7 @@ def _is_terminal(stream: Any) -> bool:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Any:
+def _progress(quiet: bool) -> Iterator[Progress]:
     """A function that shows what is being done in one line of the terminal; elsewhere it does nothing."""
     if quiet or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield lambda what, done, total: None
