@@ -7,6 +7,7 @@ and makes a reaction independent of its neighbours and of padding. It costs noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,42 +30,74 @@ _CHUNK_ROWS = 64
 
 
 @dataclass(frozen=True)
-class _Path:
-    """The way from probes to reactions: everything but arrays, hashable."""
+class Constant:
+    """An array that hashes and compares by value."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    data: bytes
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Constant:
+        return cls(array.shape, array.dtype, np.ascontiguousarray(array).tobytes())
+
+    def array(self) -> np.ndarray:
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Reactions:
+    """`reactions(params, x)`: probes to reactions as a pure function to be traced, differentiated, vmapped, compiled.
+
+    Without parameters, so equal ones serve every model of one graph: pass it as a static argument of `jax.jit`.
+
+    Attributes:
+      apply: of the model.
+      index: of the probed input.
+      others: values of the other inputs, in declared order.
+      batch: samples in one call of `apply`; 0 for a model without batch axis.
+      steps: from a probe to a sample.
+    """
 
     apply: Callable[..., Any]
     index: int
-    batched: bool
+    others: tuple[Constant, ...]
     batch: int
     steps: tuple[Step, ...]
 
-    def native(self, x: Any) -> Any:
-        return jax.vmap(self._convert)(x)
+    def native(self, x: Num[Array, "n ..."]) -> Num[jax.Array, "n ..."]:
+        """Probes -> samples of the model's input."""
 
-    def _convert(self, probe: Any) -> Any:
-        for step in self.steps:
-            probe = step(probe)
-        return probe
+        def convert(probe: Any) -> Any:
+            for step in self.steps:
+                probe = step(probe)
+            return jnp.asarray(probe)
 
-    def reactions(self, params: Params, others: tuple[Any, ...], x: Any) -> Any:
-        n = x.shape[0]
-        groups = -(-n // self.batch)
+        return jax.vmap(convert)(x)
+
+    def inputs(self, main: Any) -> list[Any]:
+        """All inputs of the model in declared order."""
+        values: list[Any] = [other.array() for other in self.others]
+        values.insert(self.index, main)
+        return values
+
+    def __call__(self, params: Params, x: Num[Array, "n ..."]) -> Float[jax.Array, "n c"]:
+        n, size = x.shape[0], max(self.batch, 1)
+        groups = -(-n // size)
         samples = self.native(x)
-        if groups * self.batch != n:
-            samples = samples[jnp.minimum(jnp.arange(groups * self.batch), n - 1)]
-        samples = samples.reshape(groups, self.batch, *samples.shape[1:])
+        if groups * size != n:
+            samples = samples[jnp.minimum(jnp.arange(groups * size), n - 1)]
 
         def one(group: Any) -> Any:
-            main = group if self.batched else group[0]
-            outputs = self.apply(params, *others[: self.index], main, *others[self.index :])
-            return jnp.concatenate([jnp.reshape(leaf, (self.batch, -1)) for leaf in _telling(outputs)], axis=1)
+            outputs = self.apply(params, *self.inputs(group if self.batch else group[0]))
+            return jnp.concatenate([jnp.reshape(leaf, (size, -1)) for leaf in _telling(outputs)], axis=1)
 
-        rows = jax.vmap(one)(samples)
-        return rows.reshape(groups * self.batch, -1)[:n]
+        rows = jax.vmap(one)(samples.reshape(groups, size, *samples.shape[1:]))
+        return rows.reshape(groups * size, -1)[:n]
 
 
-_react = jax.jit(_Path.reactions, static_argnums=0)
-_convert = jax.jit(_Path.native, static_argnums=0)
+_react = jax.jit(Reactions.__call__, static_argnums=0)
+_convert = jax.jit(Reactions.native, static_argnums=0)
 
 
 @dataclass(eq=False)
@@ -84,7 +117,7 @@ class Adapter:
     steps: tuple[str, ...]
     has_gradients: bool
     _input: ProbedInput = field(repr=False)
-    _path: _Path = field(repr=False)
+    _path: Reactions = field(repr=False)
     queries: int = 0
     _flops: dict[bool, float | None] = field(default_factory=dict, repr=False)
 
@@ -102,17 +135,11 @@ class Adapter:
         return int(jax.eval_shape(self.reactions, self.params, probe).shape[1])
 
     @property
-    def _others(self) -> tuple[np.ndarray, ...]:
-        return tuple(self._input.others.values())
+    def reactions(self) -> Reactions:
+        """`reactions(params, x)`: (N, *space.shape) -> (N, C) float32, pure. `params` as `model.params`.
 
-    def reactions(self, params: Params, x: Num[Array, "n ..."]) -> Float[Array, "n c"]:
-        """Reactions to probes: pure, to be traced, differentiated, vmapped over `params`, compiled by the caller.
+        A reaction is all float outputs, or all integer ones where there is no float one, flattened in declared order.
 
-        Args:
-          params: as `model.params`.
-          x: (N, *space.shape) probes.
-        Returns:
-          (N, C) float32: all float outputs, or all integer ones where there is no float one, in declared order.
         Raises:
           NotAdaptableError: the model is a black box; use `react`.
         """
@@ -120,7 +147,7 @@ class Adapter:
             raise NotAdaptableError(
                 "Only a traceable model can be traced", got="a black box", where=self.model.origin.path, fix="use react"
             )
-        return self._path.reactions(params, self._others, x)
+        return self._path
 
     def react(self, x: Num[np.ndarray, "n ..."]) -> Float[np.ndarray, "n c"]:
         """Reactions to probes: compiled, in chunks of bounded memory, checked and counted.
@@ -169,6 +196,10 @@ class Adapter:
         single = self._flops[gradient]
         return None if single is None else n * single
 
+    @property
+    def _size(self) -> int:
+        return max(self._path.batch, 1)
+
     def _checked(self, x: Any) -> np.ndarray:
         probes = np.asarray(x)
         wanted = np.dtype(self.space.dtype)
@@ -186,7 +217,7 @@ class Adapter:
 
     def _chunks(self, probes: np.ndarray) -> Iterator[np.ndarray]:
         n = len(probes)
-        size = _chunk_rows(n, max(self.space.size, int(np.prod(self._input.shape)) // self._path.batch))
+        size = _chunk_rows(n, max(self.space.size, math.prod(self._input.shape) // self._size))
         for start in range(0, n, size):
             chunk = probes[start : start + size]
             if not self.model.traceable:
@@ -194,14 +225,14 @@ class Adapter:
                 continue
             padding = [(0, size - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
             padded = np.pad(chunk, padding, mode="edge")  # one shape, one compilation
-            yield np.asarray(_react(self._path, self.params, self._others, padded))[: len(chunk)]
+            yield np.asarray(_react(self._path, self.params, padded))[: len(chunk)]
 
     def _ask(self, chunk: np.ndarray, start: int) -> np.ndarray:
         """Reactions of a black box: its own batch size where that is fixed, else the whole chunk at once."""
         native = np.asarray(_convert(self._path, chunk)).astype(self._input.dtype, copy=False)
         spec = self._input.model.inputs[self._input.index]
-        free = self._path.batched and isinstance(spec.shape[0], str)
-        size = len(chunk) if free else self._path.batch
+        free = self._path.batch > 0 and isinstance(spec.shape[0], str)
+        size = len(chunk) if free else self._size
         rows = []
         for at in range(0, len(chunk), size):
             group = native[at : at + size]
@@ -209,7 +240,7 @@ class Adapter:
             if real < size:
                 group = np.concatenate([group, np.repeat(group[-1:], size - real, axis=0)])
             where = f"{self.model.origin.path}, inputs {start + at} to {start + at + real - 1}"
-            rows.append(self._call(group if self._path.batched else group[0], size, where)[:real])
+            rows.append(self._call(group if self._path.batch else group[0], size, where)[:real])
         return np.concatenate(rows)
 
     def _call(self, main: np.ndarray, size: int, where: str) -> np.ndarray:
@@ -248,9 +279,8 @@ def adapt(model: Model, space: ProbeSpace, hint: InputHint | None = None) -> Ada
     """
     own = probed_input(model, hint)
     steps = steps_to(own, space)
-    batched = own.layout.startswith("N")
-    batch = own.shape[0] if batched else 1
-    path = _Path(own.model.apply, own.index, batched, batch, steps)
+    batch = own.shape[0] if own.layout.startswith("N") else 0
+    path = Reactions(own.model.apply, own.index, tuple(map(Constant.of, own.others.values())), batch, steps)
     texts = tuple(step.text for step in steps if step.text) + own.notes
     smooth = space.dtype == "float32" and jnp.issubdtype(own.dtype, jnp.floating)
     adapter = Adapter(model, space, texts, model.traceable and smooth, own, path)
@@ -264,11 +294,10 @@ def _check_outputs(adapter: Adapter) -> bool:
     path, own = adapter._path, adapter._input
     model = own.model
     main = jax.ShapeDtypeStruct(own.shape, jax.dtypes.canonicalize_dtype(own.dtype))
-    others = adapter._others
-    outputs = jax.eval_shape(model.apply, model.params, *others[: path.index], main, *others[path.index :])
+    outputs = jax.eval_shape(lambda params, main: model.apply(params, *path.inputs(main)), model.params, main)
     leaves = jax.tree.leaves(outputs)
     telling = _telling_kind(leaves)
-    rows_apart = path.batch == 1 or all(leaf.shape[:1] == (path.batch,) for leaf in telling)
+    rows_apart = path.batch < 2 or all(leaf.shape[:1] == (path.batch,) for leaf in telling)
     if not telling or not rows_apart or all(0 in leaf.shape for leaf in telling):
         rule = "one row for each input of its batch" if telling and not rows_apart else "numbers"
         raise NotAdaptableError(
@@ -290,6 +319,6 @@ def _telling(outputs: Any) -> list[Any]:
 
 
 def _chunk_rows(n: int, values: int) -> int:
-    """Rows of one chunk: a power of two, so that few shapes are ever compiled."""
+    """Rows of one chunk: as few chunks as the bound allows, all of nearly one size."""
     bound = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // max(1, values)))
-    return int(min(1 << (bound.bit_length() - 1), 1 << max(0, n - 1).bit_length()))
+    return -(-n // -(-n // bound))
