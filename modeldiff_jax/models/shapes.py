@@ -215,7 +215,8 @@ def _usual(spec: TensorSpec, axis: int, batch: int) -> tuple[int, ...]:
         return _TOKENS
     if len(spec.shape) == 4:
         lines = tuple(w for h, w in _IMAGES if h in fixed)
-        channels = (3, 1) if axis in (1, 3) and len(fixed) >= 2 else ()
+        other = spec.shape[4 - axis]  # channels are first or last
+        channels = (3, 1) if axis in (1, 3) and len(fixed) >= 2 and other not in (1, 3, 4) else ()
         return tuple(dict.fromkeys((*channels, *lines, *_SQUARES)))
     if len(spec.shape) <= 2 or all(n == 1 for n in fixed):
         return _SOUND + _FRAMES
