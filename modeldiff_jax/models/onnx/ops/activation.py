@@ -190,9 +190,15 @@ def _register_softmax(name: str, function: Callable[..., Value]) -> None:
     op(name, since=13)(present)
 
 
+def _computed_once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keeps XLA from computing the argument twice, rounded differently: logits of 1e10 minus their maximum can then be
+    512 instead of 0, whose exponential is infinite."""
+    return lambda x, axis: function(jax.lax.optimization_barrier(x), axis=axis)
+
+
 _SOFTMAX: dict[str, Callable[..., Any]] = {
-    "Softmax": jax.nn.softmax,
-    "LogSoftmax": jax.nn.log_softmax,
+    "Softmax": _computed_once(jax.nn.softmax),
+    "LogSoftmax": _computed_once(jax.nn.log_softmax),
     "Hardmax": _hardmax,
 }
 for _name, _function in _SOFTMAX.items():

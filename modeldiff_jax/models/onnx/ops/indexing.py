@@ -99,6 +99,11 @@ def _scatter(x: Value, index: tuple[Value, ...], updates: Value, reduction: str)
 
 
 @op("Scatter")
+def scatter(x: Value, indices: Value, updates: Value, /, *, axis: int = 0) -> Value:
+    """`x` with updates put where the indices along one axis say."""
+    return scatter_elements(x, indices, updates, axis=axis)
+
+
 @op("ScatterElements")
 def scatter_elements(x: Value, indices: Value, updates: Value, /, *, axis: int = 0, reduction: str = "none") -> Value:
     """`x` with updates put (or added, multiplied...) where the indices along one axis say."""

@@ -159,10 +159,14 @@ def _clip(x: Value, low: Value, high: Value) -> Value:
         out = x if low is None else np.maximum(x, low)
         return out if high is None else np.minimum(out, high)
     least, most = (-jnp.inf, jnp.inf) if jnp.issubdtype(x.dtype, jnp.floating) else finite_range(x.dtype)
-    low = jnp.asarray(least if low is None else low, x.dtype)
-    high = jnp.asarray(most if high is None else high, x.dtype)
     # one instruction, with derivative 1 strictly inside and 0 at both ends, like Relu's
-    return jax.lax.clamp(low.reshape(()), x, high.reshape(()))
+    return jax.lax.clamp(_bound(least if low is None else low, x), x, _bound(most if high is None else high, x))
+
+
+def _bound(value: Value, x: Value) -> Value:
+    """A clamp's bound: a scalar where it is known, of the shape of `x` where it is not (then `vmap` may map it)."""
+    bound = jnp.asarray(value, x.dtype).reshape(())
+    return bound if concrete(value) else jnp.broadcast_to(bound, x.shape)
 
 
 _LOWEST, _HIGHEST = (float(v) for v in (np.finfo(np.float32).min, np.finfo(np.float32).max))
@@ -189,7 +193,7 @@ def clip_6(x: Value, /, *, min: float = _LOWEST, max: float = _HIGHEST) -> Value
 
 
 @op("Clip", since=11)
-def clip(x: Value, low: Value, high: Value, /) -> Value:
+def clip(x: Value, low: Value = None, high: Value = None, /) -> Value:
     """Bounds as scalar inputs; where they cross, the upper one wins."""
     return _clip(x, low, high)
 

@@ -1,0 +1,131 @@
+"""Single-node models, run through the reader and the tracer and compared with onnxruntime."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnxruntime
+from onnx import helper
+
+import modeldiff_jax.models.onnx as md_onnx
+from modeldiff_jax.limits import DEFAULT
+from modeldiff_jax.models.graph.program import to_model
+from modeldiff_jax.models.graph.registry import lookup
+from modeldiff_jax.models.model import Origin
+
+
+def node_model(op, inputs, attrs=None, opset=17, n_outputs=1, domain=""):
+    """A ModelProto of one node whose inputs `x0`, `x1`... are graph inputs; `None` leaves one out."""
+    names = ["" if value is None else f"x{i}" for i, value in enumerate(inputs)]
+    outputs = [f"y{i}" for i in range(n_outputs)]
+    node = helper.make_node(op, names, outputs, domain=domain, **(attrs or {}))
+    graph = helper.make_graph(
+        [node],
+        op,
+        [info(name, value) for name, value in zip(names, inputs, strict=True) if name],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+    )
+    return whole(graph, opset)
+
+
+def info(name, value):
+    """A graph input of the type and shape of `value`."""
+    kind = helper.np_dtype_to_tensor_dtype(value.dtype)
+    return helper.make_tensor_value_info(name, kind, value.shape)
+
+
+def whole(graph, opset):
+    """A ModelProto any onnxruntime of the last years reads."""
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def convert(proto):
+    """A ModelProto as our `Model`."""
+    graph = md_onnx.read_graph(proto.SerializeToString())
+    return to_model(graph, Origin("test", "onnx"), DEFAULT)
+
+
+def expected(proto, feeds):
+    """What onnxruntime gives."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+def assert_same(got, want, rtol=1e-5, atol=1e-6):
+    """Equal shapes and types (in the width JAX keeps), and values within tolerance; integers are equal."""
+    got = got if isinstance(got, tuple) else (got,)
+    assert len(got) == len(want)
+    for ours, theirs in zip(got, want, strict=True):
+        theirs = np.asarray(theirs)
+        assert ours.shape == theirs.shape
+        assert ours.dtype == jax.dtypes.canonicalize_dtype(theirs.dtype)
+        if np.issubdtype(theirs.dtype, np.inexact):
+            np.testing.assert_allclose(np.asarray(ours), theirs, rtol=rtol, atol=atol)
+        else:
+            np.testing.assert_array_equal(np.asarray(ours), theirs.astype(ours.dtype))
+
+
+def split_static(proto, model, feeds):
+    """The model with the inputs its node must know bound, and the other ones."""
+    graph = md_onnx.read_graph(proto.SerializeToString())
+    (node,) = proto.graph.node
+    (read,) = graph.nodes
+    found = lookup(read, graph.opsets)
+    static = {name for i, name in enumerate(node.input) if name and found.is_static(i)}
+    bound = model.bind(**{name: feeds[name] for name in static}) if static else model
+    return bound, [value for name, value in feeds.items() if name not in static]
+
+
+def check_node(op, inputs, attrs=None, opset=17, n_outputs=1, want=None, **tolerance):
+    """Compares one node with onnxruntime (or with `want`): concrete inputs, then traced ones under jit."""
+    inputs = [None if value is None else np.asarray(value) for value in inputs]
+    proto = node_model(op, inputs, attrs, opset, n_outputs)
+    feeds = {f"x{i}": value for i, value in enumerate(inputs) if value is not None}
+    want = expected(proto, feeds) if want is None else want
+    model = convert(proto)
+    assert_same(model.apply(model.params, *feeds.values()), want, **tolerance)
+    bound, traced = split_static(proto, model, feeds)
+    if traced:
+        assert_same(jax.jit(bound.apply)(bound.params, *map(jnp.asarray, traced)), want, **tolerance)
+
+
+def check_transforms(op, inputs, attrs=None, opset=17, seed=0):
+    """The derivative against finite differences in float64, and `vmap` against one call after another.
+
+    Inputs of floats are differentiated; all that are not static are mapped over.
+    """
+    inputs = [None if value is None else np.asarray(value) for value in inputs]
+    with jax.enable_x64(True):
+        wide = [v.astype(np.float64) if v is not None and v.dtype == np.float32 else v for v in inputs]
+        proto = node_model(op, wide, attrs, opset)
+        feeds = {f"x{i}": value for i, value in enumerate(wide) if value is not None}
+        model, traced = split_static(proto, convert(proto), feeds)
+
+        def first(*values):
+            result = model.apply(model.params, *values)
+            return result[0] if isinstance(result, tuple) else result
+
+        is_float = [np.issubdtype(v.dtype, np.floating) for v in traced]
+
+        def of_floats(*floats):
+            rest = iter(floats)
+            return first(*(next(rest) if f else v for f, v in zip(is_float, traced, strict=True)))
+
+        floats = [jnp.asarray(v) for v, f in zip(traced, is_float, strict=True) if f]
+        rng = np.random.default_rng(seed)
+        steps = [rng.standard_normal(v.shape) for v in floats]
+        y, back = jax.vjp(jax.jit(of_floats), *floats)
+        weights = rng.standard_normal(y.shape)
+        slope = sum(float(np.sum(g * s)) for g, s in zip(back(jnp.asarray(weights)), steps, strict=True))
+        eps = 1e-6
+        ahead, behind = (of_floats(*(v + sign * eps * s for v, s in zip(floats, steps, strict=True))) for sign in (1, -1))
+        numeric = float(np.sum((np.asarray(ahead) - np.asarray(behind)) * weights)) / (2 * eps)
+        assert np.isfinite(slope)
+        np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-6)
+
+        batch = [np.stack([v, np.flip(v)]) for v in traced]
+        mapped = jax.vmap(first)(*map(jnp.asarray, batch))
+        for i in range(2):
+            np.testing.assert_allclose(mapped[i], first(*(jnp.asarray(v[i]) for v in batch)), rtol=1e-12, atol=1e-12)
