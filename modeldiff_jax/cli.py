@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,7 +63,7 @@ def _command(function: Callable[..., Record]) -> Callable[..., int]:
     ) -> int:
         try:
             if output:
-                check_writable(output, [v for v in arguments.values() if isinstance(v, str)])
+                check_writable(output, _texts(arguments.values()))
             if offline:
                 _forbid_network()
             with _progress(quiet) as progress:
@@ -235,6 +235,13 @@ def _model_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
                 f"Files in {path} left out, as their names are not those of models: {len(inside) - len(models)}."
             )
     return files, notes
+
+
+def _texts(values: Iterable[Any]) -> list[str]:
+    """The strings among arguments, those in tuples too."""
+    return [
+        text for value in values for text in (value if isinstance(value, tuple) else [value]) if isinstance(text, str)
+    ]
 
 
 def _use_cache() -> None:

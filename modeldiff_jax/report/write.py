@@ -20,8 +20,13 @@ def check_writable(path: str, inputs: Iterable[str] = ()) -> None:
         raise InvalidInputError("A result's folder exists", got="no such folder", where=str(folder), fix="make it")
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise InvalidInputError("A result can be written", got="no permission", where=path, fix="choose another file")
-    if file.exists() and any(os.path.exists(other) and os.path.samefile(file, other) for other in inputs):
+    if file.exists() and any(_holds(other, file) for other in inputs):
         raise InvalidInputError("A result replaces no input", got="an input", where=path, fix="choose another file")
+
+
+def _holds(place: str, file: Path) -> bool:
+    """Whether an input file or folder is, or directly holds, the file."""
+    return os.path.exists(place) and any(os.path.samefile(place, own) for own in (file, file.resolve().parent))
 
 
 def write(path: str, text: str) -> None:

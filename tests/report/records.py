@@ -15,6 +15,7 @@ def side(path: str) -> dict[str, Any]:
         "sha256": "ab" * 32,
         "inputs": ["image: float32[n, 3, 224, 224]"],
         "outputs": ["scores: float32[n, 1000]"],
+        "bound": {},
     }
 
 
