@@ -22,7 +22,9 @@ _USUAL_NAMES = ("seeds", "images", "x", "inputs", "data", "x_test", "x_train", "
 _CHANNELS = (3, 1, 4)
 
 
-def load_seeds(source: Any, space: ProbeSpace, n: int, key: int, *, limits: Limits = DEFAULT) -> tuple[np.ndarray, str]:
+def load_seeds(
+    source: Any, space: ProbeSpace, n: int, key: int, *, at_most: bool = False, limits: Limits = DEFAULT
+) -> tuple[np.ndarray, str]:
     """N seeds in a probe space.
 
     Seeds of one's own are used once each: where there are more than `n`, `n` of them are drawn without replacement.
@@ -35,6 +37,7 @@ def load_seeds(source: Any, space: ProbeSpace, n: int, key: int, *, limits: Limi
       space: where the seeds shall live.
       n: how many.
       key: non-negative; the same one gives the same seeds.
+      at_most: take all, rather than refuse, where there are fewer than `n` but at least two.
       limits: bounds on files.
     Returns:
       (N, *space.shape) in the space's dtype and range, C-ordered, and one line on where they came from.
@@ -51,6 +54,8 @@ def load_seeds(source: Any, space: ProbeSpace, n: int, key: int, *, limits: Limi
             raise _bad(f"A pack of {space.kind} seeds is needed", f"`{source}`", "seeds")
         return pack_seeds(source, space, n, key), f"built-in {source}"
     found = _open(source, limits)
+    if at_most and found.count > 1:
+        n = min(n, found.count)
     if found.count < n:
         enough = f"give more seeds, or ask for fewer: n_pairs={found.count} (--pairs {found.count})"
         raise InvalidInputError(

@@ -1,0 +1,145 @@
+"""Black-box partners: the hill climbing of ModelDiff, for all pairs at once and by queries alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Num
+
+from modeldiff_jax.errors import InvalidInputError
+
+React: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""`react(x (M, ...)) -> (M, C)`: reactions to any number of inputs, one row for each."""
+
+EPS = 0.2
+"""Size of a move as a share of the value range, as the released code has it."""
+_FIRST_SHARE = 0.3
+"""Share of an input that the first move changes; the share falls linearly to one value at the last round."""
+_CHANNELS = 4
+"""A last axis of up to this many entries holds channels: a move takes all of them, each with a sign of its own."""
+
+
+def search(
+    react: React,
+    seeds: Num[np.ndarray, "n ..."],
+    *,
+    rng: np.random.Generator,
+    budget: int,
+    low: float,
+    high: float,
+    eps: float = EPS,
+    own: Float[np.ndarray, "n c"] | None = None,
+) -> tuple[Num[np.ndarray, "n ..."], int]:
+    """Partners whose outputs are far from their seeds' and far from each other's, found by asking the model only.
+
+    Black-box input generation of Li et al., ISSTA 2021, section 4: hill climbing on divergence times diversity. Here
+    each pair climbs by its own score, and one round asks for all pairs in one batch: every pair tries a move and its
+    opposite (for tokens: two draws), and keeps the better one if that raises
+
+        ||f(x') - f(x)|| * mean over the other pairs of ||f(x') - f(x'_other)||
+
+    with the others as they were at the start of the round. A move changes a box of the input: half of each axis's
+    share at first and a single value at the end, because single values of a large input move nothing that a budget of
+    a few thousand queries could find.
+
+    Args:
+      react: the model.
+      seeds: (N, ...) inputs; floats, or integers for tokens.
+      rng: source of all randomness; equal states give equal partners.
+      budget: largest number of inputs `react` may be asked about: N for the seeds, unless `own` is given, and 2 N for
+        each round.
+      low, high: range of the values, inclusive.
+      eps: for floats, how far a value may leave its seed's, as a share of the range. Tokens may change to any other.
+      own: (N, C) the reactions to the seeds, where they are at hand.
+    Returns:
+      (N, ...) partners in the seeds' dtype and range, and the number of inputs asked about.
+    Raises:
+      InvalidInputError: the budget does not pay for one round, or `eps` is not in (0, 1].
+    """
+    n = len(seeds)
+    spent = n if own is None else 0
+    rounds = (budget - spent) // (2 * n)
+    if rounds < 1:
+        raise InvalidInputError(
+            f"A search over {n} pairs needs a budget of at least {spent + 2 * n} queries",
+            got=f"{budget}",
+            where="search",
+            fix="raise query_budget or lower n_pairs",
+        )
+    if not 0 < eps <= 1:
+        raise InvalidInputError("`eps` is a share of the value range, in (0, 1]", got=f"{eps}", where="search")
+    before = _rows(react, seeds) if own is None else np.asarray(own, np.float64)
+    partners, outputs = seeds.copy(), before
+    for turn in range(rounds):
+        share = _FIRST_SHARE * (1 - turn / rounds)
+        moves = propose(rng, seeds, partners, share=share, low=low, high=high, eps=eps)
+        found = _rows(react, moves.reshape(-1, *seeds.shape[1:])).reshape(2, n, -1)
+        scores = [_scores(candidate, before, outputs) for candidate in (*found, outputs)]
+        side = np.argmax(scores[:2], axis=0)
+        better = np.max(scores[:2], axis=0) > scores[2]
+        partners[better] = moves[side[better], np.flatnonzero(better)]
+        outputs = np.where(better[:, None], found[side, np.arange(n)], outputs)
+    return partners, spent + 2 * n * rounds
+
+
+def propose(
+    rng: np.random.Generator,
+    seeds: Num[np.ndarray, "n ..."],
+    partners: Num[np.ndarray, "n ..."],
+    *,
+    share: float,
+    low: float,
+    high: float,
+    eps: float,
+) -> Num[np.ndarray, "2 n ..."]:
+    """Two moves for each partner, within a random box that holds about `share` of its values (at least one).
+
+    Floats become the seed's value plus `eps` of the range, and minus it; tokens are drawn anew, twice.
+    """
+    inside = _boxes(rng, seeds.shape, share)
+    if np.issubdtype(seeds.dtype, np.integer):
+        drawn = rng.integers(int(low), int(high), (2, *seeds.shape), seeds.dtype, endpoint=True)
+        return np.where(inside, drawn, partners)
+    channels = seeds.shape[-1] if _has_channels(seeds.shape) else 1
+    signs = rng.choice(np.array([-1.0, 1.0], seeds.dtype), (len(seeds), channels))
+    signs = signs.reshape(len(seeds), *[1] * (seeds.ndim - 2), channels) if seeds.ndim > 1 else signs[:, 0]
+    shift = (eps * (high - low) * signs).astype(seeds.dtype)
+    return np.stack([np.where(inside, np.clip(seeds + s, low, high), partners) for s in (shift, -shift)])
+
+
+def _has_channels(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 2 and shape[-1] <= _CHANNELS
+
+
+def _boxes(rng: np.random.Generator, shape: tuple[int, ...], share: float) -> Bool[np.ndarray, "n ..."]:
+    """A random box in each input, broadcast over channels."""
+    n, *sizes = shape
+    axes = sizes[:-1] if _has_channels(shape) else sizes
+    inside = np.ones((n, *[1] * len(sizes)), bool)
+    for axis, size in enumerate(axes):
+        side = max(1, round(size * share ** (1 / len(axes))))
+        start = rng.integers(0, size - side, n, endpoint=True)[:, None]
+        at = np.arange(size)
+        within = (start <= at) & (at < start + side)
+        inside = inside & within.reshape(n, *[size if i == axis else 1 for i in range(len(sizes))])
+    return inside
+
+
+def _rows(react: React, x: np.ndarray) -> Float[np.ndarray, "m c"]:
+    return np.asarray(react(x), np.float64).reshape(len(x), -1)
+
+
+def _scores(
+    candidates: Float[np.ndarray, "n c"], own: Float[np.ndarray, "n c"], outputs: Float[np.ndarray, "n c"]
+) -> Float[np.ndarray, " n"]:
+    """Divergence times diversity of each pair, were its partner to answer as in `candidates`."""
+    n = len(own)
+    divergence = np.linalg.norm(candidates - own, axis=1)
+    centre = outputs.mean(axis=0)  # less cancellation in the products below
+    a, b = candidates - centre, outputs - centre
+    squared = np.sum(a**2, axis=1)[:, None] + np.sum(b**2, axis=1) - 2 * a @ b.T
+    distances = np.sqrt(np.maximum(squared, 0))
+    np.fill_diagonal(distances, 0.0)
+    return divergence * np.sum(distances, axis=1) / max(1, n - 1)
