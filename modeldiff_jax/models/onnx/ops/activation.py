@@ -190,15 +190,23 @@ def _register_softmax(name: str, function: Callable[..., Value]) -> None:
     op(name, since=13)(present)
 
 
-def _computed_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keeps XLA from computing the argument twice, rounded differently: logits of 1e10 minus their maximum can then be
-    512 instead of 0, whose exponential is infinite."""
-    return lambda x, axis: function(jax.lax.optimization_barrier(x), axis=axis)
+def _rounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Hands on the argument as float32 holds it.
+
+    Where it is itself a product, as an average is, XLA fuses its last multiplication with the subtraction of the
+    maximum and skips the rounding between them. Of logits near 1e10 that leaves 512 instead of 0, and its exponential
+    is infinite. A maximum between the two keeps them apart.
+    """
+
+    def rounded(x: Value, axis: tuple[int, ...]) -> Value:
+        return function(jnp.maximum(x, jnp.finfo(x.dtype).min), axis=axis)
+
+    return rounded
 
 
 _SOFTMAX: dict[str, Callable[..., Any]] = {
-    "Softmax": _computed_once(jax.nn.softmax),
-    "LogSoftmax": _computed_once(jax.nn.log_softmax),
+    "Softmax": _rounded(jax.nn.softmax),
+    "LogSoftmax": _rounded(jax.nn.log_softmax),
     "Hardmax": _hardmax,
 }
 for _name, _function in _SOFTMAX.items():
