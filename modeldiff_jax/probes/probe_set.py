@@ -169,7 +169,8 @@ def concatenate(first: ProbeSet, second: ProbeSet) -> ProbeSet:
 def _frozen(role: str, values: Any, space: ProbeSpace) -> np.ndarray:
     """A read-only copy, checked against the space."""
     array = np.asarray(values)
-    if array.shape[1:] != space.shape or array.ndim != len(space.shape) + 1 or array.dtype != space.dtype:
+    sized = array.shape[1:] == space.shape and array.ndim == len(space.shape) + 1
+    if not sized or array.dtype.newbyteorder("=") != space.dtype:
         raise InvalidInputError(
             f"{role.capitalize()} are {space.dtype} of shape (N, {', '.join(map(str, space.shape))})",
             got=f"{array.dtype} of shape {array.shape}",
@@ -183,6 +184,6 @@ def _frozen(role: str, values: Any, space: ProbeSpace) -> np.ndarray:
             got="values outside" if np.isfinite(array).all() else "NaN or infinity",
             where="ProbeSet",
         )
-    copy = np.array(array, order="C")
+    copy = np.array(array, space.dtype, order="C")
     copy.flags.writeable = False
     return copy

@@ -151,7 +151,12 @@ def test_the_largest_input_of_known_kind_is_probed_unless_the_hint_names_another
         ((1, 20), "float32", InputHint(kind="signal"), signal_space(20)),
         ((1, 512), "float32", InputHint(kind="generic"), generic_space((512,))),
         ((1, 512), "float32", InputHint(kind="generic", value_range=(0, 9)), generic_space((512,), 0, 9)),
-        ((1, 3, 32, 32), "float32", InputHint(value_range=(0, 255)), image_space(32, 32)),  # the model's range, not ours
+        (
+            (1, 3, 32, 32),
+            "float32",
+            InputHint(value_range=(0, 255)),
+            image_space(32, 32),
+        ),  # the model's range, not ours
         ((1, 40), "int32", InputHint(value_range=(0, 999)), token_space(40, 1000)),
     ],
 )
