@@ -222,7 +222,7 @@ def _project(
 
 def _modeldiff(outputs: Float[Array, "m c"], targets: Float[Array, "m c"]) -> Float[jax.Array, " m"]:
     squared = (outputs - targets) ** 2
-    return squared[:, 0] + 0.1 * jnp.sum(squared[:, 1:], axis=1) / max(1, squared.shape[1] - 1)
+    return jnp.asarray(squared[:, 0] + 0.1 * jnp.sum(squared[:, 1:], axis=1) / max(1, squared.shape[1] - 1))
 
 
 def _even(outputs: Float[Array, "m c"], targets: Float[Array, "m c"]) -> Float[jax.Array, " m"]:
