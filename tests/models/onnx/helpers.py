@@ -12,6 +12,8 @@ from modeldiff_jax.models.graph.program import to_model
 from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.model import Origin
 
+EPSILON = 1e-6  # in float64, where a central difference of it is right to 1e-9 or so
+
 
 def node_model(op, inputs, attrs=None, opset=17, n_outputs=1, domain=""):
     """A ModelProto of one node whose inputs `x0`, `x1`... are graph inputs; `None` leaves one out."""
@@ -91,7 +93,7 @@ def check_node(op, inputs, attrs=None, opset=17, n_outputs=1, want=None, **toler
         assert_same(jax.jit(bound.apply)(bound.params, *map(jnp.asarray, traced)), want, **tolerance)
 
 
-def check_transforms(op, inputs, attrs=None, opset=17, seed=0):
+def check_transforms(op, inputs, attrs=None, opset=17):
     """The derivative against finite differences in float64, and `vmap` against one call after another.
 
     Inputs of floats are differentiated; all that are not static are mapped over.
@@ -102,30 +104,29 @@ def check_transforms(op, inputs, attrs=None, opset=17, seed=0):
         proto = node_model(op, wide, attrs, opset)
         feeds = {f"x{i}": value for i, value in enumerate(wide) if value is not None}
         model, traced = split_static(proto, convert(proto), feeds)
+        floats = [i for i, v in enumerate(traced) if np.issubdtype(v.dtype, np.floating)]
 
-        def first(*values):
+        def first(values):
             result = model.apply(model.params, *values)
             return result[0] if isinstance(result, tuple) else result
 
-        is_float = [np.issubdtype(v.dtype, np.floating) for v in traced]
+        def dot(weights, moved):
+            """The weighted sum of the outputs when the float inputs have moved."""
+            return jnp.sum(weights * first([v + moved.get(i, 0) for i, v in enumerate(traced)]))
 
-        def of_floats(*floats):
-            rest = iter(floats)
-            return first(*(next(rest) if f else v for f, v in zip(is_float, traced, strict=True)))
+        @jax.jit  # in one piece: compiling is what takes the time
+        def everything(weights, step, batch):
+            slope = jax.grad(lambda moved: dot(weights, moved))({i: jnp.zeros_like(v) for i, v in step.items()})
+            ahead, behind = (dot(weights, {i: sign * EPSILON * v for i, v in step.items()}) for sign in (1, -1))
+            singles = [first([v[i] for v in batch]) for i in range(2)]
+            return slope, (ahead - behind) / (2 * EPSILON), jax.vmap(lambda *xs: first(xs))(*batch), jnp.stack(singles)
 
-        floats = [jnp.asarray(v) for v, f in zip(traced, is_float, strict=True) if f]
-        rng = np.random.default_rng(seed)
-        steps = [rng.standard_normal(v.shape) for v in floats]
-        y, back = jax.vjp(jax.jit(of_floats), *floats)
-        weights = rng.standard_normal(y.shape)
-        slope = sum(float(np.sum(g * s)) for g, s in zip(back(jnp.asarray(weights)), steps, strict=True))
-        eps = 1e-6
-        ahead, behind = (of_floats(*(v + sign * eps * s for v, s in zip(floats, steps, strict=True))) for sign in (1, -1))
-        numeric = float(np.sum((np.asarray(ahead) - np.asarray(behind)) * weights)) / (2 * eps)
-        assert np.isfinite(slope)
-        np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-6)
-
+        rng = np.random.default_rng(0)
+        weights = rng.standard_normal(jax.eval_shape(first, traced).shape)
+        step = {i: rng.standard_normal(traced[i].shape) for i in floats}
         batch = [np.stack([v, np.flip(v)]) for v in traced]
-        mapped = jax.vmap(first)(*map(jnp.asarray, batch))
-        for i in range(2):
-            np.testing.assert_allclose(mapped[i], first(*(jnp.asarray(v[i]) for v in batch)), rtol=1e-12, atol=1e-12)
+        slope, numeric, mapped, singles = everything(weights, step, batch)
+        assert all(np.isfinite(part).all() for part in slope.values())
+        along = sum(np.sum(slope[i] * step[i]) for i in floats)
+        np.testing.assert_allclose(along, numeric, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(mapped, singles, rtol=1e-12, atol=1e-12)

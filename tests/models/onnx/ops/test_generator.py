@@ -43,5 +43,3 @@ def test_a_few_bytes_cannot_ask_for_terabytes(op, inputs):
     feeds = [value for value in inputs if value is not None]
     with pytest.raises(LimitExceededError, match="made_elements"):
         model.apply(model.params, *feeds)
-
-
