@@ -1,0 +1,138 @@
+"""Convolution and its transpose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels.convolution import convolve, convolve_transpose
+from modeldiff_jax.models.graph.registry import Value, op
+
+
+@op("Conv")
+def conv(
+    x: Value,
+    w: Value,
+    b: Value = None,
+    /,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Value:
+    """Convolution of (N, C, spatial...) with (O, C / group, taps...)."""
+    strides, dilations = _per_axis(x, w, kernel_shape, strides, dilations)
+    if group < 1 or x.shape[1] != w.shape[1] * group or w.shape[0] % group:
+        raise InvalidInputError(
+            "A filter has the input's channels, and its outputs divide into the groups",
+            got=f"{x.shape[1]} channels, a filter of shape {w.shape}, {group} groups",
+        )
+    padding = _pairs(pads, len(strides))
+    if _automatic(auto_pad):
+        padding = tuple(
+            _halves(max((-(-size // stride) - 1) * stride + _reach(taps, dilation) - size, 0), auto_pad)
+            for size, taps, stride, dilation in zip(x.shape[2:], w.shape[2:], strides, dilations, strict=True)
+        )
+    elif auto_pad == "VALID":
+        padding = _pairs(None, len(strides))
+    return _plus_bias(convolve(x, w, strides=strides, padding=padding, dilation=dilations, groups=group), b)
+
+
+@op("ConvTranspose")
+def conv_transpose(
+    x: Value,
+    w: Value,
+    b: Value = None,
+    /,
+    *,
+    auto_pad: str = "NOTSET",
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Value:
+    """The transpose of a convolution, of (N, C, spatial...) with (C, O / group, taps...)."""
+    strides, dilations = _per_axis(x, w, kernel_shape, strides, dilations)
+    if group < 1 or x.shape[1] != w.shape[0] or w.shape[0] % group:
+        raise InvalidInputError(
+            "A transposed filter has the input's channels, and they divide into the groups",
+            got=f"{x.shape[1]} channels, a filter of shape {w.shape}, {group} groups",
+        )
+    n = len(strides)
+    extra = tuple(output_padding or (0,) * n)
+    if len(extra) != n or (output_shape is not None and len(output_shape) < n):
+        raise InvalidInputError(
+            "output_padding and output_shape have one entry a spatial axis", got=f"{output_padding}, {output_shape}"
+        )
+    padding = _pairs(pads, n)
+    if output_shape is not None or _automatic(auto_pad):
+        sizes = output_shape[-n:] if output_shape else [size * s for size, s in zip(x.shape[2:], strides, strict=True)]
+        padding = tuple(
+            _halves((size - 1) * stride + _reach(taps, dilation) + more - wanted, auto_pad)
+            for size, taps, stride, dilation, more, wanted in zip(
+                x.shape[2:], w.shape[2:], strides, dilations, extra, sizes, strict=True
+            )
+        )
+    elif auto_pad == "VALID":
+        padding = _pairs(None, n)
+    padding = tuple((before, after - more) for (before, after), more in zip(padding, extra, strict=True))
+    y = convolve_transpose(x, w, strides=strides, padding=padding, dilation=dilations, groups=group)
+    return _plus_bias(y, b)
+
+
+def _per_axis(
+    x: Value,
+    w: Value,
+    kernel_shape: Sequence[int] | None,
+    strides: Sequence[int] | None,
+    dilations: Sequence[int] | None,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Strides and dilations of every spatial axis."""
+    n = x.ndim - 2
+    if n < 1 or w.ndim != x.ndim or (kernel_shape is not None and tuple(kernel_shape) != tuple(w.shape[2:])):
+        raise InvalidInputError(
+            "A filter has the rank of its input, at least 3, and the taps that kernel_shape says",
+            got=f"input {x.shape}, filter {w.shape}, kernel_shape {kernel_shape}",
+        )
+    strides, dilations = tuple(strides or (1,) * n), tuple(dilations or (1,) * n)
+    if len(strides) != n or len(dilations) != n or min(*strides, *dilations) < 1:
+        raise InvalidInputError("Strides and dilations are positive, one a spatial axis", got=f"{strides}, {dilations}")
+    return strides, dilations
+
+
+def _reach(taps: int, dilation: int) -> int:
+    return (taps - 1) * dilation + 1
+
+
+def _automatic(auto_pad: str) -> bool:
+    if auto_pad not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
+        raise InvalidInputError("auto_pad is NOTSET, VALID, SAME_UPPER or SAME_LOWER", got=auto_pad)
+    return auto_pad.startswith("SAME")
+
+
+def _pairs(pads: Sequence[int] | None, n: int) -> tuple[tuple[int, int], ...]:
+    """ONNX's (all befores, all afters) as one pair an axis."""
+    pads = pads or (0,) * (2 * n)
+    if len(pads) != 2 * n:
+        raise InvalidInputError("pads has two entries a spatial axis", got=f"{tuple(pads)} for {n} axes")
+    return tuple(zip(pads[:n], pads[n:], strict=True))
+
+
+def _halves(total: Any, auto_pad: str) -> tuple[Any, Any]:
+    """Padding before and after; an odd one has the larger half after for SAME_UPPER and before otherwise."""
+    if isinstance(total, int) and total < 0:  # an output_shape beyond what the input reaches
+        return 0, total
+    return (total // 2, total - total // 2) if auto_pad == "SAME_UPPER" else (total - total // 2, total // 2)
+
+
+def _plus_bias(y: Value, b: Value) -> Value:
+    return y if b is None else y + jnp.reshape(b, (-1,) + (1,) * (y.ndim - 2))
