@@ -13,24 +13,24 @@ from modeldiff_jax.models.onnx.ops.conv import conv, conv_transpose
 OPERATORS = {"Conv": conv, "ConvTranspose": conv_transpose}
 
 
-def onnxruntime_result(op_type, inputs, attributes, opset=11):
+def onnxruntime_result(op_type, inputs, attributes):
     """What onnxruntime makes of one node."""
     names = "xwb"[: len(inputs)]
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in zip(names, inputs, strict=True)]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * inputs[0].ndim)
     graph = helper.make_graph([helper.make_node(op_type, list(names), ["y"], **attributes)], "g", values, [output])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, dict(zip(names, inputs, strict=True)))[0]
 
 
-def random_inputs(op_type, x_shape, w_shape, attributes, bias=True):
+def random_inputs(op_type, x_shape, w_shape, attributes):
+    """Input, filter and bias."""
     rng = np.random.default_rng(0)
     channels = w_shape[0] if op_type == "Conv" else w_shape[1] * attributes.get("group", 1)
-    shapes = [x_shape, w_shape] + ([(channels,)] if bias else [])
-    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    return [rng.standard_normal(shape).astype(np.float32) for shape in (x_shape, w_shape, (channels,))]
 
 
 CONV = {
@@ -99,25 +99,22 @@ CASES += [pytest.param("ConvTranspose", *case, id=f"ConvTranspose, {name}") for 
 
 
 @pytest.mark.parametrize(("op_type", "x_shape", "w_shape", "attributes"), CASES)
-def test_agrees_with_onnxruntime(op_type, x_shape, w_shape, attributes):
-    inputs = random_inputs(op_type, x_shape, w_shape, attributes)
-    expected = onnxruntime_result(op_type, inputs, attributes)
-    y = jax.jit(lambda *v: OPERATORS[op_type](*v, **attributes))(*inputs)
-    assert y.shape == expected.shape
+def test_agrees_with_onnxruntime_and_its_gradient_is_the_transposed_map(op_type, x_shape, w_shape, attributes):
+    x, w, b = random_inputs(op_type, x_shape, w_shape, attributes)
+    expected = onnxruntime_result(op_type, [x, w, b], attributes)
+    g = np.random.default_rng(1).standard_normal(expected.shape).astype(np.float32)
+
+    @jax.jit
+    def value_and_gradient(x, w, b, g):
+        y, back = jax.vjp(lambda x: OPERATORS[op_type](x, w, b, **attributes), x)
+        return y, back(g)[0]
+
+    y, to_x = value_and_gradient(x, w, b, g)
     np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize(("op_type", "x_shape", "w_shape", "attributes"), CASES)
-def test_input_gradient_is_the_transposed_map(op_type, x_shape, w_shape, attributes):
-    """<A u, g> = <u, A* g>, in float64 arithmetic over float32 results."""
-    x, w = random_inputs(op_type, x_shape, w_shape, attributes, bias=False)
-    y, back = jax.vjp(lambda x: OPERATORS[op_type](x, w, **attributes), x)
-    g = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
-    (to_x,) = jax.jit(back)(g)
-    forward = np.vdot(np.asarray(y, np.float64), g)
-    assert np.vdot(np.asarray(to_x, np.float64), x) == pytest.approx(
-        forward, abs=1e-6 * np.linalg.norm(y) * np.linalg.norm(g)
-    )
+    # <A x, g> = <x, A* g>
+    linear = np.asarray(y, np.float64) - b.reshape(-1, *[1] * (y.ndim - 2))
+    tolerance = 1e-6 * float(np.linalg.norm(linear) * np.linalg.norm(g))
+    assert np.vdot(np.asarray(to_x, np.float64), x) == pytest.approx(np.vdot(linear, g), abs=tolerance)
 
 
 def test_bias_is_optional_and_channels_may_be_concrete():
@@ -143,7 +140,7 @@ def test_refuses_what_does_not_fit(w_shape, attributes, rule):
 
 
 def test_vmap_over_stacked_filters():
-    x, w = random_inputs("Conv", (2, 8, 9, 9), (6, 4, 3, 3), {"group": 2}, bias=False)
+    x, w, _ = random_inputs("Conv", (2, 8, 9, 9), (6, 4, 3, 3), {"group": 2})
     stacked = jnp.stack([w, 2 * w, -w])
     y = jax.vmap(lambda w: conv(x, w, group=2, pads=[1, 1, 1, 1]))(stacked)
     for factor, one in zip((1, 2, -1), y, strict=True):
