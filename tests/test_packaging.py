@@ -115,10 +115,9 @@ def test_heavy_imports_would_be_seen(tmp_path):
     assert {"jax", "numpy"} <= heavy_after("import modeldiff_jax; modeldiff_jax.compare", tmp_path)
 
 
-@pytest.mark.parametrize("package", ["onnxruntime", "flax", "sklearn", "PIL"])
-def test_a_comparison_of_arrays_does_without(package, tmp_path):
+def test_a_comparison_of_arrays_does_without_the_packages_of_other_jobs(tmp_path):
     program = (
-        f"import sys; sys.modules[{package!r}] = None\n"
+        "import sys; sys.modules |= dict.fromkeys(['onnx', 'onnxruntime', 'flax', 'sklearn', 'PIL', 'click'])\n"
         "import numpy as np, modeldiff_jax as md\n"
         "model = md.from_callable(lambda x: x @ np.ones((4, 3), np.float32), [('n', 4)], name='linear')\n"
         "seeds = np.linspace(0, 1, 32, dtype=np.float32).reshape(8, 4)\n"
