@@ -57,13 +57,14 @@ def cosine_similarity(
 
 
 def _unit(x: Float[Array, "*rows d"]) -> tuple[Float[Array, "*rows d"], Bool[Array, "*rows"]]:
-    """The unit vectors, and which vectors are zero and have none."""
+    """The unit vectors, and which vectors are zero: these have none and stay zero, with a gradient of zero."""
     x = x * (1 / power_of_two(x))
     square = jnp.sum(x * x, axis=-1)
     zero = square == 0
-    return x / jnp.sqrt(jnp.where(zero, 1, square))[..., None], zero
+    return jnp.where(zero[..., None], 0, x / jnp.sqrt(jnp.where(zero, 1, square))[..., None]), zero
 
 
+@jax.jit
 @jax.named_scope("cosine_similarity.reference")
 def reference(a: Float[Array, "m d"], b: Float[Array, "k d"] | None) -> Float[Array, "m k"]:
     """The definition: the inner product of unit vectors, one pair after the other."""
@@ -85,7 +86,7 @@ def xla(a: Float[Array, "m d"], b: Float[Array, "k d"] | None) -> Float[Array, "
     products = jnp.matmul(u, v.T, precision=lax.Precision.HIGHEST)
     if b is None:
         products = (products + products.T) / 2  # a matrix product need not add up (i, j) and (j, i) in one order
-    return jnp.where(u_zero[:, None] & v_zero, 1, jnp.clip(products, -1, 1))
+    return jnp.where(u_zero[:, None] & v_zero[None, :], 1, jnp.clip(products, -1, 1))
 
 
 VARIANTS: dict[str, Callable[[Array, Array | None], Array]] = {"xla": xla, "reference": reference}
