@@ -22,6 +22,9 @@ from modeldiff_jax.models.model import Model
 
 AGREEMENT = 1e-4
 """Largest error, as a share of an output's range, at which two float32 runtimes are said to agree."""
+NOISE = 1e-6
+"""Absolute error below which they agree whatever the range: onnxruntime's Sigmoid, for one, is off by 1e-7, which is
+all there is of an output that is zero nearly everywhere."""
 
 _RUNS = 5
 
@@ -118,7 +121,7 @@ class RuntimeCheck:
       outputs: one entry per output.
       compile_seconds: time to trace and compile ours. run_seconds: one call of ours, the shortest of several.
       runtime_seconds: one call of the reference runtime, likewise.
-      agrees: every output's share of error is at most `AGREEMENT`.
+      agrees: every output's share of error is at most `AGREEMENT`, or its error at most `NOISE`.
     """
 
     runtime: str
@@ -189,7 +192,7 @@ def check_against_runtime(
         compile_seconds=compile_seconds,
         run_seconds=ours_seconds,
         runtime_seconds=theirs_seconds,
-        agrees=all(check.share <= AGREEMENT for check in checks),
+        agrees=all(check.share <= AGREEMENT or check.max_error <= NOISE for check in checks),
     )
 
 

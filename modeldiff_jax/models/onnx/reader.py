@@ -127,12 +127,14 @@ class _Reader:
         self.limits.check("nesting", depth, where=self.where)
         prefix = f"{self.n_scopes}/" if depth else ""
         self.n_scopes += 1
+        label = _text(proto.name)
         names = dict(outer)
         defined: set[str] = set()
 
-        def define(name: str) -> str:
+        def define(name: str | bytes) -> str:
+            name = _text(name)
             if name in defined or not name:
-                raise self.invalid("Every name is defined once", f"`{name}` twice" if name else "no name", proto.name)
+                raise self.invalid("Every name is defined once", f"`{name}` twice" if name else "no name", label)
             defined.add(name)
             unique = prefix + name
             while unique in self.taken:  # a file may contain `1/x` itself
@@ -144,9 +146,9 @@ class _Reader:
         if proto.sparse_initializer:
             raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
         for tensor in proto.initializer:
-            self.constants[define(tensor.name)] = self.tensor(tensor, tensor.name)
+            self.constants[define(tensor.name)] = self.tensor(tensor, _text(tensor.name))
         held = frozenset(defined)  # before IR 4 every initializer was listed as an input too
-        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if v.name not in held)
+        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if _text(v.name) not in held)
         for value in proto.input:
             if depth == 0 and value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
                 raise UnsupportedModelError(
@@ -165,22 +167,24 @@ class _Reader:
                 continue
             nodes.append(self.node(node, names, define, depth))
         for value in proto.output:
-            if value.name not in names:
-                raise self.invalid("Every output is computed by the graph", f"output `{value.name}` is not", proto.name)
-        outputs = tuple(self.spec(v, names[v.name]) for v in proto.output)
-        return Graph(proto.name, tuple(nodes), inputs, outputs, self.opsets, self.constants if depth == 0 else {})
+            if _text(value.name) not in names:
+                raise self.invalid("Every output is computed by the graph", f"output `{value.name}` is not", label)
+        outputs = tuple(self.spec(v, names[_text(v.name)]) for v in proto.output)
+        return Graph(label, tuple(nodes), inputs, outputs, self.opsets, self.constants if depth == 0 else {})
 
     def node(self, proto: NodeProto, names: Mapping[str, str], define: Any, depth: int) -> Node:
-        label = proto.name or f"{proto.op_type} -> {', '.join(proto.output)}"
-        for name in proto.input:
+        label = _label(proto)
+        reads = tuple(map(_text, proto.input))
+        for name in reads:
             if name and name not in names:
                 raise self.invalid("A node reads what was computed before it", f"`{name}`, which is not", label)
-        inputs = tuple(names[name] if name else "" for name in proto.input)
-        if len({a.name for a in proto.attribute}) < len(proto.attribute):
-            raise self.invalid("A node has each attribute once", ", ".join(a.name for a in proto.attribute), label)
-        attributes = {a.name: self.attribute(a, names, label, depth) for a in proto.attribute}
+        inputs = tuple(names[name] if name else "" for name in reads)
+        keys = [_text(a.name) for a in proto.attribute]
+        if len(set(keys)) < len(keys):
+            raise self.invalid("A node has each attribute once", ", ".join(keys), label)
+        attributes = {key: self.attribute(a, names, label, depth) for key, a in zip(keys, proto.attribute, strict=True)}
         outputs = tuple(define(name) if name else "" for name in proto.output)
-        return Node(proto.op_type, _domain(proto.domain), proto.name, inputs, outputs, attributes)
+        return Node(_text(proto.op_type), _domain(proto.domain), _text(proto.name), inputs, outputs, attributes)
 
     def attribute(self, proto: AttributeProto, names: Mapping[str, str], label: str, depth: int) -> Any:
         kind = AttributeProto.AttributeType
@@ -205,13 +209,13 @@ class _Reader:
                 return self.graph(proto.g, names, depth + 1)
         raise UnsupportedModelError(
             "Attributes are numbers, strings, tensors or graphs",
-            got=f"attribute `{proto.name}` of type number {proto.type}",
+            got=f"attribute `{proto.name}` of type {_kind(proto)}",
             where=f"{self.where}, node {label}",
         )
 
     def constant(self, node: NodeProto) -> np.ndarray:
         """The value of a Constant node, in whichever of its attributes it stands."""
-        label = node.name or node.output[0]
+        label = _label(node)
         if len(node.attribute) != 1:
             raise self.invalid("A Constant has one value", f"{len(node.attribute)} attributes", label)
         value = self.attribute(node.attribute[0], {}, label, depth=0)
@@ -272,7 +276,7 @@ class _Reader:
 
     def external_bytes(self, proto: TensorProto, label: str) -> UInt8[np.ndarray, " size"]:
         """A tensor's bytes out of the file it names."""
-        entries = {entry.key: entry.value for entry in proto.external_data}
+        entries = {_text(entry.key): _text(entry.value) for entry in proto.external_data}
         return self.external.read(entries, self.bytes_of(proto), f"{self.where}, tensor `{label}`")
 
     def spec(self, proto: ValueInfoProto, name: str) -> TensorSpec:
@@ -280,7 +284,7 @@ class _Reader:
             # inside nested graphs types may be left out, and sequences only pass through
             return TensorSpec(name, (), np.dtype(object))
         tensor = proto.type.tensor_type
-        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or ANY for d in tensor.shape.dim)
+        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else _text(d.dim_param) or ANY for d in tensor.shape.dim)
         dtype = np.dtype(object) if tensor.elem_type == 0 else self.dtype(tensor.elem_type, name)
         return TensorSpec(name, shape, dtype)
 
@@ -294,9 +298,9 @@ class _Reader:
         return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
 
 
-def _domain(name: str) -> str:
+def _domain(name: str | bytes) -> str:
     """`ai.onnx` and the empty string are the same domain."""
-    return "" if name == "ai.onnx" else name
+    return "" if name == "ai.onnx" else _text(name)
 
 
 def _kind(attribute: AttributeProto) -> str:
@@ -304,5 +308,10 @@ def _kind(attribute: AttributeProto) -> str:
     return str(kind.Name(attribute.type)) if attribute.type in kind.values() else str(attribute.type)
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
+def _label(node: NodeProto) -> str:
+    return _text(node.name) or f"{_text(node.op_type)} -> {', '.join(map(_text, node.output))}"
+
+
+def _text(value: str | bytes) -> str:
+    """A string field as text: protobuf hands out bytes where it is not UTF-8."""
+    return value if isinstance(value, str) else value.decode("utf-8", "replace")
