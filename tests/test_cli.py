@@ -507,6 +507,14 @@ def test_doctor_finds_this_machine_sound(capsys, form):
         VALIDATOR.validate(json.loads(out))
 
 
+@pytest.mark.long
+def test_the_demo_tells_its_story(capsys):
+    assert cli.main(["demo", "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert {row["kind"] for row in record["rows"]} == {"teacher", "derived", "unrelated"}
+
+
 def test_offline_forbids_the_network_and_nothing_else(files):
     program = (
         "import socket, sys; from modeldiff_jax import cli;"

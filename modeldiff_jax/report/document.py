@@ -77,7 +77,7 @@ def _compare(record: Record) -> Document:
         ("queries", [", ".join(f"{side} {count:,}" for side, count in record["queries"].items())]),
         ("adapted", _few([f"{side}: {step}" for side, steps in record["adaptations"].items() for step in steps])),
         ("notes", _few(record["notes"])),
-        ("run", [f"{record['seconds']['total']:.1f} s on {record['device']}, key {record['key']}"]),
+        ("run", [_run(record)]),
     ]
     return Document(
         "modeldiff compare",
@@ -93,6 +93,10 @@ def _side(side: Record) -> list[str]:
         f"{side['path']}  ({side['format']}{digest})",
         f"{'; '.join(_few(side['inputs']))} -> {'; '.join(_few(side['outputs']))}",
     ]
+
+
+def _run(record: Record) -> str:
+    return f"{record['seconds']['total']:.1f} s on {record['device']}, key {record['key']}"
 
 
 def _probes(probes: Record) -> str:
@@ -176,9 +180,10 @@ def _doctor(record: Record) -> Document:
 
 
 def _demo(record: Record) -> Document:
+    compared = sum(row["verdict"] is not None for row in record["rows"])
     return Document(
         "modeldiff demo",
-        f"{len(record['rows'])} models compared with one teacher in {record['seconds']['total']:.0f} s",
+        f"{compared} models compared with one teacher",
         "plain",
         [
             Table(
@@ -198,6 +203,7 @@ def _demo(record: Record) -> Document:
                 ],
                 frozenset({3, 4, 5, 6}),
             ),
+            Fields([("run", [_run(record)])]),
         ],
     )
 

@@ -135,7 +135,7 @@ def doctor(ok: bool = True) -> dict[str, Any]:
 def demo() -> dict[str, Any]:
     row = {
         "name": "fine-tuned",
-        "kind": "reused",
+        "kind": "derived",
         "how": "last layer replaced, then trained on letters",
         "classes": 5,
         "accuracy": 0.97,
@@ -143,8 +143,8 @@ def demo() -> dict[str, Any]:
         "p_value": 0.05,
         "verdict": "reused",
     }
-    stranger = {**row, "name": "stranger", "kind": "unrelated", "p_value": None, "verdict": None}
-    return {**HEAD, "command": "demo", "rows": [row, stranger], "key": 0, "seconds": {"total": 41.0}}
+    teacher = {**row, "name": "teacher", "kind": "teacher", "similarity": None, "p_value": None, "verdict": None}
+    return {**HEAD, "command": "demo", "rows": [teacher, row], "key": 0, "seconds": {"total": 41.0}}
 
 
 ALL = {
