@@ -8,7 +8,8 @@ An operator is one function whose signature is its whole contract:
 - positional-only parameters are the inputs in order (an omitted optional one arrives as `None`), `*xs` a variadic one;
 - keyword-only parameters are the attributes, with the schema's defaults (`None` where it has none);
 - `Static` marks an input that must be known while tracing; it arrives as a numpy array;
-- a keyword-only `n_outputs` receives the number of outputs the node asks for.
+- a keyword-only `n_outputs` receives the number of outputs the node asks for;
+- several outputs are a tuple, and a sequence, being a tuple itself, is given as a tuple of one.
 
 The function of greatest `since` not above the model's opset serves a node: seven in ten new versions of an operator
 change types or wording only. `tests/models/onnx/test_schemas.py` holds every signature against the ONNX schemas.

@@ -60,9 +60,7 @@ def call(node: Node, opsets: Mapping[str, int], values: Environment) -> tuple[Va
             where=str(node),
             fix="check the shapes and values of the model's inputs against `model.inputs`",
         ) from error
-    # A bare tuple is a sequence, except where a nested graph gives its outputs
-    many = isinstance(result, tuple) and (len(node.outputs) > 1 or bool(node.subgraphs))
-    results = result if many else (result,)
+    results = result if isinstance(result, tuple) else (result,)
     if len(results) < sum(map(bool, node.outputs)):
         raise UnsupportedModelError(
             "An operator must give every output the model asks for",

@@ -1,9 +1,10 @@
 """Arithmetic, activations and matrix products against onnxruntime."""
 
+import jax
 import numpy as np
 import pytest
 
-from tests.models.onnx.helpers import check_node, check_transforms
+from tests.models.onnx.helpers import check_node, check_transforms, convert, node_model
 
 RNG = np.random.default_rng(0)
 
@@ -80,10 +81,6 @@ def test_pow(base, exponent):
 
 
 def test_a_known_exponent_has_a_derivative_at_zero():
-    import jax
-
-    from tests.models.onnx.helpers import convert, node_model
-
     inputs = [np.zeros(3, np.float32), np.float32(2)]
     model = convert(node_model("Pow", inputs)).bind(x1=inputs[1])
     slope = jax.grad(lambda x: model.apply(model.params, x).sum())(np.float32([0.0, -1.5, 2.0]))
