@@ -143,6 +143,7 @@ class ProbedInput:
 
     Attributes:
       model: with inputs that decide shapes or branches bound.
+      structs: shape and device dtype of each input in declared order.
       index: of the probed input.
       shape, dtype: of the probed input, batch axis included.
       layout: its axes as letters; for tokens and generic inputs `N` and `*` for the rest, or `*` alone.
@@ -154,6 +155,7 @@ class ProbedInput:
     """
 
     model: Model
+    structs: tuple[jax.ShapeDtypeStruct, ...]
     index: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -199,7 +201,9 @@ def probed_input(model: Model, hint: InputHint | None = None) -> ProbedInput:
             others[spec.name], note = _other_input(spec, resolved.shapes[spec.name], hint)
             notes.append(note)
     axes = resolved.batch_axes
-    return ProbedInput(resolved.model, index, shape, dtype, layout, low, high, space, others, axes, tuple(notes))
+    return ProbedInput(
+        resolved.model, resolved.structs(), index, shape, dtype, layout, low, high, space, others, axes, tuple(notes)
+    )
 
 
 _Found: TypeAlias = tuple[dict[str, tuple[int, ...]], dict[str, np.ndarray], dict[str, int | None]]

@@ -334,3 +334,10 @@ def test_a_folder_without_images_and_a_space_without_pictures(tmp_path, folder):
         load_seeds(tmp_path / "none", image_space(8, 8), 2, 0)
     with pytest.raises(InvalidInputError, match="folder of images"):
         load_seeds(folder, token_space(8), 2, 0)
+
+
+def test_fewer_seeds_are_enough_where_the_number_is_only_a_wish():
+    assert len(load_seeds(BYTES, image_space(10, 12), 7, 0, at_most=True)[0]) == 6
+    assert len(load_seeds(BYTES, image_space(10, 12), 4, 0, at_most=True)[0]) == 4
+    with pytest.raises(InvalidInputError, match="1 seeds"):
+        load_seeds(BYTES[:1], image_space(10, 12), 7, 0, at_most=True)

@@ -1,0 +1,80 @@
+"""Floating-point operations of a traced function, counted before any compiler sees it: the same on every machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+_MOVES = frozenset(
+    {
+        "broadcast_in_dim",
+        "concatenate",
+        "convert_element_type",
+        "copy",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "expand_dims",
+        "gather",
+        "iota",
+        "optimization_barrier",
+        "pad",
+        "platform_index",
+        "reshape",
+        "rev",
+        "select_n",
+        "slice",
+        "squeeze",
+        "stop_gradient",
+        "transpose",
+    }
+)
+"""Primitives that move values and compute none."""
+
+
+def count_flops(jaxpr: Any) -> float:
+    """Operations of a jaxpr: two for each product of a convolution or matrix product, one for each value else computed.
+
+    A scan counts as often as it runs, a loop of unknown length once, a branch as its dearest side.
+
+    Args:
+      jaxpr: as `jax.make_jaxpr` or `jax.jit(...).trace(...).jaxpr` give it; code whose results nobody uses counts too.
+    """
+    return sum(_equation(equation) for equation in jaxpr.eqns)
+
+
+def _equation(equation: Any) -> float:
+    name, params = equation.primitive.name, equation.params
+    inner = [count_flops(jaxpr) for jaxpr in _inner(params)]
+    if inner:
+        return max(inner) if name == "cond" else sum(inner) * (params["length"] if name == "scan" else 1)
+    if name in _MOVES:
+        return 0.0
+    results = sum(math.prod(value.aval.shape) for value in equation.outvars)
+    operands = [value.aval.shape for value in equation.invars]
+    if name == "dot_general":
+        (contracted, _), _ = params["dimension_numbers"]
+        return 2.0 * results * math.prod(operands[0][axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        return _convolution(params, operands[0], operands[1], results)
+    if name.startswith(("reduce_", "cum", "arg")):
+        return float(max(math.prod(shape) for shape in operands))
+    return float(results)
+
+
+def _convolution(params: Any, x: tuple[int, ...], filters: tuple[int, ...], results: int) -> float:
+    """Products with padding and with the holes of a spread input are not counted: each tap meets each value once."""
+    outputs = filters[params["dimension_numbers"].rhs_spec[0]]
+    per_output = math.prod(filters) / outputs
+    per_input = math.prod(filters) / filters[params["dimension_numbers"].rhs_spec[1]]
+    met = math.prod(x) * per_input / params["feature_group_count"] / math.prod(params["window_strides"])
+    return 2.0 * min(results * per_output, met)
+
+
+def _inner(params: Any) -> Iterator[Any]:
+    """The jaxprs a primitive calls."""
+    for value in params.values():
+        for part in value if isinstance(value, tuple | list) else (value,):
+            jaxpr = getattr(part, "jaxpr", part)
+            if hasattr(jaxpr, "eqns"):
+                yield jaxpr
