@@ -1,0 +1,296 @@
+"""Trained models as they are shipped: loaded, compared with onnxruntime, batched, differentiated and exported."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+from onnx import AttributeProto, TensorProto, numpy_helper
+from PIL import Image, ImageDraw
+
+from modeldiff_jax.models.examples import example_inputs
+from modeldiff_jax.models.inspect import AGREEMENT, check_against_runtime, describe
+from modeldiff_jax.models.load import load
+from modeldiff_jax.models.shapes import is_state, main_input
+from tests.model_packages import FOLDER, MODELS, light_models
+
+REAL = {entry.name: entry for entry in MODELS}
+LIGHT = {f"light/{path.stem.removeprefix('light_')}": path for path in light_models()}
+# Hundreds of megabytes of weights, or minutes of work
+HEAVY = {"light/vgg19", "light/bvlc_alexnet", "light/zfnet512", "light/densenet121", "light/inception_v2"}
+
+
+def params(names):
+    return [
+        pytest.param(
+            name, marks=[pytest.mark.packages] if name in REAL else [pytest.mark.long] if name in HEAVY else []
+        )
+        for name in names
+    ]
+
+
+every_model = pytest.mark.parametrize("name", params([*REAL, *LIGHT]))
+
+
+@functools.cache
+def path_of(name):
+    if name in LIGHT:
+        return LIGHT[name]
+    if not REAL[name].present:
+        pytest.skip(f"{REAL[name].path} is not there: run `python tests/model_packages.py` (folder {FOLDER})")
+    return REAL[name].path
+
+
+@functools.cache
+def model_of(name):
+    return load(path_of(name))
+
+
+@functools.cache
+def examples_of(name, batch=1):
+    """Random inputs; recurrent state is random too, so that an ignored one would show."""
+    examples = example_inputs(model_of(name), key=1, batch=batch)
+    rng = np.random.default_rng(2)
+    for spec in examples.model.inputs:
+        if is_state(spec):
+            examples.inputs[spec.name] = (0.1 * rng.standard_normal(examples.inputs[spec.name].shape)).astype(
+                spec.dtype
+            )
+    if name == "rapidocr-onnxruntime/ch_PP-OCRv4_det_infer":
+        # without text its output is zero but for 1e-7, which is the error of onnxruntime's Sigmoid
+        examples.inputs["x"] = np.broadcast_to(page(), (batch, 3, 96, 96)).copy()
+    return examples
+
+
+def page():
+    """A picture of text, in units of its standard deviation."""
+    image = Image.new("L", (96, 96), 255)
+    ImageDraw.Draw(image).text((5, 32), "Hello 123", fill=0)
+    return (np.asarray(image, np.float32) / 255 - 0.5) / 0.25
+
+
+def as_tuple(outputs):
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def assert_close(ours, expected, share):
+    """Every output within `share` of the expected one's range."""
+    for mine, other in zip(as_tuple(ours), as_tuple(expected), strict=True):
+        mine, other = np.asarray(mine, np.float64), np.asarray(other, np.float64)
+        assert mine.shape == other.shape
+        span = np.ptp(other) or np.max(np.abs(other)) or 1
+        assert np.max(np.abs(mine - other)) <= share * span
+
+
+@every_model
+def test_agrees_with_onnxruntime(name):
+    examples = examples_of(name)
+    check = check_against_runtime(path_of(name), model_of(name), {**examples.inputs, **examples.resolved.bound})
+    assert {output.name: output.share for output in check.outputs if output.share > AGREEMENT} == {}
+    assert check.agrees
+    assert len(check.outputs) == len(model_of(name).outputs)
+
+
+def with_random_weights(path):
+    """A light model, whose weights are constants, with weights drawn for each layer instead."""
+    proto, rng = onnx.load(path), np.random.default_rng(0)
+    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    kept = []
+    for node in proto.graph.node:
+        if node.op_type != "ConstantOfShape":
+            kept.append(node)
+            continue
+        shape = tuple(map(int, shapes[node.input[0]]))
+        if len(shape) > 1:
+            weights = rng.standard_normal(shape, np.float32) * (2 / np.prod(shape[1:])) ** 0.5
+        else:  # variances among them must be positive
+            weights = rng.uniform(0.2, 0.6, shape)
+        proto.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), node.output[0]))
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    return proto
+
+
+@pytest.mark.parametrize("name", params(LIGHT))
+def test_light_models_agree_with_random_weights(name, tmp_path):
+    file = tmp_path / "m.onnx"
+    file.write_bytes(with_random_weights(LIGHT[name]).SerializeToString())
+    check = check_against_runtime(file, load(file))
+    assert {output.name: output.share for output in check.outputs if output.share > AGREEMENT} == {}
+
+
+def closed_over(jaxpr):
+    """Bytes of the arrays a jaxpr holds, nested ones included."""
+    found = sum(np.asarray(const).nbytes for const in jaxpr.consts)
+    for equation in jaxpr.jaxpr.eqns:
+        for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "jaxpr") and hasattr(v, "consts")):
+            if hasattr(value, "jaxpr") and hasattr(value, "consts"):
+                found += closed_over(value)
+    return found
+
+
+@every_model
+def test_weights_are_an_argument(name):
+    model, examples = examples_of(name).model, examples_of(name)
+    inputs = model.arrange((), examples.inputs)
+    jaxpr = jax.make_jaxpr(model.apply)(model.params, *inputs)
+    description = describe(model)
+    assert closed_over(jaxpr) < 2**16
+    assert description.parameter_bytes > 10 * closed_over(jaxpr)
+    zeros = jax.tree.map(jnp.zeros_like, model.params)
+    before, after = (jax.tree.leaves(jax.jit(model.apply)(p, *inputs)) for p in (model.params, zeros))
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def stack(examples):
+    """Each input of several examples, along a new first axis, in declared order."""
+    names = examples[0].model.input_names
+    return [np.stack([e.inputs[name] for e in examples]) for name in names]
+
+
+@functools.cache
+def three(name):
+    return tuple(example_inputs(model_of(name), key) for key in range(3))
+
+
+@functools.cache
+def one_by_one(name):
+    """Outputs of each of three examples."""
+    return tuple(as_tuple(e.model(**e.inputs)) for e in three(name))
+
+
+@every_model
+def test_vmap_over_the_batch_1_model_is_a_loop(name):
+    model = three(name)[0].model
+    outputs = jax.jit(jax.vmap(model.apply, (None, *(0 for _ in model.inputs))))(model.params, *stack(three(name)))
+    looped = tuple(np.stack(parts) for parts in zip(*one_by_one(name), strict=True))
+    assert_close(as_tuple(outputs), looped, 1e-5)
+
+
+# Why a model cannot take several examples in one call
+ONE_AT_A_TIME = {
+    "silero-vad/silero_vad_16k_sequence": "axis 0 is time: the examples depend on one another",
+    "silero-vad/silero_vad_openvino_16k": "the file fixes a batch of 1",
+    **dict.fromkeys(LIGHT, "the file fixes a batch of 1"),
+}
+
+
+@functools.cache
+def in_one_call(name):
+    """The three examples as one batch: the inputs in declared order, and the outputs."""
+    parts = three(name)
+    axes = parts[0].resolved.batch_axes
+    batch = {
+        key: parts[0].inputs[key] if axis is None else np.concatenate([e.inputs[key] for e in parts], axis)
+        for key, axis in axes.items()
+    }
+    model = parts[0].model
+    return model.arrange((), batch), as_tuple(model(**batch))
+
+
+@pytest.mark.parametrize("name", params(name for name in [*REAL, *LIGHT] if name not in ONE_AT_A_TIME))
+def test_a_batch_in_one_call_is_a_loop(name):
+    _, direct = in_one_call(name)
+    for output, single in zip(direct, zip(*one_by_one(name), strict=True), strict=True):
+        (axis,) = [i for i, (a, b) in enumerate(zip(output.shape, single[0].shape, strict=True)) if a != b]
+        assert_close(output, np.concatenate(single, axis), 1e-5)
+
+
+@every_model
+def test_fixed_batches_are_known(name):
+    fixed = all(axis is None for axis in examples_of(name).resolved.batch_axes.values())
+    assert fixed == ("fixes a batch" in ONE_AT_A_TIME.get(name, ""))
+
+
+@pytest.mark.packages
+def test_integer_inputs_have_no_gradient():
+    assert not model_of("magika/model").has_gradients
+
+
+def widened(path):
+    """The same model with every float in double precision."""
+    proto = onnx.load(path)
+
+    def widen_tensor(tensor):
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+
+    def widen(graph):
+        for value in [*graph.input, *graph.output]:
+            if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+                value.type.tensor_type.elem_type = TensorProto.DOUBLE
+        for tensor in graph.initializer:
+            widen_tensor(tensor)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == AttributeProto.TENSOR:
+                    widen_tensor(attribute.t)
+                elif attribute.type == AttributeProto.GRAPH:
+                    widen(attribute.g)
+                elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                    attribute.i = TensorProto.DOUBLE
+
+    widen(proto.graph)
+    return proto
+
+
+@pytest.mark.parametrize("name", params(name for name in [*REAL, *LIGHT] if name != "magika/model"))
+def test_gradient_matches_a_finite_difference(name, tmp_path):
+    """The gradient in float32 along a random direction, against a central difference in float64 at the same place."""
+    examples = examples_of(name)
+    model = examples.model
+    assert model.has_gradients
+    at = model.input_names.index(main_input(model).name)
+    arrays = [examples.inputs[n] for n in model.input_names]
+    rng = np.random.default_rng(3)
+    weights = [rng.standard_normal(np.shape(out)) for out in as_tuple(model(*arrays))]
+    direction = rng.standard_normal(arrays[at].shape)
+    direction /= np.linalg.norm(direction)
+
+    def objective(model):
+        def weighted(parameters, x):
+            outputs = model.apply(parameters, *arrays[:at], x, *arrays[at + 1 :])
+            return sum(jnp.sum(w * out) for w, out in zip(weights, as_tuple(outputs), strict=True))
+
+        return weighted
+
+    gradient = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[at]), np.float64)
+    assert np.all(np.isfinite(gradient))
+    file = tmp_path / "wide.onnx"
+    file.write_bytes(widened(path_of(name)).SerializeToString())
+    with jax.enable_x64(True):
+        wide = load(file).bind(**examples.resolved.bound)
+        assert {leaf.dtype for leaf in jax.tree.leaves(wide.params) if leaf.dtype.kind == "f"} == {np.dtype(np.float64)}
+        run = jax.jit(objective(wide))
+        step = 1e-5
+        up, down = (float(run(wide.params, arrays[at] + sign * step * direction)) for sign in (1, -1))
+    difference = (up - down) / (2 * step)
+    assert np.sum(gradient * direction) == pytest.approx(difference, rel=1e-3, abs=1e-5 * np.linalg.norm(gradient))
+
+
+# Why a batch of unknown size cannot be exported
+NOT_EXPORTABLE = {name: reason for name, reason in ONE_AT_A_TIME.items() if "fixes a batch" in reason}
+
+
+@every_model
+def test_export_with_a_symbolic_batch(name):
+    examples = three(name)[0]
+    model, resolved = examples.model, examples.resolved
+    # the bound lets JAX see that a slice up to "the end", written as 10**9 in some files, takes the whole batch
+    (size,) = jax.export.symbolic_shape("b", constraints=("b <= 65536",))
+    structs = [
+        jax.ShapeDtypeStruct(
+            tuple(size if i == resolved.batch_axes[key] else n for i, n in enumerate(s.shape)), s.dtype
+        )
+        for key, s in zip(model.input_names, resolved.structs(), strict=True)
+    ]
+    symbolic = any(not isinstance(dim, int) for struct in structs for dim in struct.shape)
+    assert symbolic == (name not in NOT_EXPORTABLE)
+    if not symbolic:
+        return
+    exported = jax.export.export(jax.jit(model.apply))(jax.eval_shape(lambda: model.params), *structs)
+    again = jax.export.deserialize(exported.serialize())
+    inputs, outputs = in_one_call(name)
+    assert_close(as_tuple(again.call(model.params, *inputs)), outputs, 1e-5)
