@@ -236,8 +236,9 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
     """Why the model does not run at these shapes; `None` when it does."""
     if not model.traceable:
         return None
+    structs = _structs(model, shapes)
     try:
-        outputs = jax.eval_shape(model.apply, model.params, *_structs(model, shapes))
+        outputs = jax.eval_shape(model.apply, model.params, *structs)
     except ModelDiffError as error:
         return error
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # code that is not ours
