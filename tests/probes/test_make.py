@@ -1,0 +1,216 @@
+"""Probe sets made on a model: which attack, how much of it, and what the origin says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from modeldiff_jax.errors import InvalidInputError, NonFiniteError
+from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.probes.adapt import adapt
+from modeldiff_jax.probes.make import BUDGET_FLOPS, effort, make_probes
+from modeldiff_jax.probes.space import generic_space, space_of
+from modeldiff_jax.types import TensorSpec
+from tests.models_for_tests import mlp
+
+FAST = {"n_pairs": 8, "n_steps": 2}
+
+
+def with_outputs(change, components=5, name="changed"):
+    """The small network with its logits passed through `change`."""
+    inner = mlp(0, classes=components)
+
+    def apply(params, x):
+        return change(inner.apply(params, x))
+
+    return Model(apply, inner.params, inner.inputs, inner.outputs, Origin(name, "test", "ab" * 32))
+
+
+def black_box(shape=(8, 8, 1), dtype="float32", answer=None):
+    """A numpy function; counts what it is asked."""
+    asked = []
+
+    def apply(params, x):
+        asked.append(len(x))
+        flat = np.asarray(x).reshape(len(x), -1).astype(np.float64)
+        return answer(flat) if answer else np.tanh(flat @ np.cos(np.arange(flat.shape[1] * 3)).reshape(-1, 3))
+
+    inputs = (TensorSpec("x", ("n", *shape), np.dtype(dtype)),)
+    outputs = (TensorSpec("y", ("n", 3), np.dtype(np.float32)),)
+    return Model(apply, {}, inputs, outputs, Origin("remote", "callable"), traceable=False), asked
+
+
+def test_a_model_with_gradients_is_attacked_by_them_and_the_origin_says_how():
+    model = mlp(0)
+    probes = make_probes(model, key=5, **FAST)
+    assert len(probes) == 8
+    assert probes.metric == "cosine"
+    assert probes.space == space_of(model)
+    assert np.abs(probes.partners - probes.seeds).max() <= 0.1 + 1e-6
+    origin = dict(probes.origin)
+    assert origin.pop("seeds").startswith("built-in")
+    assert origin == {
+        "method": "pgd",
+        "eps": 0.1,
+        "direction": "away",
+        "step": 0.1,
+        "steps": 2,
+        "key": 5,
+        "model": "mlp-0",
+        "model_sha256": model.origin.sha256,
+        "queries": 8,
+    }
+
+
+@pytest.mark.parametrize("key", [0, 7, jax.random.key(7), jax.random.PRNGKey(3)])
+@pytest.mark.parametrize("method", ["pgd", "search"])
+def test_the_key_decides_the_probes(key, method):
+    first, again = (make_probes(mlp(0), key=key, method=method, **FAST) for _ in range(2))
+    assert first.probe_set_id == again.probe_set_id
+    assert first.probe_set_id != make_probes(mlp(0), key=8, method=method, **FAST).probe_set_id
+
+
+@pytest.mark.parametrize(
+    ("change", "direction"),
+    [(lambda y: y, "away"), (jax.nn.softmax, "toward"), (jax.nn.sigmoid, "toward"), (jax.nn.log_softmax, "away")],
+)
+def test_probabilities_are_driven_toward_the_others_and_logits_away(change, direction):
+    probes = make_probes(with_outputs(change), **FAST)
+    assert probes.origin["direction"] == direction
+    assert make_probes(with_outputs(change), direction="away", **FAST).origin["direction"] == "away"
+
+
+def test_probabilities_move_further_toward_the_others_than_away():
+    model = with_outputs(lambda y: jax.nn.softmax(8 * y))
+    moved = {}
+    for direction in ("toward", "away"):
+        probes = make_probes(model, direction=direction, n_pairs=20, n_steps=10)
+        before, after = model(probes.seeds), model(probes.partners)
+        moved[direction] = float(jnp.mean(jnp.linalg.norm(before - after, axis=1)))
+    assert moved["toward"] > 1.5 * moved["away"]
+
+
+@pytest.mark.parametrize(("components", "metric"), [(1, "euclidean"), (2, "cosine")])
+def test_one_component_is_measured_by_its_difference(components, metric):
+    assert make_probes(mlp(0, classes=components), **FAST).metric == metric
+    assert make_probes(mlp(0, classes=components), metric="euclidean", **FAST).metric == "euclidean"
+
+
+@pytest.mark.parametrize("budget", [33, 100, 257])
+def test_a_black_box_is_searched_within_its_budget(budget):
+    model, asked = black_box()
+    probes = make_probes(model, query_budget=budget)
+    assert probes.origin["method"] == "search"
+    assert probes.origin["queries"] == sum(asked) <= budget
+    assert probes.origin["steps"] >= 5
+    assert (probes.partners != probes.seeds).any()
+
+
+def test_rounds_of_the_search_can_be_given():
+    model, asked = black_box()
+    probes = make_probes(model, n_pairs=6, n_steps=3)
+    assert sum(asked) == probes.origin["queries"] == 6 + 2 * 6 * 3
+    assert probes.origin["steps"] == 3
+
+
+def test_tokens_are_searched_within_the_vocabulary():
+    model, _ = black_box(shape=(32,), dtype="int32")
+    probes = make_probes(model, **FAST)
+    assert probes.origin["method"] == "search"
+    assert probes.partners.dtype == np.int32
+    assert probes.partners.min() >= 0
+    assert probes.partners.max() <= 255
+
+
+def test_all_of_few_seeds_are_used_unless_more_pairs_are_asked_for():
+    seeds = np.random.default_rng(0).uniform(0, 1, (9, 8, 8, 1)).astype(np.float32)
+    assert len(make_probes(mlp(0), seeds=seeds, n_steps=1)) == 9
+    with pytest.raises(InvalidInputError, match="9 seeds"):
+        make_probes(mlp(0), seeds=seeds, n_pairs=10, n_steps=1)
+
+
+def test_models_of_one_function_share_the_compiled_attack():
+    traces = []
+    inner = mlp(0)
+
+    def apply(params, x):
+        traces.append(x.shape)
+        return inner.apply(params, x)
+
+    models = [Model(apply, mlp(seed).params, inner.inputs, inner.outputs, Origin("m", "test")) for seed in (0, 1)]
+    first = make_probes(adapt(models[0], space_of(models[0])), **FAST)
+    adapter = adapt(models[1], space_of(models[1]))
+    once = len(traces)
+    assert make_probes(adapter, **FAST).probe_set_id != first.probe_set_id
+    assert len(traces) == once
+
+
+class Priced:
+    """Stands for an adapter of a known cost."""
+
+    def __init__(self, flops):
+        self._flops = flops
+
+    def flops(self, n, gradient=False):
+        return None if self._flops is None else n * self._flops
+
+
+@pytest.mark.parametrize("method", ["pgd", "search"])
+@pytest.mark.parametrize("flops", [None, 0.0, 1e3, 1e6, 3e7, 1e8, 1e9, 4e9, 1e12])
+def test_effort_keeps_to_its_budget_down_to_a_floor(flops, method):
+    pairs, steps = effort(Priced(flops), method=method)
+    full = {"pgd": 50, "search": 10}[method]
+    assert 20 <= pairs <= 100
+    assert 2 <= steps <= full
+    cost = pairs * (1 + 2 * steps) * (flops or 0)
+    assert cost <= BUDGET_FLOPS or (pairs, steps) == (20, 2)
+    if pairs < 100:
+        assert steps <= 5  # steps go first
+    if steps < 5:
+        assert pairs == 20
+    if not flops or 100 * (1 + 2 * full) * flops <= BUDGET_FLOPS:
+        assert (pairs, steps) == (100, full)
+
+
+def test_effort_falls_as_models_grow():
+    efforts = [effort(Priced(10.0**power)) for power in range(3, 13)]
+    assert efforts == sorted(efforts, reverse=True)
+    assert efforts[0] == (100, 50)
+    assert efforts[-1] == (20, 2)
+
+
+@pytest.mark.parametrize(("pairs", "steps"), [(500, None), (None, 70), (3, 1), (500, 70)])
+def test_what_the_caller_asks_for_is_never_lowered(pairs, steps):
+    got = effort(Priced(1e12), pairs, steps)
+    assert got[0] == (pairs or 20)
+    assert got[1] == (steps or 2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"n_pairs": 1},
+        {"n_steps": 0},
+        {"method": "magic"},
+        {"key": -1},
+        {"query_budget": 100},
+        {"method": "search", "query_budget": 100, "n_steps": 3},
+        {"method": "search", "query_budget": 5},
+        {"space": generic_space((3,))},
+        {"eps": 2.0, "n_pairs": 4},
+    ],
+)
+def test_bad_arguments_are_refused(bad):
+    model = adapt(mlp(0), space_of(mlp(0))) if "space" in bad else mlp(0)
+    with pytest.raises(InvalidInputError):
+        make_probes(model, **bad)
+
+
+def test_gradients_are_not_asked_of_a_black_box():
+    with pytest.raises(InvalidInputError, match="gradients"):
+        make_probes(black_box()[0], method="pgd")
+
+
+def test_outputs_that_are_not_finite_are_refused():
+    with pytest.raises(NonFiniteError):
+        make_probes(with_outputs(lambda y: y / 0.0), **FAST)
