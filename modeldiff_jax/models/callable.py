@@ -39,7 +39,7 @@ def from_callable(
     """
     if not callable(fn):
         raise InvalidInputError("`fn` is a callable", got=type(fn).__name__, where="from_callable")
-    where = name or getattr(fn, "__name__", type(fn).__name__)
+    where = name or str(getattr(fn, "__name__", type(fn).__name__))
     inputs = to_specs(input_spec, "input")
     outputs = () if output_spec is None else to_specs(output_spec, "output")
 

@@ -152,7 +152,8 @@ def _nnx_parts(
                 "`variables` of an nnx module is None or its state", got=str(error)[:300], where=where
             ) from error
     copy.eval()
-    graph, random, state = nnx.split(copy, nnx.RngState, ...)
+    graph, *states = nnx.split(copy, nnx.RngState, ...)
+    random, state = states
     leaves, tree = jax.tree_util.tree_flatten_with_path(state)
     names = tuple(jax.tree_util.keystr(path) for path, _ in leaves)
     params = _arrays({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, where)
