@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 def markdown(text: str) -> str:
     """`printable` text that Markdown shows literally: no emphasis, code, links, mentions, HTML or table cells."""
-    return printable(text).translate(_MARKDOWN).replace("://", "&#58;//").replace("www.", "www&#46;")
+    return printable(text).translate(_MARKDOWN).replace("://", "&colon;//").replace("www.", "www&period;")
 
 
 def _visible(character: str) -> str:

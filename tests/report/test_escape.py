@@ -61,7 +61,7 @@ def test_markdown_is_shown_literally(text, must_not_hold):
     assert must_not_hold not in markdown(text).replace("\\`", "").replace("\\|", "").replace("\\*", "")
 
 
-@given(st.text())
+@given(st.text() | st.sampled_from(["www.", "http://", "@x"]))
 def test_markdown_leaves_no_special_character_bare(text):
     shown = markdown(text)
     for i, c in enumerate(shown):
