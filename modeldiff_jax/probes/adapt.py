@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import jax
@@ -104,11 +103,6 @@ _react = jax.jit(Reactions.__call__, static_argnums=0)
 _convert = jax.jit(Reactions.native, static_argnums=0)
 
 
-@partial(jax.jit, static_argnums=0)
-def _slope(reactions: Reactions, params: Params, x: Any) -> Any:
-    return jax.value_and_grad(lambda x: jnp.sum(reactions(params, x) ** 2))(x)
-
-
 @dataclass(eq=False)
 class Adapter:
     """A model that takes probes of a space and gives reactions.
@@ -130,7 +124,7 @@ class Adapter:
     _input: ProbedInput = field(repr=False)
     _path: Reactions = field(repr=False)
     queries: int = 0
-    _flops: dict[bool, float] = field(default_factory=dict, repr=False)
+    _flops: float | None = field(default=None, repr=False)
 
     @property
     def params(self) -> Params:
@@ -181,18 +175,17 @@ class Adapter:
 
         Args:
           n: probes.
-          gradient: count a reaction together with its gradient by the probe.
+          gradient: with the gradient by the probe, which costs as much again: the way back without the weights.
         Returns:
           The number, or `None` for a black box, or for a gradient that does not exist.
         """
         if not self.model.traceable or (gradient and not self.has_gradients):
             return None
-        if gradient not in self._flops:
-            rows = 1 if gradient else self._rows(_USUAL_PROBES)
+        if self._flops is None:
+            rows = self._rows(_USUAL_PROBES)
             probes = jax.ShapeDtypeStruct((rows, *self.space.shape), self.space.dtype)
-            traced = (_slope if gradient else _react).trace(self._path, self.params, probes)
-            self._flops[gradient] = count_flops(traced.jaxpr) / rows
-        return n * self._flops[gradient]
+            self._flops = count_flops(_react.trace(self._path, self.params, probes).jaxpr) / rows
+        return n * self._flops * (2 if gradient else 1)
 
     def _rows(self, n: int) -> int:
         """Rows of one chunk: as few chunks as the bound allows, all of nearly one size."""

@@ -371,4 +371,4 @@ def test_cost_is_that_of_the_products_and_grows_with_the_probes():
     products = 2 * (100 * 50 + 50 * 20)
     assert adapter.flops(1) == pytest.approx(products, rel=0.6)
     assert adapter.flops(64) == 64 * adapter.flops(1)
-    assert 1.5 * products < adapter.flops(1, gradient=True) < 4 * products
+    assert adapter.flops(1, gradient=True) == 2 * adapter.flops(1)
