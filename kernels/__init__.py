@@ -1,12 +1,14 @@
 """The numerical operations below everything else. They import jax and numpy only.
 
-Each file holds one operation, in one order: what to know of it (types, stability, zero and NaN rules, bounds), the
+Each file holds one operation, in one order: what to know of it (types, stability, rules, bounds), the
 public function, `reference` (the definition), `xla` (compiled for any device), and `VARIANTS`, the names to ask for.
 
-  cosine.py     cosine similarity of all vectors of two matrices
-  paired.py     distances between two arrays of vectors, pair by pair, in nine metrics
-  dispatch.py   which variant serves a call
-  inputs.py     what an operation accepts, and scaling without rounding
+  convolution.py      convolution and its transpose, dense or grouped
+  cosine.py           cosine similarity of all vectors of two matrices
+  depthwise_conv.py   convolution with filters for each channel alone
+  paired.py           distances between two arrays of vectors, pair by pair, in nine metrics
+  dispatch.py         which variant serves a call
+  inputs.py           what a distance accepts, and scaling without rounding
 
 Import these as `modeldiff_jax.kernels`, never as `kernels`, which would make a second copy of each module.
 """
