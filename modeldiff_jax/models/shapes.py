@@ -7,6 +7,7 @@ first combination that `jax.eval_shape` accepts is taken. Nothing is computed fo
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import jax
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
+from modeldiff_jax.limits import DEFAULT
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.types import ANY, Dim, TensorSpec
 
@@ -80,6 +82,7 @@ def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolve
     Raises:
       InvalidInputError: no usual combination of sizes works; the message holds the first refusal.
       NotStaticError: an input that decides shapes or branches must be bound first.
+      LimitExceededError: an input is larger than `made_elements`.
     """
     fixed = {
         spec.name: np.full((1,) * len(spec.shape), _KNOWN_SCALARS[spec.name.lower()], spec.dtype)
@@ -92,6 +95,7 @@ def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolve
     known: dict[_Key, int] = {**dict.fromkeys(batch_keys, batch), **given}
     choices = _choices(bound, known, batch)
 
+    limits = model.conversion.limits if model.conversion else DEFAULT
     first: Exception | None = None
     for combination in islice(_combinations(choices), _TRIALS):
         values = {**known, **combination}
@@ -101,6 +105,8 @@ def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolve
         }
         refusal = _refusal(bound, shapes)
         if refusal is None:
+            for name, shape in shapes.items():
+                limits.check("made_elements", math.prod(shape), where=f"{model.origin.path}, input `{name}`")
             axes = {spec.name: _batch_axis(spec, shapes[spec.name], batch_keys, combination) for spec in bound.inputs}
             return Resolved(bound, shapes, fixed, axes)
         first = first or refusal

@@ -22,7 +22,9 @@ from modeldiff_jax.errors import (
     UnsupportedModelError,
 )
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.examples import example_inputs
 from modeldiff_jax.models.load import load
+from modeldiff_jax.models.shapes import resolve
 from tests.onnx_protos import branch, dense, external, model, node, tensor, value
 
 DENSE = dense().SerializeToString()
@@ -212,9 +214,9 @@ def mutate(data, changes):
 
 
 def outcome(file):
-    """The model, or the error of our tree; anything else escapes."""
+    """The model with sizes for its inputs, or the error of our tree; anything else escapes."""
     try:
-        return load(file, limits=SMALL)
+        return resolve(load(file, limits=SMALL)).model
     except ModelDiffError as error:
         return error
 
@@ -321,6 +323,12 @@ def test_small_files_that_ask_for_much_memory(place, proto):
     refused(LimitExceededError, file)
     assert time.process_time() - start < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # kilobytes
+
+
+def test_inputs_too_large_to_make_are_refused(place):
+    loaded = load(place(model([node("Relu", "x", "y")], [value("x", (2**15, 2**14))])))
+    with pytest.raises(LimitExceededError, match="made_elements"):
+        example_inputs(loaded)
 
 
 @pytest.mark.parametrize(("name", "bound"), [("made_elements", 2**20 - 1), ("folded_bytes", 2**22 - 1)])
