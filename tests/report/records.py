@@ -144,7 +144,9 @@ def demo() -> dict[str, Any]:
         "verdict": "reused",
     }
     teacher = {**row, "name": "teacher", "kind": "teacher", "similarity": None, "p_value": None, "verdict": None}
-    return {**HEAD, "command": "demo", "rows": [teacher, row], "key": 0, "seconds": {"total": 41.0}}
+    notes = ["p-values against 24 references."]
+    head = {**HEAD, "command": "demo"}
+    return {**head, "rows": [teacher, row], "alpha": 0.05, "notes": notes, "key": 0, "seconds": {"total": 41.0}}
 
 
 ALL = {

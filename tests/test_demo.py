@@ -1,0 +1,253 @@
+"""The demo's parts keep their promises; the whole story is told by a long test."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jsonschema
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import modeldiff_jax
+from modeldiff_jax.demo import data, derive, run_demo, story, zoo
+
+SCHEMA = json.loads((Path(modeldiff_jax.__file__).parent / "report" / "schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.load_images(np.random.default_rng(0))
+
+
+@pytest.fixture(scope="module")
+def teacher(images):
+    """Trained for long enough to be useful, which keeps the rest honest."""
+    (network,) = zoo.train([derive.trained(data.DIGIT, images[1], np.random.default_rng(1))], 150)
+    return network
+
+
+@pytest.fixture(scope="module")
+def copies(images, teacher):
+    _, pool, _ = images
+    rng = np.random.default_rng(2)
+    recipes = {
+        "tuned": derive.fine_tuned(teacher, data.REMAINDER, pool, rng),
+        "pruned": derive.pruned(teacher, 0.5, pool, rng),
+        "distilled": derive.distilled(teacher, pool, rng),
+        "stolen": derive.stolen(teacher, pool, rng),
+        "stranger": derive.unrelated(data.REMAINDER, pool, rng),
+    }
+    return recipes, dict(zip(recipes, zoo.train(list(recipes.values()), 150), strict=True))
+
+
+def probabilities(network, pixels):
+    logits = np.asarray(network.model("x")(pixels))
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def test_test_images_are_not_trained_on(images):
+    train, pool, test = images
+    assert (len(train), len(pool), len(test)) == (data.N_TRAIN, data.POOL, 1797 - data.N_TRAIN)
+    np.testing.assert_array_equal(pool.pixels[: data.N_TRAIN], train.pixels)
+    np.testing.assert_array_equal(pool.digits, np.tile(train.digits, data.POOL // data.N_TRAIN))
+    assert data.POOL % zoo.BATCH == 0
+    seen = {image.tobytes() for image in train.pixels}
+    assert sum(image.tobytes() in seen for image in test.pixels) <= 2  # the data set has a few equal images
+
+
+def test_shaking_moves_little_and_stays_in_range(images):
+    train, _, _ = images
+    shaken = data.shake(train.pixels, np.random.default_rng(0))
+    assert shaken.dtype == np.float32
+    assert shaken.min() >= 0
+    assert shaken.max() <= 1 + 1e-6
+    near = np.mean(np.abs(shaken - train.pixels))
+    far = np.mean(np.abs(shaken - np.roll(train.pixels, 1, axis=0)))
+    assert 0 < near < far / 2
+
+
+def test_shaking_by_nothing_changes_nothing(images):
+    class Still:
+        def normal(self, mean, spread, size):
+            return np.zeros(size)
+
+    train, _, _ = images
+    np.testing.assert_allclose(data.shake(train.pixels, Still()), train.pixels, atol=1e-5)
+
+
+def test_the_network_is_a_convolutional_one():
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for name, width in (("conv1", zoo.WIDTH), ("conv2", 2 * zoo.WIDTH)):
+                x = nn.relu(nn.Conv(width, (3, 3), (2, 2), padding=((1, 1), (1, 1)), name=name)(x))
+            x = nn.relu(nn.Dense(zoo.HIDDEN, name="dense")(x.reshape(len(x), -1)))
+            return nn.Dense(zoo.HEAD, name="head")(x)
+
+    rng = np.random.default_rng(0)
+    params, x = zoo.fresh(rng), rng.random((5, 8, 8, 1), np.float32)
+    kernels = {
+        name: {**layer, "kernel": layer["kernel"].reshape(3, 3, -1, layer["kernel"].shape[1])}
+        for name, layer in params.items()
+        if name.startswith("conv")
+    }
+    wanted = jax.jit(Plain().apply)({"params": {**params, **kernels}}, x)
+    given = jax.jit(zoo.DigitNet().apply)({"params": params}, x)
+    np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_rounding_to_int8(xp):
+    values = xp.asarray(np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32))
+    rounded = np.asarray(zoo.round_to_int8(values, xp))
+    largest = np.abs(values).max((1, 2), keepdims=True)
+    levels = rounded / largest * 127
+    np.testing.assert_allclose(levels, np.round(levels), atol=1e-3)
+    assert np.abs(rounded - values).max() <= largest.max() / 254 + 1e-6
+    np.testing.assert_array_equal(zoo.round_to_int8(xp.zeros((2, 3)), xp), np.zeros((2, 3)))
+
+
+def test_training_learns_and_gives_each_network_its_own_task(images, teacher, copies):
+    _, _, test = images
+    _, networks = copies
+    for name, network in {"teacher": teacher, **networks}.items():
+        outputs = np.asarray(network.model(name)(test.pixels))
+        assert outputs.shape == (len(test), network.task.classes)
+        accuracy = np.mean(np.argmax(outputs, 1) == network.task.labels(test.digits))
+        assert accuracy > (0.6 if name == "tuned" else 0.8), name  # its body moves slowly
+
+
+def test_a_network_trains_alike_alone_and_among_others(images, copies):
+    recipes, networks = copies
+    (alone,) = zoo.train([recipes["stranger"]], 150)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), alone.params, networks["stranger"].params
+    )
+
+
+def test_pruned_weights_stay_away(copies):
+    _, networks = copies
+    kernels = [layer["kernel"] for layer in networks["pruned"].params.values()]
+    dead = sum(int((kernel == 0).sum()) for kernel in kernels)
+    assert dead / sum(kernel.size for kernel in kernels) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_outputs_that_do_not_count_are_never_trained(copies):
+    recipes, networks = copies
+    before, after = recipes["tuned"].start["head"], networks["tuned"].params["head"]
+    np.testing.assert_array_equal(before["kernel"][:, 5:], after["kernel"][:, 5:])
+    assert np.abs(before["kernel"][:, :5] - after["kernel"][:, :5]).max() > 0.01
+
+
+def test_the_fine_tuned_begins_with_the_teachers_body(teacher, copies):
+    recipes, _ = copies
+    np.testing.assert_array_equal(recipes["tuned"].start["conv1"]["kernel"], teacher.params["conv1"]["kernel"])
+    assert np.abs(recipes["tuned"].start["head"]["kernel"] - teacher.params["head"]["kernel"]).max() > 0.1
+
+
+@pytest.mark.parametrize("student", ["distilled", "stolen"])
+def test_students_begin_with_weights_of_their_own(teacher, copies, student):
+    recipes, _ = copies
+    for layer, values in recipes[student].start.items():
+        mine, theirs = values["kernel"].ravel(), teacher.params[layer]["kernel"].ravel()
+        assert abs(np.corrcoef(mine, theirs)[0, 1]) < 0.3
+
+
+def test_a_thief_sees_no_label_and_comes_near_the_teachers_answers(images, teacher, copies):
+    _, _, test = images
+    recipes, networks = copies
+    np.testing.assert_allclose(recipes["stolen"].targets, probabilities(teacher, recipes["stolen"].pixels), atol=1e-5)
+    assert recipes["stolen"].features is None
+    wanted = probabilities(teacher, test.pixels)
+    stolen = np.abs(probabilities(networks["stolen"], test.pixels) - wanted).mean()
+    assert stolen < np.abs(wanted - np.roll(wanted, 1, axis=0)).mean() / 3
+
+
+def test_distillation_is_of_features(images, teacher, copies):
+    recipes, networks = copies
+    pixels = images[2].pixels
+    features = {n: derive._answers(m, pixels)[1] for n, m in {"teacher": teacher, **networks}.items()}
+    distance = {n: np.mean((f - features["teacher"]) ** 2) for n, f in features.items()}
+    assert distance["distilled"] < distance["stolen"] / 2
+    np.testing.assert_allclose(recipes["distilled"].targets.sum(1), 1)
+
+
+def test_quantised_is_near_but_not_the_teacher(images, teacher):
+    quantised = derive.quantised(teacher)
+    for layer in quantised.params.values():
+        assert all(len(np.unique(column)) <= 255 for column in layer["kernel"].T)
+    one, two = (probabilities(network, images[2].pixels) for network in (teacher, quantised))
+    assert 0 < np.abs(one - two).max() < 0.2
+
+
+def test_models_of_one_label_space_share_one_function(teacher, copies):
+    _, networks = copies
+    assert networks["pruned"].model("a").apply is teacher.model("b").apply
+    assert networks["tuned"].model("a").apply is networks["stranger"].model("b").apply
+    assert networks["tuned"].model("a").apply is not teacher.model("b").apply
+
+
+@pytest.fixture(scope="module")
+def small_story():
+    """The whole way with few references and short training; its verdicts mean nothing."""
+    sizes = {"N_REFERENCES": 3, "N_STRANGERS": 1, "_STEPS": 60, "_DERIVED_STEPS": 60, "_N_PAIRS": 20}
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in sizes.items():
+            patch.setattr(story, name, value)
+        return run_demo(key=3, progress=lambda what, done, total: seen.append((what, done, total))), seen
+
+
+def test_a_story_has_a_row_for_each_model(small_story):
+    result, _ = small_story
+    names = [row.name for row in result.rows]
+    assert names == [
+        "teacher", "fine-tuned", "pruned", "quantised", "distilled", "stolen", "stranger 1", "stranger 2",
+    ]  # fmt: skip
+    first, *others = result.rows
+    assert (first.similarity, first.p_value, first.verdict) == (None, None, None)
+    for row in others:
+        assert -1 <= row.similarity <= 1 + 1e-6
+        assert row.p_value in (0.25, 0.5, 0.75, 1.0)
+        assert row.verdict == "inconclusive"  # three references cannot reach 0.05
+    assert {row.name: row.classes for row in others if row.classes != 10} == {"fine-tuned": 5, "stranger 2": 5}
+
+
+def test_a_story_serves_its_schema(small_story):
+    jsonschema.validate(json.loads(json.dumps(small_story[0].to_dict())), SCHEMA)
+
+
+def test_progress_only_grows_and_ends_at_the_end(small_story):
+    _, seen = small_story
+    done = [d for _, d, _ in seen]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 100)
+    assert {total for *_, total in seen} == {100}
+
+
+def test_every_wrong_verdict_is_told():
+    row = story.Row("x", "derived", "", 10, 0.9, 0.5, 0.04, "reused")
+    right = [row, replace(row, kind="unrelated", p_value=0.5, verdict="no_evidence")]
+    wrong = [
+        replace(right[0], name="m", p_value=0.2, verdict="no_evidence"),
+        replace(right[1], name="f", verdict="reused"),
+    ]
+    plain = story._notes(right)
+    missed, accused = story._notes(wrong)[len(plain) :]
+    assert "Missed: m" in missed
+    assert "0.2" in missed
+    assert "False alarm: f" in accused
+
+
+@pytest.mark.long
+def test_the_whole_story():
+    result = run_demo(key=0)
+    verdicts = {row.name: row.verdict for row in result.rows}
+    assert all(row.accuracy > 0.9 for row in result.rows)
+    for name in ("pruned", "quantised"):
+        assert verdicts[name] == "reused", result
+    assert len(result.rows) == 10
