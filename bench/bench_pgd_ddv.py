@@ -1,0 +1,178 @@
+"""How long does the main job take, against PyTorch doing the same with the same weights?
+
+The job: 100 pairs by 50 projected gradient steps on the target, then the DDV, for one plain and one depthwise network.
+Both sides start at the same random points; that their DDVs agree is checked and recorded.
+
+    python -m bench.bench_pgd_ddv [--pairs 100] [--steps 50] [--rounds 5] [--networks plain depthwise] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.measure import interleaved, ratio, record, spread, use_cores
+
+CORES = 2
+EPS, STEP = 0.06, 0.01
+KEY = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--networks", nargs="+", default=["plain", "depthwise"])
+    parser.add_argument("--write", action="store_true", help="record the result under bench/results")
+    options = parser.parse_args()
+    use_cores(CORES)
+    results = {}
+    for name in options.networks:
+        results[name] = result = compare(name, options.pairs, options.steps, options.rounds)
+        print(f"{name}: {result['ratio']['median']:.2f} of PyTorch's time", result, flush=True)
+    if options.write:
+        what = {"pairs": options.pairs, "steps": options.steps, "rounds": options.rounds, "networks": results}
+        print(record("bench_pgd_ddv", what, ("jax", "jaxlib", "torch", "numpy")))
+
+
+def compare(name: str, pairs: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Times both sides on one network, and PyTorch's channels-last memory format beside its default."""
+    import numpy as np
+    import torch
+
+    from bench.workloads import NETWORKS, onnx_model, weights
+
+    torch.set_num_threads(CORES)
+    network = NETWORKS[name]
+    seeds = np.random.default_rng(1).random((pairs, *network.shape), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.onnx"
+        path.write_bytes(onnx_model(network).SerializeToString())
+        ours = OnJax(path, seeds, steps)
+    theirs = OnTorch(network, weights(network), seeds, ours.noise(), steps, torch.contiguous_format)
+    channels_last = OnTorch(network, weights(network), seeds, ours.noise(), steps, torch.channels_last)
+    start = time.perf_counter()
+    ours.run()
+    first = time.perf_counter() - start
+    measured = interleaved({"jax": ours.run, "torch": theirs.run, "torch, channels last": channels_last.run}, rounds)
+    own, other = ours.run(), theirs.run()
+    return {
+        "ratio": ratio(measured, "jax", "torch"),
+        "ratio to channels last": ratio(measured, "jax", "torch, channels last"),
+        "seconds": {side: spread(values) for side, values in measured["seconds"].items()},
+        "cpu_seconds": {side: spread(values) for side, values in measured["cpu_seconds"].items()},
+        "foreign_cores": spread(measured["foreign_cores"]),
+        "compile_seconds": first - min(measured["seconds"]["jax"]),
+        "ddv": {
+            "cosine": float(np.dot(own, other) / np.linalg.norm(own) / np.linalg.norm(other)),
+            "median_relative_difference": float(np.median(np.abs(own - other) / other)),
+        },
+    }
+
+
+class OnJax:
+    """The library, from the file on."""
+
+    def __init__(self, path: Path, seeds: Any, steps: int) -> None:
+        import jax
+
+        import modeldiff_jax as md
+
+        self.model, self.seeds, self.steps = md.load(path), jax.numpy.asarray(seeds), steps
+        self.react = jax.jit(self.model.apply)
+
+    def noise(self) -> Any:
+        """Where `pgd` starts, in radii from the seeds."""
+        import jax
+        import numpy as np
+
+        return np.asarray(jax.random.uniform(jax.random.key(KEY), self.seeds.shape, minval=-1.0, maxval=1.0))
+
+    def run(self) -> Any:
+        import jax
+        import numpy as np
+
+        from modeldiff_jax.kernels import paired_distances
+        from modeldiff_jax.probes.attack import pgd
+
+        model = self.model
+        partners = pgd(
+            model.apply,
+            model.params,
+            self.seeds,
+            key=jax.random.key(KEY),
+            direction="toward",
+            eps=EPS,
+            step=STEP,
+            n_steps=self.steps,
+        )
+        reactions = [self.react(model.params, x) for x in (self.seeds, partners)]
+        return np.asarray(paired_distances(*reactions, metric="cosine"))
+
+
+class OnTorch:
+    """The same in PyTorch, eager, as its users write it; gradients for the input only."""
+
+    def __init__(self, network: Any, weights: Any, seeds: Any, noise: Any, steps: int, memory: Any) -> None:
+        import torch
+
+        def tensor(value: Any) -> Any:
+            found = torch.tensor(value)
+            return found.contiguous(memory_format=memory) if found.ndim == 4 else found
+
+        self.network, self.steps = network, steps
+        self.weights = {name: tensor(value) for name, value in weights.items()}
+        self.seeds, self.noise = tensor(seeds), tensor(noise)
+
+    def conv(self, x: Any, conv: Any) -> Any:
+        from torch.nn.functional import conv2d
+
+        w, b = self.weights[conv.name + ".w"], self.weights[conv.name + ".b"]
+        return conv2d(x, w, b, conv.stride, conv.taps // 2, 1, conv.groups)
+
+    def activation(self, x: Any, kind: str) -> Any:
+        from torch.nn.functional import relu, relu6
+
+        return {"": lambda x: x, "relu": relu, "relu6": relu6}[kind](x)
+
+    def add(self, x: Any, y: Any) -> Any:
+        return x + y
+
+    def head(self, x: Any) -> Any:
+        from torch.nn.functional import linear
+
+        return linear(x.mean((2, 3)), self.weights["head.w"], self.weights["head.b"])
+
+    def react(self, x: Any) -> Any:
+        from bench.workloads import walk
+
+        return walk(self.network, self, x)
+
+    def run(self) -> Any:
+        import torch
+
+        seeds, low, high = self.seeds, self.seeds - EPS, self.seeds + EPS
+
+        def project(x: Any) -> Any:
+            return torch.clamp(torch.minimum(torch.maximum(x, low), high), 0, 1)
+
+        with torch.no_grad():
+            own = self.react(seeds)
+            target = 1000 * (own.mean(0) - own)
+            x = project(seeds + EPS * self.noise)
+        for _ in range(self.steps):
+            x.requires_grad_(True)
+            squared = (self.react(x) - target) ** 2
+            (gradient,) = torch.autograd.grad((squared[:, 0] + 0.1 * squared[:, 1:].mean(1)).sum(), x)
+            with torch.no_grad():
+                x = project(x - STEP * gradient.sign())
+        with torch.no_grad():
+            return (1 - torch.nn.functional.cosine_similarity(own, self.react(x))).numpy()
+
+
+if __name__ == "__main__":
+    main()

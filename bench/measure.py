@@ -1,0 +1,113 @@
+"""How every benchmark here measures, and what it writes down."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def use_cores(count: int) -> None:
+    """Keeps this process to as many cores; call it before jax, torch or numpy start their threads."""
+    available = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, available[:count])
+
+
+def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
+    """Runs all contestants once a round, so that a disturbance of the machine meets all of them.
+
+    Args:
+      contestants: name -> function that returns when its work is done. Each runs once beforehand, unmeasured.
+      rounds: at least 1; the order is turned by one place each round.
+    Returns:
+      `seconds` (name -> wall time of each round), `cpu_seconds` (likewise, over all threads of this process), and
+      `foreign_cores`: how many cores other processes kept busy in each round, which says how far to trust it.
+    """
+    for run in contestants.values():
+        run()
+    names = list(contestants)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in names}
+    foreign = []
+    for i in range(rounds):
+        busy, own, wall = _busy(), time.process_time(), time.perf_counter()
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            start, cpu = time.perf_counter(), time.process_time()
+            contestants[name]()
+            seconds[name].append(time.perf_counter() - start)
+            cpu_seconds[name].append(time.process_time() - cpu)
+        others = _busy() - busy - (time.process_time() - own)
+        foreign.append(max(0.0, others) / (time.perf_counter() - wall))
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "foreign_cores": foreign}
+
+
+def _busy() -> float:
+    """Seconds that all cores together have worked since the machine started."""
+    user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Least, median and greatest."""
+    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
+
+
+def ratio(measured: Mapping[str, Any], of: str, to: str) -> dict[str, float]:
+    """Spread over the rounds of the time of `of` over that of `to`."""
+    seconds = measured["seconds"]
+    return spread([a / b for a, b in zip(seconds[of], seconds[to], strict=True)])
+
+
+def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...]) -> Path:
+    """Writes `result` under `question` into this device's file, with what is needed to repeat it."""
+    path = RESULTS / f"{device_name()}.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    found[question] = {
+        "command": f"python -m bench.{question} {' '.join(sys.argv[1:])}".strip(),
+        "commit": commit.stdout.strip() or None,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        **result,
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(_rounded(found), indent=2) + "\n")
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def processor() -> str:
+    """The processor's name, as the system tells it."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    family = re.search(r"cpu family\s*: (\d+)", text)
+    model = re.search(r"model name\s*: (.*)", text)
+    name = model[1].strip() if model else platform.processor() or platform.machine()
+    return f"{name}, family {family[1]}" if family else name
+
+
+def device_name() -> str:
+    """A file name for the accelerator, or for the processor where there is none."""
+    import jax
+
+    kind = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else f"cpu {processor()}"
+    return re.sub(r"[^a-z0-9]+", "-", kind.lower()).strip("-")
