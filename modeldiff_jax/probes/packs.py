@@ -38,12 +38,14 @@ def pack_seeds(name: str, space: ProbeSpace, n: int, key: int) -> np.ndarray:
 
 
 def _image(rng: Rng, space: ProbeSpace) -> np.ndarray:
-    """A crop of a photograph, a texture, or shapes over either; recoloured."""
+    """A crop of a photograph or a texture, shapes and lines of text over either; recoloured."""
     height, width, channels = space.shape
     draw = rng.random()
     pixels = _photo(rng, height, width) if draw < 0.65 else _texture(rng, height, width)
     if draw > 0.5:
         pixels = _shapes(rng, pixels)
+    if rng.random() < 0.4 and min(height, width) >= 16:  # without text, detectors and readers of text react to nothing
+        pixels = _text(rng, pixels)
     image = _recolour(rng, pixels)
     if channels == 1:
         return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
@@ -121,6 +123,24 @@ def _shapes(rng: Rng, pixels: np.ndarray) -> np.ndarray:
             canvas.polygon([tuple(p) for p in (rng.random((3, 2)) * size[:2]).astype(int).tolist()], fill=colour)
         else:
             canvas.line(box, fill=colour, width=max(1, int(rng.uniform(0.01, 0.1) * min(image.size))))
+    return np.asarray(image)
+
+
+def _text(rng: Rng, pixels: np.ndarray) -> np.ndarray:
+    """One or two lines of words in a colour that stands out."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    canvas = ImageDraw.Draw(image)
+    for _ in range(rng.integers(1, 3)):
+        words = [*_pick(rng, _WORDS, int(rng.integers(1, 4))), b"%d" % rng.integers(10_000)]
+        line = b" ".join(words[i] for i in rng.permutation(len(words))).decode()
+        line = (line, line.upper(), line.title())[rng.integers(3)]
+        size = max(9.0, rng.uniform(0.15, 0.5) * min(image.size))
+        place = rng.uniform(-0.05, 0.3) * image.width, rng.uniform(0, 1) * (image.height - size)
+        light = pixels.mean() < 128
+        colour = tuple(int(c) for c in (rng.integers(200, 256, 3) if light else rng.integers(0, 56, 3)))
+        canvas.text(place, line, font=ImageFont.load_default(size), fill=colour)
     return np.asarray(image)
 
 
