@@ -3,6 +3,7 @@
 from modeldiff_jax.models.onnx.ops import (
     activation,
     controlflow,
+    conv,
     generator,
     indexing,
     logical,
@@ -19,6 +20,7 @@ from modeldiff_jax.models.onnx.ops import (
 __all__ = [
     "activation",
     "controlflow",
+    "conv",
     "generator",
     "indexing",
     "logical",

@@ -110,7 +110,7 @@ def _weights(axis: _Axis, how: _Sampling) -> np.ndarray:
     taps = np.arange(np.floor(-reach / shrink), np.ceil(reach / shrink) + 1)
     places = np.floor(centre)[:, None] + taps
     weights = kernel((places - centre[:, None]) * shrink, how.cubic_a)
-    if how.exclude_outside or how.antialias:
+    if how.exclude_outside:
         weights = np.where((places >= 0) & (places < axis.size), weights, 0)
     weights = weights / weights.sum(1, keepdims=True)
     matrix = np.zeros((axis.resized, axis.size))
