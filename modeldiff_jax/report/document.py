@@ -203,7 +203,7 @@ def _demo(record: Record) -> Document:
                 ],
                 frozenset({3, 4, 5, 6}),
             ),
-            Fields([("run", [_run(record)])]),
+            Fields([("notes", record["notes"]), ("run", [_run(record)])]),
         ],
     )
 
