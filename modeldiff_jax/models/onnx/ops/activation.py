@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.models.graph.registry import Value, concrete, op
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, old_broadcast, register_unary
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, finite_range, old_broadcast, register_unary
 
 
 def _float(value: float) -> float:
@@ -199,7 +199,7 @@ def _rounded(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def rounded(x: Value, axis: tuple[int, ...]) -> Value:
-        return function(jnp.maximum(x, jnp.finfo(x.dtype).min), axis=axis)
+        return function(jnp.maximum(x, finite_range(x.dtype)[0]), axis=axis)
 
     return rounded
 

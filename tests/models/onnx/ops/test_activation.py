@@ -12,7 +12,8 @@ X = (3 * RNG.standard_normal((2, 3, 4))).astype(np.float32)
 FAR = np.float32([-1000, -100, -20, 0, 20, 100, 1000])
 
 CASES = [
-    ("Relu", {}, 14), ("LeakyRelu", {}, 6), ("LeakyRelu", {"alpha": 0.3}, 16), ("Elu", {}, 6), ("Elu", {"alpha": 0.4}, 6),
+    ("Relu", {}, 14), ("LeakyRelu", {}, 6), ("LeakyRelu", {"alpha": 0.3}, 16), ("Elu", {}, 6),
+    ("Elu", {"alpha": 0.4}, 6),
     ("Selu", {}, 6), ("Selu", {"alpha": 1.5, "gamma": 2.0}, 6), ("Celu", {"alpha": 2.0}, 12), ("HardSigmoid", {}, 6),
     ("HardSigmoid", {"alpha": 0.3, "beta": 0.4}, 6), ("HardSwish", {}, 14), ("Softplus", {}, 1), ("Softsign", {}, 1),
     ("ThresholdedRelu", {}, 10), ("ThresholdedRelu", {"alpha": 0.5}, 10), ("Shrink", {"lambd": 1.5, "bias": 1.5}, 9),

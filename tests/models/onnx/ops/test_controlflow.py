@@ -246,7 +246,7 @@ def running_sum(**attrs):
     )
     feeds = {"s0": X[0] if attrs.get("scan_input_axes") != [1] else X[:, 0], "x": X}
     nodes = [node("Scan", "s0 x", "last all_sums all_most", body=body, num_scan_inputs=1, **attrs)]
-    return model_of(nodes, feeds, dict.fromkeys("last all_sums all_most".split(), FLOAT)), feeds
+    return model_of(nodes, feeds, dict.fromkeys(["last", "all_sums", "all_most"], FLOAT)), feeds
 
 
 @pytest.mark.parametrize("attrs", [
@@ -262,7 +262,7 @@ def test_scan_before_opset_9_has_a_batch_axis():
     (scan,) = proto.graph.node
     scan.input[:] = ["", "s0", "x"]
     feeds = {"s0": np.stack([X[0], X[1]]), "x": np.stack([X, -X])}
-    proto = model_of([scan], feeds, dict.fromkeys("last all_sums all_most".split(), FLOAT), opset=8)
+    proto = model_of([scan], feeds, dict.fromkeys(["last", "all_sums", "all_most"], FLOAT), opset=8)
     check(proto, feeds)
 
 

@@ -23,7 +23,10 @@ WINDOWS = [
     (IMAGE, {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "VALID"}),
     (VOLUME, {"kernel_shape": [2, 3, 2], "strides": [2, 1, 2], "pads": [0, 1, 0, 1, 0, 1]}),
 ]
-DILATED = [(IMAGE, {"kernel_shape": [2, 3], "dilations": [3, 2], "pads": [1, 1, 1, 1]}), (LINE, {"kernel_shape": [3], "dilations": [4]})]  # fmt: skip
+DILATED = [
+    (IMAGE, {"kernel_shape": [2, 3], "dilations": [3, 2], "pads": [1, 1, 1, 1]}),
+    (LINE, {"kernel_shape": [3], "dilations": [4]}),
+]
 
 
 def of(*windows):
