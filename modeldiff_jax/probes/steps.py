@@ -44,7 +44,7 @@ def _convert_values(space: ProbeSpace, own: ProbedInput) -> tuple[Step, ...]:
     target = own.space
     if "tokens" in (space.kind, target.kind):
         if space.kind != target.kind:
-            raise _not_adaptable(space, own, "tokens and floats do not turn into each other")
+            raise _not_adaptable(space, own, f"the kinds {space.kind} and {target.kind} do not turn into each other")
         return _tokens(space, own)
     if "generic" in (space.kind, target.kind):
         if space.size != target.size:
@@ -55,7 +55,7 @@ def _convert_values(space: ProbeSpace, own: ProbedInput) -> tuple[Step, ...]:
             return ()
         return (Step(f"reshape {_sizes(space.shape)} -> {_sizes(target.shape)}", jnp.reshape, (target.shape,)),)
     if space.kind != target.kind:
-        raise _not_adaptable(space, own, f"a {space.kind} does not turn into a {target.kind}")
+        raise _not_adaptable(space, own, f"the kinds {space.kind} and {target.kind} do not turn into each other")
     steps = _image(space.shape, target.shape) if space.kind == "image" else _signal(space.shape, target.shape)
     if (space.low, space.high) != (own.low, own.high):
         text = f"range [{space.low:g},{space.high:g}] -> [{own.low:g},{own.high:g}]"
