@@ -23,16 +23,23 @@ LIGHT = {f"light/{path.stem.removeprefix('light_')}": path for path in light_mod
 QUICK = {"light/squeezenet"}
 
 
-def params(names):
-    return [
-        pytest.param(name, marks=pytest.mark.packages if name in REAL else [] if name in QUICK else pytest.mark.long)
+SLOW_GRADIENTS = {name for name in REAL if name.startswith(("rapidocr", "opennsfw"))}
+
+
+def params(names, slow=()):
+    marks = {
+        name: [
+            *([pytest.mark.packages] if name in REAL else []),
+            *([pytest.mark.long] if name in slow or (name in LIGHT and name not in QUICK) else []),
+        ]
         for name in names
-    ]
+    }
+    return [pytest.param(name, marks=found) for name, found in marks.items()]
 
 
-def for_each(names):
+def for_each(names, slow=()):
     """Runs a test for each model; all tests of one model come together, so that few models are held at a time."""
-    return pytest.mark.parametrize("name", params(names), scope="module")
+    return pytest.mark.parametrize("name", params(names, slow), scope="module")
 
 
 every_model = for_each([*REAL, *LIGHT])
@@ -200,7 +207,7 @@ def in_one_call(name):
     return model.arrange((), batch), as_tuple(model(**batch))
 
 
-@for_each(name for name in [*REAL, *LIGHT] if name not in ONE_AT_A_TIME)
+@for_each([name for name in [*REAL, *LIGHT] if name not in ONE_AT_A_TIME])
 def test_a_batch_in_one_call_is_a_loop(name):
     _, direct = in_one_call(name)
     for output, single in zip(direct, zip(*one_by_one(name), strict=True), strict=True):
@@ -246,7 +253,7 @@ def widened(path):
     return proto
 
 
-@for_each(name for name in [*REAL, *LIGHT] if name != "magika/model")
+@for_each([name for name in [*REAL, *LIGHT] if name != "magika/model"], SLOW_GRADIENTS)
 def test_gradient_matches_a_finite_difference(name, tmp_path):
     """The gradient in float32 along a random direction, against a central difference in float64 at the same place."""
     examples = examples_of(name)
