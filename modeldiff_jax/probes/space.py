@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, NotAdaptableError
+from modeldiff_jax.models.examples import vocabulary
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.models.shapes import Resolved, is_state, resolve
 from modeldiff_jax.types import TensorSpec
@@ -194,7 +195,7 @@ def probed_input(model: Model, hint: InputHint | None = None) -> ProbedInput:
     index = _choose(resolved, hint)
     shape, dtype = tuple(resolved.shapes[specs[index].name]), specs[index].dtype
     kind, layout = _kind_and_layout(resolved, index, hint)
-    low, high, space = _range_and_space(model, kind, layout, shape, dtype, hint)
+    low, high, space = _range_and_space(resolved.model, specs[index], kind, layout, shape, hint)
     others, notes = {}, [f"input `{name}` fixed to {_brief(value)}" for name, value in resolved.bound.items()]
     for i, spec in enumerate(specs):
         if i != index:
@@ -315,11 +316,12 @@ def _guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Kind, str]:
 
 
 def _range_and_space(
-    model: Model, kind: Kind, layout: str, shape: tuple[int, ...], dtype: np.dtype[Any], hint: InputHint
+    model: Model, spec: TensorSpec, kind: Kind, layout: str, shape: tuple[int, ...], hint: InputHint
 ) -> tuple[float, float, ProbeSpace]:
+    dtype = spec.dtype
     low, high = hint.value_range or {
         "image": (0.0, 255.0 if dtype == np.uint8 else 1.0),
-        "tokens": (0.0, float(min(VOCABULARY - 1, np.iinfo(dtype).max)) if dtype.kind in "iu" else 0.0),
+        "tokens": (0.0, float(_largest_token(model, spec))),
     }.get(kind, (-1.0, 1.0))
     if not (math.isfinite(low) and math.isfinite(high) and low < high) or (kind == "tokens" and dtype.kind not in "iu"):
         raise _bad_hint(model, "a finite value range, low < high, and integers for tokens", f"{kind} [{low}, {high}]")
@@ -332,6 +334,13 @@ def _range_and_space(
     if kind == "tokens":
         return low, high, ProbeSpace("tokens", (math.prod(inner),), "int32", low, high)
     return low, high, generic_space(inner, low, high)
+
+
+def _largest_token(model: Model, spec: TensorSpec) -> int:
+    """By the embedding table the input indexes, where the graph shows one; else bytes."""
+    if spec.dtype.kind not in "iu":
+        return 0
+    return min((vocabulary(model, spec.name) or VOCABULARY) - 1, int(np.iinfo(spec.dtype).max))
 
 
 def _other_input(spec: TensorSpec, shape: tuple[int, ...], hint: InputHint) -> tuple[np.ndarray, str]:

@@ -4,8 +4,11 @@ import json
 
 import jax.numpy as jnp
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NotAdaptableError
 from modeldiff_jax.probes.space import (
     InputHint,
@@ -212,3 +215,21 @@ def test_dict_round_trip(space):
 def test_an_unsound_space_is_refused(change):
     with pytest.raises(InvalidInputError):
         ProbeSpace.from_dict({**image_space(8, 8).to_dict(), **change})
+
+
+def test_tokens_stay_within_the_embedding_table_they_index(tmp_path):
+    weights = {"table": np.ones((50, 8), np.float32), "w": np.ones((8, 7), np.float32)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["x"]),
+            helper.make_node("ReduceMean", ["x"], ["m"], axes=[1], keepdims=0),
+            helper.make_node("MatMul", ["m", "w"], ["y"]),
+        ],
+        "embedding",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["b", 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", 7])],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    file = tmp_path / "embedding.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), file)
+    assert space_of(md.load(file)) == token_space(16, 50)
