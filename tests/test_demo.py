@@ -61,7 +61,7 @@ def probabilities(network, pixels):
 
 def test_test_images_are_not_trained_on(images):
     train, pool, test = images
-    assert (len(train), len(pool), len(test)) == (data.N_TRAIN, data.POOL, 1797 - data.N_TRAIN)
+    assert (len(train), len(pool), len(test)) == (data.N_TRAIN, data.POOL, data.N_TEST)
     np.testing.assert_array_equal(pool.pixels[: data.N_TRAIN], train.pixels)
     np.testing.assert_array_equal(pool.digits, np.tile(train.digits, data.POOL // data.N_TRAIN))
     assert data.POOL % zoo.BATCH == 0

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 SIDE = 8
-N_TRAIN = 1296
+N_TRAIN, N_TEST = 1296, 500
 _SHAKEN = 3  # shaken copies of each training image
 POOL = N_TRAIN * (1 + _SHAKEN)
 """Samples in each model's training pool: a whole number of batches."""
@@ -53,7 +53,7 @@ def load_images(rng: np.random.Generator) -> tuple[Images, Images, Images]:
     raw = load_digits()
     order = rng.permutation(len(raw.target))
     images = Images((raw.images[order, ..., None] / 16).astype(np.float32), raw.target[order])
-    train, test = images.take(np.arange(N_TRAIN)), images.take(np.arange(N_TRAIN, len(images)))
+    train, test = images.take(np.arange(N_TRAIN)), images.take(np.arange(N_TRAIN, N_TRAIN + N_TEST))
     shaken = [shake(train.pixels, rng) for _ in range(_SHAKEN)]
     pool = Images(np.concatenate([train.pixels, *shaken]), np.tile(train.digits, 1 + _SHAKEN))
     return train, pool, test
