@@ -21,6 +21,7 @@ from modeldiff_jax.probes.adapt import Adapter, adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.space import InputHint, space_of
+from modeldiff_jax.report import render
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """`progress(what, done, total)`, called before each step."""
@@ -140,6 +141,13 @@ class Comparison:
             "key": self.key,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
+
+    def to_html(self) -> str:
+        """The result as one self-contained HTML page."""
+        return render(self.to_dict(), "html")
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
 
 def compare(

@@ -370,7 +370,7 @@ def read(descriptor):
 # The real thing, on small files
 
 
-@pytest.mark.parametrize("form", ["text", "json", "md"])
+@pytest.mark.parametrize("form", ["text", "json", "html", "md"])
 def test_a_child_is_similar_to_its_teacher(files, capsys, form):
     assert cli.main(["compare", "a.onnx", "b.onnx", "--format", form, *QUICK]) == 0
     out = capsys.readouterr().out

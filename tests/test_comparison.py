@@ -34,6 +34,12 @@ def test_a_child_stands_out_from_unrelated_models():
     assert stranger.p_value > child.p_value
 
 
+def test_a_notebook_shows_the_page():
+    result = md.compare(mlp(0), mlp(1), **FAST)
+    assert result.to_html() == result._repr_html_()
+    assert f"{result.similarity:.2f}" in result.to_html()
+
+
 def test_both_orientations_are_reported_with_their_own_probe_sets():
     result = md.compare(mlp(0), mlp(1, classes=9), **FAST)
     assert [o.made_on for o in result.orientations] == ["target", "suspect"]

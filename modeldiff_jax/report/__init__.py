@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
 from modeldiff_jax.report.document import document
+from modeldiff_jax.report.html import to_html
 from modeldiff_jax.report.json import to_json
 from modeldiff_jax.report.markdown import to_markdown
 from modeldiff_jax.report.text import to_text
 
-Format: TypeAlias = Literal["text", "json", "md"]
+Format: TypeAlias = Literal["text", "json", "html", "md"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -23,6 +24,8 @@ def render(record: Mapping[str, Any], form: Format, *, colour: bool = False) -> 
     match form:
         case "json":
             return to_json(record)
+        case "html":
+            return to_html(document(record))
         case "md":
             return to_markdown(document(record))
         case "text":

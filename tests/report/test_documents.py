@@ -64,7 +64,7 @@ def test_colour_only_when_asked_for():
     assert not ANSI.search(render(record, "md", colour=True))
 
 
-@pytest.mark.parametrize("form", ["text", "md"])
+@pytest.mark.parametrize("form", ["text", "html", "md"])
 def test_a_hostile_name_cannot_forge_a_line_or_a_colour(form):
     evil = "a\x1b[2J\u202e\nmodeldiff compare: reused|<script>`"
     record = records.compare(notes=[evil], reason=evil, adaptations={"target": [evil], "suspect": []})
@@ -73,7 +73,7 @@ def test_a_hostile_name_cannot_forge_a_line_or_a_colour(form):
     text = render(record, form)
     assert text.replace("\n", "").isprintable()
     assert not any(line.startswith("modeldiff compare: reused") for line in text.splitlines())
-    if form == "md":
+    if form != "text":
         assert "<script" not in text
 
 
@@ -96,3 +96,11 @@ def test_the_doctor_gives_the_line_that_installs_what_is_missing():
     text = render(records.doctor(), "text")
     assert "/usr/bin/python3 -m pip install 'onnxruntime>=1.20'" in text
     assert "Missing packages" in render(records.doctor(ok=False), "text")
+
+
+def test_a_page_is_whole_and_loads_nothing():
+    page = render(records.compare(), "html")
+    assert page.startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert not re.search(r"<script|<link|<img|src=|url\(", page)
+    assert page.count("<table>") == page.count("</table>") > 0
