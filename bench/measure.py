@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,17 +25,18 @@ def use_cores(count: int) -> None:
     os.sched_setaffinity(0, available[:count])
 
 
-def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
+def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int, warm: bool = False) -> dict[str, Any]:
     """Runs all contestants once a round, so that a disturbance of the machine meets all of them.
 
     Args:
-      contestants: name -> function that returns when its work is done. Each runs once beforehand, unmeasured.
+      contestants: name -> function that returns when its work is done.
       rounds: at least 1; the order is turned by one place each round.
+      warm: all have run before; otherwise each runs once beforehand, unmeasured.
     Returns:
       `seconds` (name -> wall time of each round), `cpu_seconds` (likewise, over all threads of this process), and
       `foreign_cores`: how many cores other processes kept busy in each round, which says how far to trust it.
     """
-    for run in contestants.values():
+    for run in () if warm else contestants.values():
         run()
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -78,7 +79,7 @@ def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...]) 
     found[question] = {
         "command": f"python -m bench.{question} {' '.join(sys.argv[1:])}".strip(),
         "commit": commit.stdout.strip() or None,
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         **result,

@@ -1,6 +1,7 @@
 """The named networks that benchmarks and tests share, with random weights of sensible size, as ONNX models.
 
-A network is plain data; `walk` runs it on anything that knows how to convolve, so that ONNX and PyTorch get the same one.
+A network is plain data; `walk` runs it on anything that knows how to convolve, so that ONNX and PyTorch get the same
+one.
 """
 
 from __future__ import annotations

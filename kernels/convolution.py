@@ -1,14 +1,14 @@
 """Convolution and its transpose: dense, grouped or depthwise, in any number of spatial axes.
 
-XLA leaves its fast convolutions on CPU for loops that take 3 to 10 times as long when a filter is not stored as (taps...,
-inputs, outputs). The input gradient that JAX derives asks for another order, and inside a compiled loop XLA grants it. So
-a filter is put in that order behind a barrier, and the input gradient is a convolution written the same way. Also on CPU:
-filters of one tap, and strides as long as the filter, are matrix products; up to eight groups are convolved one by one
-(twice as fast as together); one channel a group goes to `depthwise_conv`. Other devices keep XLA's convolution and JAX's
-gradients.
+XLA leaves its fast convolutions on CPU for loops that take 3 to 10 times as long when a filter is not stored as
+(taps..., inputs, outputs). The input gradient that JAX derives asks for another order, and inside a compiled loop XLA
+grants it. So a filter is put in that order behind a barrier, and the input gradient is a convolution written the same
+way. Also on CPU: filters of one tap, and strides as long as the filter, are matrix products; up to eight groups are
+convolved one by one (twice as fast as together); one channel a group goes to `depthwise_conv`. Other devices keep
+XLA's convolution and JAX's gradients.
 
-Types: any floating type. Products of float32 are in float32 on every device. Both arguments have gradients; `jax.jvp` is
-not supported (a custom reverse rule has no forward one).
+Types: any floating type. Products of float32 are in float32 on every device. Both arguments have gradients; `jax.jvp`
+is not supported (a custom reverse rule has no forward one).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Geometry(NamedTuple):
 
 def convolve(
     x: Float[Array, "n ..."],
-    w: Float[Array, "..."],
+    w: Float[Array, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -105,7 +105,7 @@ def convolve(
 
 def convolve_transpose(
     x: Float[Array, "n ..."],
-    w: Float[Array, "..."],
+    w: Float[Array, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -118,8 +118,8 @@ def convolve_transpose(
 
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
-      w: (C, O / groups, taps...), or (taps..., O / groups, C) with `channels_last`: the filter of the convolution from O
-        to C channels that this one transposes.
+      w: (C, O / groups, taps...), or (taps..., O / groups, C) with `channels_last`: the filter of the convolution from
+        O to C channels that this one transposes.
       strides: distance of the input's entries in the result, one a spatial axis; 1 by default.
       padding: entries cut off the result before and after, one pair a spatial axis; negative ones add zeros.
       dilation: distance between taps, one a spatial axis; 1 by default.

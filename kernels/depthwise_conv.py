@@ -1,10 +1,10 @@
 """Depthwise convolution: each channel has filters of its own.
 
-XLA's grouped convolution takes 5 to 90 times as long as it need on CPU for these, and its input gradient up to 170 times.
-There, `xla` multiplies shifted slices of the padded input by one weight a channel and adds them up, channels last so
-that they fill the vector registers. Its input gradient adds shifted slices of the output's gradient: with stride s, each
-of the s places within a stride is reached by every s-th tap only, so each is a small depthwise convolution by itself, and
-the results are interleaved. Other devices keep the grouped convolution.
+XLA's grouped convolution takes 5 to 90 times as long as it need on CPU for these, and its input gradient up to 170
+times. There, `xla` multiplies shifted slices of the padded input by one weight a channel and adds them up, channels
+last so that they fill the vector registers. Its input gradient adds shifted slices of the output's gradient: with
+stride s, each of the s places within a stride is reached by every s-th tap only, so each is a small depthwise
+convolution by itself, and the results are interleaved. Other devices keep the grouped convolution.
 
 Types: any floating type; float16 and bfloat16 are accumulated in float32. Products of float32 are in float32 on every
 device. Both arguments have gradients; `jax.jvp` is not supported (a custom reverse rule has no forward one).
@@ -58,7 +58,7 @@ Windows: TypeAlias = tuple[Window, ...]
 
 def depthwise_conv(
     x: Float[Array, "n ..."],
-    w: Float[Array, "..."],
+    w: Float[Array, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -75,8 +75,8 @@ def depthwise_conv(
       padding: zeros before and after, one pair a spatial axis; none by default. Negative ones cut the input.
       dilation: distance between taps, one a spatial axis; 1 by default.
       layout: where the channels are in `x` and in the result.
-      implementation: "xla" (shifted slices, up to 64 taps), "reference" (the grouped convolution), or None, which is the
-        first that serves the call on CPU and the grouped convolution elsewhere.
+      implementation: "xla" (shifted slices, up to 64 taps), "reference" (the grouped convolution), or None, which is
+        the first that serves the call on CPU and the grouped convolution elsewhere.
 
     Returns:
       (N, C * M, spatial...) or (N, spatial..., C * M), of the type of `x`.
