@@ -35,13 +35,13 @@ def of(*windows):
 
 @of(*WINDOWS, *DILATED)
 def test_max(x, attrs):
-    check_node("MaxPool", [x], attrs, opset=12)
+    check_node("MaxPool", [x], attrs, opset=12, concrete=False)
 
 
-@of(*WINDOWS, *DILATED)
+@of(*WINDOWS[::2], *DILATED)
 @pytest.mark.parametrize("storage_order", [0, 1])
 def test_indices_of_max(x, attrs, storage_order):
-    check_node("MaxPool", [x], {**attrs, "storage_order": storage_order}, opset=12, n_outputs=2)
+    check_node("MaxPool", [x], {**attrs, "storage_order": storage_order}, opset=12, n_outputs=2, concrete=False)
 
 
 def test_the_first_of_equal_maxima_counts():
@@ -57,13 +57,13 @@ def test_max_of_small_integers(dtype):
 @of(*WINDOWS)
 @pytest.mark.parametrize("count_include_pad", [0, 1])
 def test_average(x, attrs, count_include_pad):
-    check_node("AveragePool", [x], {**attrs, "count_include_pad": count_include_pad}, opset=11)
+    check_node("AveragePool", [x], {**attrs, "count_include_pad": count_include_pad}, opset=11, concrete=False)
 
 
 @of(*DILATED)
 @pytest.mark.parametrize("count_include_pad", [0, 1])
 def test_dilated_average(x, attrs, count_include_pad):
-    check_node("AveragePool", [x], {**attrs, "count_include_pad": count_include_pad}, opset=19)
+    check_node("AveragePool", [x], {**attrs, "count_include_pad": count_include_pad}, opset=19, concrete=False)
 
 
 def test_pools_before_their_options():
