@@ -219,6 +219,7 @@ def compare(
                     key=key,
                     method=None if gradients[name] else "search",
                     metric=metric,
+                    beside=tuple(side for other, side in sides.items() if other != name),
                     limits=limits,
                 )
     with clock("ddv", "Measuring both models"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -20,14 +21,15 @@ from jaxtyping import Float, Num
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NonFiniteError, NotAdaptableError
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.cost import count_flops
+from modeldiff_jax.probes.cost import count_flops, count_values
 from modeldiff_jax.probes.space import InputHint, ProbedInput, ProbeSpace, probed_input
 from modeldiff_jax.probes.steps import Step, steps_to
 from modeldiff_jax.types import Array, Params
 
 _CHUNK_VALUES = 2**22
 """Input values in one chunk: 16 MiB, which an image network's activations multiply by 10 to 100."""
-_CHUNK_ROWS = 64
+_CHUNK_ROWS = 25
+"""Divides 25, 50 and 100, the usual numbers of pairs, so that all of them share one compilation."""
 _USUAL_PROBES = 100
 """Costs are traced at the size of a chunk of so many, which `react` need not trace again then."""
 
@@ -124,7 +126,6 @@ class Adapter:
     _input: ProbedInput = field(repr=False)
     _path: Reactions = field(repr=False)
     queries: int = 0
-    _flops: float | None = field(default=None, repr=False)
 
     @property
     def params(self) -> Params:
@@ -181,11 +182,19 @@ class Adapter:
         """
         if not self.model.traceable or (gradient and not self.has_gradients):
             return None
-        if self._flops is None:
-            rows = self._rows(_USUAL_PROBES)
-            probes = jax.ShapeDtypeStruct((rows, *self.space.shape), self.space.dtype)
-            self._flops = count_flops(_react.trace(self._path, self.params, probes).jaxpr) / rows
-        return n * self._flops * (2 if gradient else 1)
+        return n * self._counted[0] * (2 if gradient else 1)
+
+    def values(self, n: int) -> float | None:
+        """Values written on the way to `n` reactions, were no two operations fused; `None` for a black box."""
+        return n * self._counted[1] if self.model.traceable else None
+
+    @cached_property
+    def _counted(self) -> tuple[float, float]:
+        """Operations and values of one reaction, from the trace that `react` uses for the usual number of probes."""
+        rows = self._rows(_USUAL_PROBES)
+        probes = jax.ShapeDtypeStruct((rows, *self.space.shape), self.space.dtype)
+        jaxpr = _react.trace(self._path, self.params, probes).jaxpr
+        return count_flops(jaxpr) / rows, count_values(jaxpr) / rows
 
     def _rows(self, n: int) -> int:
         """Rows of one chunk: as few chunks as the bound allows, all of nearly one size."""

@@ -43,6 +43,21 @@ def count_flops(jaxpr: Any) -> float:
     return sum(_equation(equation) for equation in jaxpr.eqns)
 
 
+def count_values(jaxpr: Any) -> float:
+    """Values written by a jaxpr, were no two of its operations fused; loops and branches as in `count_flops`."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        inner = [count_values(jaxpr) for jaxpr in _inner(params)]
+        if name == "cond":
+            total += max(inner)
+        elif inner:
+            total += sum(inner) * (params["length"] if name == "scan" else 1)
+        else:
+            total += sum(math.prod(value.aval.shape) for value in equation.outvars)
+    return total
+
+
 def _equation(equation: Any) -> float:
     name, params = equation.primitive.name, equation.params
     inner = [count_flops(jaxpr) for jaxpr in _inner(params)]

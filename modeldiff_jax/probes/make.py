@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import jax
@@ -25,10 +26,13 @@ N_PAIRS = 100
 """As in the paper, whose own ablation gains nothing from 200 and loses little with 50."""
 STEPS: dict[Method, int] = {"pgd": attack.N_STEPS, "search": 10}
 """Steps of the attack, rounds of the search. On small networks 5 rounds tell children from strangers as 50 do."""
-BUDGET_FLOPS = 6e11
-"""Floating-point operations for one side's partners: about 8 seconds on two CPU cores, so that a comparison of any two
-models, with partners on both and everything compiled anew, stays under half a minute."""
-_USUAL_STEPS, _FEW_PAIRS, _FEW_STEPS = 5, 20, 2
+BUDGET = 2e11
+"""Floating-point operations' worth of work for one side's partners: 2 to 8 seconds on two CPU cores, each of which
+does 10 to 50 GFLOP/s in convolutional networks. Compiling them takes about as long."""
+FLOPS_A_VALUE = 10.0
+"""What moving a value through memory is worth: on one CPU core about 4e9 values or 4e10 operations pass in a second."""
+_FEWER_PAIRS = (N_PAIRS, N_PAIRS // 2, N_PAIRS // 4)
+_ENOUGH_STEPS, _FEWEST_STEPS = 3, 2
 _FEW_ROUNDS = 5
 
 
@@ -47,6 +51,7 @@ def make_probes(
     metric: str | None = None,
     space: ProbeSpace | None = None,
     hint: InputHint | None = None,
+    beside: Sequence[Adapter] = (),
     limits: Limits = DEFAULT,
 ) -> ProbeSet:
     """Seeds, and for each the partner that drives a model's reactions apart.
@@ -67,6 +72,7 @@ def make_probes(
       metric: distance between reactions; None for cosine, or Euclidean where a reaction has one component.
       space: where the probes live; None for the model's own space.
       hint: what the model does not say of its own input.
+      beside: other models that the pairs are for; where one of them is heavy there are fewer, unless `n_pairs` says.
       limits: bounds on seed files.
     Returns:
       The probe set. Its `origin` holds all of the above as chosen, the model's sha256 and the queries made.
@@ -79,7 +85,7 @@ def make_probes(
     method = method or ("pgd" if adapter.has_gradients else "search")
     _check(adapter, method, n_pairs, n_steps, query_budget)
     before = adapter.queries
-    wanted, steps = _planned(adapter, method, n_pairs, n_steps, query_budget)
+    wanted, steps = _planned([adapter, *beside], method, n_pairs, n_steps, query_budget)
     number = _number(key)
     rng = np.random.default_rng([number, 1])  # apart from the stream that draws the seeds
     chosen, source = load_seeds(seeds, adapter.space, wanted, number, at_most=n_pairs is None, limits=limits)
@@ -118,42 +124,43 @@ def effort(
     n_steps: int | None = None,
     *,
     method: Method = "pgd",
-    budget_flops: float = BUDGET_FLOPS,
+    budget: float = BUDGET,
 ) -> tuple[int, int]:
-    """How many pairs and steps a model is worth, by its cost alone, so that it is the same on every machine.
+    """How many pairs and steps a model is given: by its size alone, so that it is the same on every machine.
 
-    A step costs two reactions a pair: forward and back, or two queries. Where 100 pairs and all steps would cost more
-    than the budget, steps are lowered to 5, then pairs to 20, then steps to 2: on small networks 5 steps tell children
-    from strangers as well as 50, and 2 nearly so, while the paper's ablation loses much below 20 pairs.
+    A step costs two reactions a pair: forward and back, or two queries. Where all of them would cost more than the
+    budget, steps are lowered to 3, then pairs to 50 and 25, then steps to 2. On small networks 2 steps tell children
+    from strangers almost as well as 50, while the paper's ablation loses a sixth of its hits with 10 pairs.
 
     Args:
       adapter: the model.
-      n_pairs, n_steps: what the caller insists on; None for what is affordable.
+      n_pairs: what the caller insists on; None for what is affordable.
+      n_steps: likewise.
       method: for the usual number of steps.
-      budget_flops: for all reactions together.
+      budget: for all reactions together, in floating-point operations' worth of work.
     Returns:
       Pairs and steps.
     """
-    pairs, steps = n_pairs or N_PAIRS, n_steps or STEPS[method]
-    flops = adapter.flops(1)
-    if not flops or (n_pairs and n_steps):
-        return pairs, steps
-    reactions = budget_flops / flops
-    for fewest in (_USUAL_STEPS, _FEW_STEPS):
-        if not n_steps:
-            steps = max(fewest, min(steps, int((reactions / pairs - 1) / 2)))
-        if not n_pairs:
-            pairs = max(_FEW_PAIRS, min(pairs, int(reactions / (1 + 2 * steps))))
-    return pairs, steps
+    steps = n_steps or STEPS[method]
+    flops, values = adapter.flops(1), adapter.values(1)
+    if not flops or not values:
+        return n_pairs or N_PAIRS, steps
+    reactions = budget / (flops + FLOPS_A_VALUE * values)
+    for pairs in (n_pairs,) if n_pairs else _FEWER_PAIRS:
+        affordable = int((reactions / pairs - 1) / 2)
+        if affordable >= (n_steps or _ENOUGH_STEPS):
+            break
+    return pairs, n_steps or max(_FEWEST_STEPS, min(steps, affordable))
 
 
 def _planned(
-    adapter: Adapter, method: Method, n_pairs: int | None, n_steps: int | None, query_budget: int | None
+    adapters: Sequence[Adapter], method: Method, n_pairs: int | None, n_steps: int | None, query_budget: int | None
 ) -> tuple[int, int]:
-    """Pairs and steps; under a query budget, as many pairs as get a few rounds each."""
+    """Pairs for all models, and steps on the first; under a query budget as many pairs as get a few rounds each."""
+    pairs = n_pairs or min(effort(adapter, None, n_steps, method=method)[0] for adapter in adapters)
     if query_budget is None:
-        return effort(adapter, n_pairs, n_steps, method=method)
-    return n_pairs or max(2, min(N_PAIRS, query_budget // (1 + 2 * _FEW_ROUNDS))), 0
+        return effort(adapters[0], pairs, n_steps, method=method)
+    return n_pairs or max(2, min(pairs, query_budget // (1 + 2 * _FEW_ROUNDS))), 0
 
 
 def _adapted(model: Model | Adapter, space: ProbeSpace | None, hint: InputHint | None) -> Adapter:

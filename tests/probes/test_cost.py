@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from modeldiff_jax.probes.cost import count_flops
+from modeldiff_jax.probes.cost import count_flops, count_values
 
 X = np.ones((2, 8, 16, 16), np.float32)
 
@@ -62,3 +62,14 @@ def test_a_loop_of_unknown_length_counts_once():
         return lax.fori_loop(0, n, lambda i, c: c @ jnp.ones((16, 16)), x)
 
     assert count_flops(jax.make_jaxpr(loop)(X, 9)) == pytest.approx(2 * X.size * 16, rel=0.01)
+
+
+def test_values_are_those_of_every_step():
+    def chain(x):
+        return jnp.sum(x * 2 + 1)
+
+    assert count_values(jax.make_jaxpr(chain)(X)) == 2 * X.size + 1
+    looped = jax.make_jaxpr(lambda x: lax.scan(lambda c, _: (c * 2, None), x, length=7)[0])(X)
+    assert count_values(looped) == 7 * X.size
+    branched = jax.make_jaxpr(lambda x, which: lax.cond(which, lambda x: x * 2 + 1, lambda x: x, x))(X, True)
+    assert count_values(branched) == pytest.approx(2 * X.size, abs=2)

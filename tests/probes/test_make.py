@@ -8,7 +8,7 @@ import pytest
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.probes.adapt import adapt
-from modeldiff_jax.probes.make import BUDGET_FLOPS, effort, make_probes
+from modeldiff_jax.probes.make import BUDGET, FLOPS_A_VALUE, effort, make_probes
 from modeldiff_jax.probes.space import generic_space, space_of
 from modeldiff_jax.types import TensorSpec
 from tests.models_for_tests import mlp
@@ -148,42 +148,51 @@ def test_models_of_one_function_share_the_compiled_attack():
 class Priced:
     """Stands for an adapter of a known cost."""
 
-    def __init__(self, flops):
-        self._flops = flops
+    def __init__(self, cost):
+        self.cost = cost
 
     def flops(self, n, gradient=False):
-        return None if self._flops is None else n * self._flops
+        return None if self.cost is None else n * self.cost / 2
+
+    def values(self, n):
+        return None if self.cost is None else n * self.cost / 2 / FLOPS_A_VALUE
+
+
+COSTS = [1e3, 1e6, 2e7, 3e7, 1e8, 3e8, 1e9, 4e9, 1e12]
 
 
 @pytest.mark.parametrize("method", ["pgd", "search"])
-@pytest.mark.parametrize("flops", [None, 0.0, 1e3, 1e6, 3e7, 1e8, 1e9, 4e9, 1e12])
-def test_effort_keeps_to_its_budget_down_to_a_floor(flops, method):
-    pairs, steps = effort(Priced(flops), method=method)
+@pytest.mark.parametrize("cost", [None, 0.0, *COSTS])
+def test_effort_keeps_to_its_budget_down_to_a_floor(cost, method):
+    pairs, steps = effort(Priced(cost), method=method)
     full = {"pgd": 50, "search": 10}[method]
-    assert 20 <= pairs <= 100
+    assert pairs in (100, 50, 25)
     assert 2 <= steps <= full
-    cost = pairs * (1 + 2 * steps) * (flops or 0)
-    assert cost <= BUDGET_FLOPS or (pairs, steps) == (20, 2)
-    if pairs < 100:
-        assert steps <= 5  # steps go first
-    if steps < 5:
-        assert pairs == 20
-    if not flops or 100 * (1 + 2 * full) * flops <= BUDGET_FLOPS:
+    spent = pairs * (1 + 2 * steps) * (cost or 0)
+    assert spent <= BUDGET or (pairs, steps) == (25, 2)
+    if steps < 3:
+        assert pairs == 25  # pairs go before the last steps
+    if not cost or 100 * (1 + 2 * full) * cost <= BUDGET:
         assert (pairs, steps) == (100, full)
 
 
-def test_effort_falls_as_models_grow():
-    efforts = [effort(Priced(10.0**power)) for power in range(3, 13)]
-    assert efforts == sorted(efforts, reverse=True)
+def test_effort_goes_down_from_all_to_the_floor_as_models_grow():
+    efforts = [effort(Priced(cost)) for cost in COSTS]
+    assert [pairs for pairs, _ in efforts] == sorted((pairs for pairs, _ in efforts), reverse=True)
     assert efforts[0] == (100, 50)
-    assert efforts[-1] == (20, 2)
+    assert efforts[-1] == (25, 2)
 
 
 @pytest.mark.parametrize(("pairs", "steps"), [(500, None), (None, 70), (3, 1), (500, 70)])
 def test_what_the_caller_asks_for_is_never_lowered(pairs, steps):
-    got = effort(Priced(1e12), pairs, steps)
-    assert got[0] == (pairs or 20)
-    assert got[1] == (steps or 2)
+    assert effort(Priced(1e12), pairs, steps) == (pairs or 25, steps or 2)
+
+
+def test_a_heavy_model_beside_lowers_the_pairs_but_not_those_asked_for():
+    heavy = [Priced(1e12)]
+    assert len(make_probes(mlp(0), beside=heavy, n_steps=1)) == 25
+    assert len(make_probes(mlp(0), beside=heavy, n_steps=1, n_pairs=30)) == 30
+    assert make_probes(mlp(0), beside=heavy).origin["steps"] == 50
 
 
 @pytest.mark.parametrize(
