@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -197,8 +197,9 @@ _convolve.defvjp(_residuals, _gradients)
 
 def _forward(x: Array, w: Array, windows: Windows) -> Array:
     dtype, (x, w) = x.dtype, _accumulated(x, w)
-    places = _taps(x, windows)
-    return sum(places(tap) * w[tap] for tap in np.ndindex(*w.shape[:-1])).astype(dtype)
+    places, row = _taps(x, windows), (1,) * (x.ndim - 1)
+    terms = (places(tap) * w[tap].reshape(*row, -1) for tap in np.ndindex(*w.shape[:-1]))
+    return reduce(jnp.add, terms).astype(dtype)
 
 
 def _input_gradient(g: Array, w: Array, windows: Windows, sizes: Sequence[Any]) -> Array:
@@ -215,13 +216,14 @@ def _input_gradient(g: Array, w: Array, windows: Windows, sizes: Sequence[Any]) 
         reaching = [
             [i for i in range(v.taps) if i * v.dilation % v.stride == p] for v, p in zip(windows, at, strict=True)
         ]
-        total = jnp.zeros((g.shape[0], *steps, g.shape[-1]), g.dtype) if not all(reaching) else None
-        for tap in np.ndindex(*map(len, reaching)) if total is None else ():
+        total = None
+        for tap in np.ndindex(*map(len, reaching)):
             index = tuple(reaching[a][i] for a, i in enumerate(tap))
             starts = [m - i * v.dilation // v.stride for m, i, v in zip(margin, index, windows, strict=True)]
-            here = padded[(slice(None), *(slice(b, b + t) for b, t in zip(starts, steps, strict=True)))]
-            total = here * w[index] if total is None else total + here * w[index]
-        return total
+            cuts = (slice(b, b + t) for b, t in zip(starts, steps, strict=True))
+            here = padded[(slice(None), *cuts)] * w[index].reshape((1,) * (n + 1) + (-1,))
+            total = here if total is None else total + here
+        return jnp.zeros((g.shape[0], *steps, g.shape[-1]), g.dtype) if total is None else total
 
     def interleaved(at: tuple[int, ...]) -> Array:
         if len(at) == n:
@@ -264,7 +266,7 @@ def pad_spatial(x: Array, ends: Sequence[tuple[Any, Any, int]]) -> Array:
 
 
 def _accumulated(*arrays: Array) -> tuple[Array, ...]:
-    return tuple(a.astype(jnp.promote_types(a.dtype, jnp.float32)) for a in arrays)
+    return tuple(a.astype(jnp.float32) if a.dtype.itemsize < 4 else a for a in arrays)
 
 
 VARIANTS = {"xla": xla, "reference": reference}
