@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -191,7 +192,7 @@ def compare(
     Raises:
       ModelDiffError: a model cannot be read, adapted or run, or an argument is wrong; see `errors.py`.
     """
-    clock = _Clock(progress or (lambda *_: None), steps=6)
+    clock = _Clock(progress or (lambda *_: None), steps=4)
     calibrate.judge(0.0, [], alpha)  # a bad alpha should fail before minutes of work
     with clock("load", "Reading the models"):
         target, suspect = (_model(m, limits) for m in (a, b))
@@ -206,22 +207,30 @@ def compare(
         same = bool(target.origin.sha256) and target.origin.sha256 == suspect.origin.sha256
         if same:
             notes.append("The two models are the same file, bit for bit.")
-        for name in makers:
-            with clock(f"probes_{name}", f"Making partners on the {name}"):
-                if same and probe_sets:
-                    probe_sets[name] = next(iter(probe_sets.values()))
-                    continue
-                probe_sets[name] = make_probes(
-                    sides[name],
-                    seeds=seeds,
-                    n_pairs=n_pairs,
-                    n_steps=n_steps,
-                    key=key,
-                    method=None if gradients[name] else "search",
-                    metric=metric,
-                    beside=tuple(side for other, side in sides.items() if other != name),
-                    limits=limits,
-                )
+
+        def made(name: str) -> ProbeSet:
+            return make_probes(
+                sides[name],
+                seeds=seeds,
+                n_pairs=n_pairs,
+                n_steps=n_steps,
+                key=key,
+                method=None if gradients[name] else "search",
+                metric=metric,
+                beside=tuple(side for other, side in sides.items() if other != name),
+                limits=limits,
+            )
+
+        # Compiling takes most of the time and one core, so two models are compiled side by side. A stranger's function,
+        # though, may not stand two calls at once.
+        working = makers[:1] if same else makers
+        threads = len(working) if target.traceable and suspect.traceable else 1
+        with (
+            clock("probes", f"Making partners on the {' and the '.join(working)}"),
+            ThreadPoolExecutor(threads) as pool,
+        ):
+            ready = list(pool.map(made, working))
+        probe_sets = {name: ready[min(i, len(ready) - 1)] for i, name in enumerate(makers)}
     with clock("ddv", "Measuring both models"):
         orientations = tuple(_orientation(name, probe_set, sides) for name, probe_set in probe_sets.items())
     with clock("references", "Measuring the references"):
