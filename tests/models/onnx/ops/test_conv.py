@@ -1,5 +1,7 @@
 """Conv and ConvTranspose against onnxruntime, over their attributes."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+import modeldiff_jax as md
+from bench.workloads import NETWORKS, onnx_model
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.onnx.ops.conv import conv, conv_transpose
 
@@ -145,3 +149,29 @@ def test_vmap_over_stacked_filters():
     y = jax.vmap(lambda w: conv(x, w, group=2, pads=[1, 1, 1, 1]))(stacked)
     for factor, one in zip((1, 2, -1), y, strict=True):
         np.testing.assert_allclose(one, factor * conv(x, w, group=2, pads=[1, 1, 1, 1]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="the order of a filter's axes matters to XLA on CPU only")
+@pytest.mark.parametrize("strides", [[1, 1], [2, 2]])
+def test_filters_keep_the_fast_order_inside_a_compiled_loop(strides):
+    """Stored as (taps, outputs, inputs) they would be convolved by naive code, 3 to 10 times slower."""
+    x, w, _ = random_inputs("Conv", (2, 16, 8, 8), (16, 16, 3, 3), {})
+
+    def loop(x, w):
+        def step(_, x):
+            return x - jax.grad(lambda x: jnp.sum(conv(x, w, pads=[1] * 4, strides=strides) ** 2))(x)
+
+        return jax.lax.fori_loop(0, 3, step, x)
+
+    labels = re.findall(r"dim_labels=\w+_(\w+)->", jax.jit(loop).lower(x, w).compile().as_text())
+    assert labels
+    assert set(labels) == {"01io"}
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_networks_of_the_benchmarks_agree_with_onnxruntime(network, tmp_path):
+    path = tmp_path / "network.onnx"
+    path.write_bytes(onnx_model(network).SerializeToString())
+    x = np.random.default_rng(0).random((2, *network.shape), np.float32)
+    expected = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    np.testing.assert_allclose(md.load(path)(x), expected, rtol=0, atol=2e-6 * np.abs(expected).max())
