@@ -3,7 +3,7 @@
 The job: 100 pairs by 50 projected gradient steps on the target, then the DDV, for one plain and one depthwise network.
 Both sides start at the same random points; that their DDVs agree is checked and recorded.
 
-    python -m bench.bench_pgd_ddv [--pairs 100] [--steps 50] [--rounds 5] [--networks plain depthwise] [--write]
+    python -m bench.bench_pgd_ddv [--pairs 100] [--steps 50] [--rounds 5] [--networks plain depthwise] [--cores 2] [--write]
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 
 from bench.measure import interleaved, ratio, record, spread, use_cores
 
-CORES = 2
 EPS, STEP = 0.06, 0.01
 KEY = 0
 
@@ -28,25 +27,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--networks", nargs="+", default=["plain", "depthwise"])
+    parser.add_argument("--cores", type=int, default=2, help="both sides get as many threads")
     parser.add_argument("--write", action="store_true", help="record the result under bench/results")
     options = parser.parse_args()
-    use_cores(CORES)
+    use_cores(options.cores)
     what: dict[str, Any] = {"pairs": options.pairs, "steps": options.steps, "rounds": options.rounds, "networks": {}}
     for name in options.networks:
-        what["networks"][name] = result = compare(name, options.pairs, options.steps, options.rounds)
+        what["networks"][name] = result = compare(name, options.pairs, options.steps, options.rounds, options.cores)
         print(f"{name}: {result['ratio']['median']:.2f} of PyTorch's time", result, flush=True)
         if options.write:
             print(record("bench_pgd_ddv", what, ("jax", "jaxlib", "torch", "numpy")))
 
 
-def compare(name: str, pairs: int, steps: int, rounds: int) -> dict[str, Any]:
+def compare(name: str, pairs: int, steps: int, rounds: int, cores: int) -> dict[str, Any]:
     """Times both sides on one network, and PyTorch's channels-last memory format beside its default."""
     import numpy as np
     import torch
 
     from bench.workloads import NETWORKS, onnx_model, weights
 
-    torch.set_num_threads(CORES)
+    torch.set_num_threads(cores)
     network = NETWORKS[name]
     seeds = np.random.default_rng(1).random((pairs, *network.shape), np.float32)
     with tempfile.TemporaryDirectory() as folder:
@@ -66,6 +66,7 @@ def compare(name: str, pairs: int, steps: int, rounds: int) -> dict[str, Any]:
     return {
         "ratio": ratio(measured, "jax", "torch"),
         "ratio to channels last": ratio(measured, "jax", "torch, channels last"),
+        "ratio of cpu_seconds": ratio(measured, "jax", "torch", "cpu_seconds"),
         "seconds": {side: spread(values) for side, values in measured["seconds"].items()},
         "cpu_seconds": {side: spread(values) for side, values in measured["cpu_seconds"].items()},
         "foreign_cores": spread(measured["foreign_cores"]),

@@ -65,9 +65,9 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
-def ratio(measured: Mapping[str, Any], of: str, to: str) -> dict[str, float]:
-    """Spread over the rounds of the time of `of` over that of `to`."""
-    seconds = measured["seconds"]
+def ratio(measured: Mapping[str, Any], of: str, to: str, time: str = "seconds") -> dict[str, float]:
+    """Spread over the rounds of the time of `of` over that of `to`: wall time, or `cpu_seconds`."""
+    seconds = measured[time]
     return spread([a / b for a, b in zip(seconds[of], seconds[to], strict=True)])
 
 
