@@ -40,9 +40,9 @@ def search(
 
         ||f(x') - f(x)|| * mean over the other pairs of ||f(x') - f(x'_other)||
 
-    with the others as they were at the start of the round. The paper moves one coordinate at a time; here a move changes
-    a box that holds 30 % of the input at first and one value at the end. On small networks boxes tell distilled and
-    stolen children from strangers after 5 rounds as well as single coordinates do after 50.
+    with the others as they were at the start of the round. The paper moves one coordinate at a time. A move here
+    changes a box that holds 30 % of the input at first and one value at the end: on small networks boxes tell
+    distilled and stolen children from strangers after 5 rounds as well as single coordinates do after 50.
 
     Args:
       react: the model.
