@@ -3,7 +3,7 @@
 The job: 100 pairs by 50 projected gradient steps on the target, then the DDV, for one plain and one depthwise network.
 Both sides start at the same random points; that their DDVs agree is checked and recorded.
 
-    python -m bench.bench_pgd_ddv [--pairs 100] [--steps 50] [--rounds 5] [--networks plain depthwise] [--cores 2] [--write]
+    python -m bench.bench_pgd_ddv [--pairs 100] [--steps 50] [--rounds 5] [--networks plain depthwise] [--cores 2]
 """
 
 from __future__ import annotations
