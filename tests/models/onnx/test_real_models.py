@@ -1,5 +1,6 @@
 """Trained models as they are shipped: loaded, compared with onnxruntime, batched, differentiated and exported."""
 
+import dataclasses
 import functools
 import tempfile
 from pathlib import Path
@@ -42,7 +43,9 @@ def for_each(names, slow=()):
     return pytest.mark.parametrize("name", params(names, slow), scope="module")
 
 
-every_model = for_each([*REAL, *LIGHT])
+# VGG-19 runs as it is only: 144 million random weights, in a file and in two runtimes, take more than 6 GB
+ALL = [*REAL, *(name for name in LIGHT if name != "light/vgg19")]
+every_model = for_each(ALL)
 few = functools.lru_cache(maxsize=2)
 
 
@@ -59,21 +62,41 @@ def scratch():
     return tempfile.TemporaryDirectory()
 
 
+def scales(graph):
+    """Names of vectors that multiply or divide: for those, values near one keep signals alive through many layers."""
+    found = set()
+    for node in reversed(graph.node):
+        if node.op_type == "Mul":
+            found.update(node.input)
+        elif node.op_type == "BatchNormalization":
+            found.update((node.input[1], node.input[4]))
+        elif node.op_type == "Unsqueeze" and node.output[0] in found:
+            found.add(node.input[0])
+    return found
+
+
 @functools.lru_cache(maxsize=1)  # there is one file, which the next model overwrites
 def with_random_weights(name):
-    """A light model, whose weights are constants, with weights drawn for each layer instead."""
+    """A light model, whose weights are constants, with weights drawn for each layer instead.
+
+    It ends before its softmax, which random weights saturate: the gradient would be a difference of equal numbers.
+    """
     proto, rng = onnx.load(LIGHT[name]), np.random.default_rng(0)
     shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    near_one = scales(proto.graph)
     kept = []
     for node in proto.graph.node:
+        if node.op_type == "Softmax":
+            node.op_type = "Identity"
+            del node.attribute[:]
         if node.op_type != "ConstantOfShape":
             kept.append(node)
             continue
         shape = tuple(map(int, shapes[node.input[0]]))
         if len(shape) > 1:
             weights = rng.standard_normal(shape, np.float32) * (2 / np.prod(shape[1:])) ** 0.5
-        else:  # variances among them must be positive
-            weights = rng.uniform(0.2, 0.6, shape)
+        else:
+            weights = rng.uniform(0.8, 1.2, shape) if node.output[0] in near_one else rng.normal(0, 0.1, shape)
         proto.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), node.output[0]))
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
@@ -207,7 +230,7 @@ def in_one_call(name):
     return model.arrange((), batch), as_tuple(model(**batch))
 
 
-@for_each([name for name in [*REAL, *LIGHT] if name not in ONE_AT_A_TIME])
+@for_each([name for name in ALL if name not in ONE_AT_A_TIME])
 def test_a_batch_in_one_call_is_a_loop(name):
     _, direct = in_one_call(name)
     for output, single in zip(direct, zip(*one_by_one(name), strict=True), strict=True):
@@ -253,9 +276,20 @@ def widened(path):
     return proto
 
 
-@for_each([name for name in [*REAL, *LIGHT] if name != "magika/model"], SLOW_GRADIENTS)
+def in_double(name, tmp_path):
+    """The model in double precision, with its deciding inputs bound."""
+    if name in LIGHT:  # no Cast in them would bring back single precision, and some are large to write
+        model = model_of(name)
+        return dataclasses.replace(model, params=jax.tree.map(lambda p: np.asarray(p, np.float64), model.params))
+    file = tmp_path / "wide.onnx"
+    file.write_bytes(widened(path_of(name)).SerializeToString())
+    return load(file).bind(**examples_of(name).resolved.bound)
+
+
+@for_each([name for name in ALL if name != "magika/model"], SLOW_GRADIENTS)
 def test_gradient_matches_a_finite_difference(name, tmp_path):
-    """The gradient in float32 along a random direction, against a central difference in float64 at the same place."""
+    """The gradient in float32 against central differences in float64 at the same place: along itself, where its length
+    shows, and along a random direction, where a missing part of it shows."""
     examples = examples_of(name)
     model = examples.model
     assert model.has_gradients
@@ -263,8 +297,6 @@ def test_gradient_matches_a_finite_difference(name, tmp_path):
     arrays = [examples.inputs[n] for n in model.input_names]
     rng = np.random.default_rng(3)
     weights = [rng.standard_normal(np.shape(out)) for out in as_tuple(model(*arrays))]
-    direction = rng.standard_normal(arrays[at].shape)
-    direction /= np.linalg.norm(direction)
 
     def objective(model):
         def weighted(parameters, x):
@@ -275,16 +307,21 @@ def test_gradient_matches_a_finite_difference(name, tmp_path):
 
     gradient = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[at]), np.float64)
     assert np.all(np.isfinite(gradient))
-    file = tmp_path / "wide.onnx"
-    file.write_bytes(widened(path_of(name)).SerializeToString())
+    norm, random = np.linalg.norm(gradient), rng.standard_normal(gradient.shape)
     with jax.enable_x64(True):
-        wide = load(file).bind(**examples.resolved.bound)
+        wide = in_double(name, tmp_path)
         assert {leaf.dtype for leaf in jax.tree.leaves(wide.params) if leaf.dtype.kind == "f"} == {np.dtype(np.float64)}
-        run = jax.jit(objective(wide))
-        step = 1e-5
-        up, down = (float(run(wide.params, arrays[at] + sign * step * direction)) for sign in (1, -1))
-    difference = (up - down) / (2 * step)
-    assert np.sum(gradient * direction) == pytest.approx(difference, rel=1e-3, abs=1e-5 * np.linalg.norm(gradient))
+        run, step = jax.jit(objective(wide)), 1e-5
+
+        def difference(direction):
+            up, down = (float(run(wide.params, arrays[at] + sign * step * direction)) for sign in (1, -1))
+            return (up - down) / (2 * step)
+
+        along_itself, along_random = difference(gradient / norm), difference(random / np.linalg.norm(random))
+    assert norm == pytest.approx(along_itself, rel=1e-3)
+    # Rounding switches a few rectifiers among millions; against it, this part of the gradient is a small number
+    share = np.sum(gradient * random) / np.linalg.norm(random)
+    assert share == pytest.approx(along_random, rel=1e-3, abs=(5e-5 if name in LIGHT else 1e-5) * norm)
 
 
 # Why a batch of unknown size cannot be exported
