@@ -321,7 +321,7 @@ def test_gradient_matches_a_finite_difference(name, tmp_path):
     assert norm == pytest.approx(along_itself, rel=1e-3)
     # Rounding switches a few rectifiers among millions; against it, this part of the gradient is a small number
     share = np.sum(gradient * random) / np.linalg.norm(random)
-    assert share == pytest.approx(along_random, rel=1e-3, abs=(5e-5 if name in LIGHT else 1e-5) * norm)
+    assert share == pytest.approx(along_random, rel=1e-3, abs=(2e-4 if name in LIGHT else 1e-5) * norm)
 
 
 # Why a batch of unknown size cannot be exported
