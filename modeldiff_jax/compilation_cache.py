@@ -12,6 +12,7 @@ from typing import Literal
 
 OVERRIDE = "MODELDIFF_CACHE_DIR"
 _JAX_OWN = "JAX_COMPILATION_CACHE_DIR"
+_JAX_OWN_LEAST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 _WORTH_KEEPING = 0.3  # seconds of compilation; JAX's own default of 1 s leaves out most of a small model
 
 
@@ -58,5 +59,6 @@ def enable() -> Cache:
         import jax
 
         jax.config.update("jax_compilation_cache_dir", str(cache.folder))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
+        if _JAX_OWN_LEAST not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
     return cache

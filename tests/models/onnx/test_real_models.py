@@ -286,10 +286,16 @@ def in_double(name, tmp_path):
     return load(file).bind(**examples_of(name).resolved.bound)
 
 
+KINKS = 3e-3
+"""Relative error of a difference over places where a rectifier switches: 1e-3 for basic-pitch over 2e-6."""
+SINGLE_PRECISION = 0.05
+"""Relative distance of a gradient in float32 from that in float64, at most."""
+
+
 @for_each([name for name in ALL if name != "magika/model"], SLOW_GRADIENTS)
 def test_gradient_matches_a_finite_difference(name, tmp_path):
-    """The gradient in float32 against central differences in float64 at the same place: along itself, where its length
-    shows, and along a random direction, where a missing part of it shows."""
+    """In float64 against central differences, along itself, where its length shows, and along a random direction, where a
+    missing part of it shows; and in float32 against itself in float64."""
     examples = examples_of(name)
     model = examples.model
     assert model.has_gradients
@@ -305,25 +311,20 @@ def test_gradient_matches_a_finite_difference(name, tmp_path):
 
         return weighted
 
-    gradient = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[at]), np.float64)
-    assert np.all(np.isfinite(gradient))
-    norm, random = np.linalg.norm(gradient), rng.standard_normal(gradient.shape)
+    single = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[at]), np.float64)
     with jax.enable_x64(True):
         wide = in_double(name, tmp_path)
         assert {leaf.dtype for leaf in jax.tree.leaves(wide.params) if leaf.dtype.kind == "f"} == {np.dtype(np.float64)}
-        run, step = jax.jit(objective(wide)), 1e-5
-
-        def difference(direction):
-            up, down = (float(run(wide.params, arrays[at] + sign * step * direction)) for sign in (1, -1))
-            return (up - down) / (2 * step)
-
-        along_itself, along_random = difference(gradient / norm), difference(random / np.linalg.norm(random))
-    assert norm == pytest.approx(along_itself, rel=1e-3)
-    # Rounding to float32 switches a few rectifiers among millions. Against the gradient's length that is at most 7e-5
-    # (inception_v2 with random weights, whose gradient in float64 agrees with the difference to 3e-5 of itself), while
-    # this part of the gradient is some 3e-3 of it.
-    share = np.sum(gradient * random) / np.linalg.norm(random)
-    assert share == pytest.approx(along_random, rel=1e-3, abs=(2e-4 if name in LIGHT else 1e-5) * norm)
+        x, run, step = np.asarray(arrays[at], np.float64), jax.jit(objective(wide)), 1e-6
+        gradient = np.asarray(jax.jit(jax.grad(objective(wide), 1))(wide.params, x))
+        assert gradient.dtype == np.float64
+        random = rng.standard_normal(gradient.shape)
+        for direction in (gradient, random):
+            direction = direction / np.linalg.norm(direction)
+            up, down = (float(run(wide.params, x + sign * step * direction)) for sign in (1, -1))
+            assert np.sum(gradient * direction) == pytest.approx((up - down) / (2 * step), rel=KINKS)
+    # Rounding to float32 switches a few of the millions of rectifiers and largest values that a gradient goes through.
+    assert np.linalg.norm(single - gradient) < SINGLE_PRECISION * np.linalg.norm(gradient)
 
 
 # Why a batch of unknown size cannot be exported
