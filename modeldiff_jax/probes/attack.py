@@ -12,14 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError
+from modeldiff_jax.probes.parallel import cores, each
 from modeldiff_jax.types import Array, Params
 
 Reactions: TypeAlias = Callable[[Params, Any], Any]
 """`reactions(params, x (N, ...)) -> (N, C)`: pure, hashable, row i of the result depends on row i of `x` alone."""
 Direction: TypeAlias = Literal["away", "toward"]
 Loss: TypeAlias = Literal["modeldiff", "even"]
-Over: TypeAlias = Callable[..., Any]
-Repeat: TypeAlias = Callable[[Any, Callable[[Any], Any], Any], Any]
 
 EPS = 0.1
 """Radius of the ball as a share of the value range.
@@ -91,9 +90,12 @@ def pgd(
     """
     _check(direction, loss, eps, step, n_steps, low, high)
     n, shape = len(seeds), seeds.shape[1:]
-    bound = _CHUNK_VALUES_ON_CPU if jax.default_backend() == "cpu" else _CHUNK_VALUES
+    on_cpu = jax.default_backend() == "cpu"
+    bound = _CHUNK_VALUES_ON_CPU if on_cpu else _CHUNK_VALUES
     rows = min(n, chunk or max(1, bound // max(1, math.prod(shape))))
     chunks = -(-n // rows)
+    if on_cpu and not chunk:  # every core gets as many
+        chunks = min(n, -(-chunks // cores()) * cores())
     rows = -(-n // chunks)
 
     def chunked(x: Any) -> Any:
@@ -113,7 +115,7 @@ def pgd(
     step = default_step(eps, n_steps) if step is None else step
     sign = 1.0 if direction == "away" else -1.0
     numbers = tuple(jnp.float32(v) for v in (sign, eps * scale, step * scale, low, high))
-    run = _on_host if jax.default_backend() == "cpu" else _on_device
+    run = _on_host if on_cpu else _on_device
     found = run(reactions, loss, params, chunked(x), chunked(start), chunked(targets), n_steps, numbers)
     return found.reshape(-1, *shape)[:n]
 
@@ -137,9 +139,36 @@ def _check(direction: str, loss: str, eps: float, step: float | None, n_steps: i
         )
 
 
-def _attack(
-    over: Over,
-    repeat: Repeat,
+def _on_host(
+    reactions: Reactions,
+    loss: Loss,
+    params: Params,
+    seeds: Float[Array, "k m ..."],
+    start: Float[Array, "k m ..."],
+    targets: Float[Array, "k m c"],
+    n_steps: int,
+    numbers: tuple[Any, ...],
+) -> Float[jax.Array, "k m ..."]:
+    """One compiled step, driven from Python, on several chunks at a time.
+
+    Inside a loop XLA's CPU backend runs a convolution's gradient, and any convolution that is not NHWC, by naive code
+    4 to 20 times slower: it puts only those outside loops into a form its libraries take. A call costs microseconds.
+    """
+    parts = list(zip(seeds, targets, strict=True))
+    points = [_start(*pair, numbers) for pair in zip(seeds, start, strict=True)]
+
+    def walk(chunk: int, steps: int) -> None:
+        for _ in range(steps):
+            points[chunk] = _step(reactions, loss, params, points[chunk], *parts[chunk], numbers)
+        points[chunk].block_until_ready()
+
+    walk(0, 1)  # compiles
+    each(lambda chunk: walk(chunk, n_steps - (chunk == 0)), range(len(parts)))
+    return jnp.stack(points)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _on_device(
     reactions: Reactions,
     loss: Loss,
     params: Params,
@@ -149,41 +178,24 @@ def _attack(
     n_steps: Any,
     numbers: tuple[Any, ...],
 ) -> Float[jax.Array, "k m ..."]:
-    """The attack, given how to go over chunks and how to repeat a step."""
-
-    def one(seed: Any, noise: Any, target: Any) -> Any:
-        first = _project(seed + numbers[1] * noise, seed, numbers)
-        return repeat(n_steps, lambda x: _step(reactions, loss, params, x, seed, target, numbers), first)
-
-    return over(one, seeds, start, targets)
-
-
-def _on_host(*arguments: Any) -> Float[jax.Array, "k m ..."]:
-    """One compiled step, driven from Python.
-
-    Inside a loop XLA's CPU backend runs a convolution's gradient, and any convolution that is not NHWC, by naive code
-    4 to 20 times slower: it puts only those outside loops into a form its libraries take. A call costs microseconds.
-    """
-
-    def over(function: Callable[..., Any], *chunks: Any) -> Any:
-        return jnp.stack([function(*parts) for parts in zip(*chunks, strict=True)])
-
-    def repeat(times: int, function: Callable[[Any], Any], x: Any) -> Any:
-        for _ in range(times):
-            x = function(x)
-        return x
-
-    return _attack(over, repeat, *arguments)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _on_device(*arguments: Any) -> Float[jax.Array, "k m ..."]:
     """All chunks and all steps in one compiled program."""
-    return _attack(
-        lambda function, *chunks: jax.lax.map(lambda parts: function(*parts), chunks),
-        lambda times, function, x: jax.lax.fori_loop(0, times, lambda _, x: function(x), x),
-        *arguments,
-    )
+
+    def one(parts: tuple[Any, Any, Any]) -> Any:
+        seed, noise, target = parts
+
+        def step(_: Any, x: Any) -> Any:
+            return _step(reactions, loss, params, x, seed, target, numbers)
+
+        return jax.lax.fori_loop(0, n_steps, step, _start(seed, noise, numbers))
+
+    return jax.lax.map(one, (seeds, start, targets))
+
+
+def _start(
+    seeds: Float[Array, "m ..."], noise: Float[Array, "m ..."], numbers: tuple[Any, ...]
+) -> Float[jax.Array, "m ..."]:
+    """Where the attack begins: `noise` radii from the seeds."""
+    return _project(seeds + numbers[1] * noise, seeds, numbers)
 
 
 @partial(jax.jit, static_argnums=0)

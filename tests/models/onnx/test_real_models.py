@@ -294,8 +294,8 @@ SINGLE_PRECISION = 0.05
 
 @for_each([name for name in ALL if name != "magika/model"], SLOW_GRADIENTS)
 def test_gradient_matches_a_finite_difference(name, tmp_path):
-    """In float64 against central differences, along itself, where its length shows, and along a random direction, where a
-    missing part of it shows; and in float32 against itself in float64."""
+    """In float64 against central differences, along itself, where its length shows, and along a random direction, where
+    a missing part of it shows; and in float32 against itself in float64."""
     examples = examples_of(name)
     model = examples.model
     assert model.has_gradients
