@@ -9,7 +9,7 @@ axes) and takes up to 15% longer to compile.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -22,14 +22,16 @@ from jaxtyping import Float, Num
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NonFiniteError, NotAdaptableError
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.cost import count_flops, count_values
+from modeldiff_jax.probes.parallel import each
 from modeldiff_jax.probes.space import InputHint, ProbedInput, ProbeSpace, probed_input
 from modeldiff_jax.probes.steps import Step, steps_to
 from modeldiff_jax.types import Array, Params
 
 _CHUNK_VALUES = 2**22
 """Input values in one chunk: 16 MiB, which an image network's activations multiply by 10 to 100."""
-_CHUNK_ROWS = 25
-"""Divides 25, 50 and 100, the usual numbers of pairs, so that all of them share one compilation."""
+_CHUNK_ROWS = 13
+"""Half of 25, a quarter of 50, an eighth of 100: the usual numbers of pairs share one compilation, and an even number
+of chunks keeps two cores busy, whose caches hold as many rows of most networks."""
 _USUAL_PROBES = 100
 """Costs are traced at the size of a chunk of so many, which `react` need not trace again then."""
 
@@ -159,7 +161,13 @@ class Adapter:
           NonFiniteError: an output is NaN or infinite.
         """
         probes = self._checked(x)
-        rows = np.concatenate(list(self._chunks(probes)), dtype=np.float32)
+        size = self._rows(len(probes))
+        starts = range(0, len(probes), size)
+        if self.model.traceable:
+            parts = self._traced([probes[start : start + size] for start in starts], size)
+        else:
+            parts = [self._ask(probes[start : start + size], start) for start in starts]
+        rows = np.concatenate(parts, dtype=np.float32)
         self.queries += len(probes)
         bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if bad.size:
@@ -221,16 +229,17 @@ class Adapter:
             where=self.model.origin.path,
         )
 
-    def _chunks(self, probes: np.ndarray) -> Iterator[np.ndarray]:
-        size = self._rows(len(probes))
-        for start in range(0, len(probes), size):
-            chunk = probes[start : start + size]
-            if not self.model.traceable:
-                yield self._ask(chunk, start)
-                continue
+    def _traced(self, chunks: list[np.ndarray], size: int) -> list[np.ndarray]:
+        """Reactions of a traceable model to chunks of at most `size` rows."""
+        one = jax.ShapeDtypeStruct((size, *self.space.shape), self.space.dtype)
+        _react.lower(self._path, self.params, one).compile()  # once, not in each thread
+
+        def run(chunk: np.ndarray) -> np.ndarray:
             padding = [(0, size - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
             padded = np.pad(chunk, padding, mode="edge")  # one shape, one compilation
-            yield np.asarray(_react(self._path, self.params, padded))[: len(chunk)]
+            return np.asarray(_react(self._path, self.params, padded))[: len(chunk)]
+
+        return each(run, chunks) if jax.default_backend() == "cpu" else [run(chunk) for chunk in chunks]
 
     def _ask(self, chunk: np.ndarray, start: int) -> np.ndarray:
         """Reactions of a black box: its own batch size where that is fixed, else the whole chunk at once."""

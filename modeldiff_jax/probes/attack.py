@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError
@@ -54,7 +55,7 @@ def pgd(
     loss: Loss = "modeldiff",
     own: Float[Array, "n c"] | None = None,
     chunk: int | None = None,
-) -> Float[jax.Array, "n ..."]:
+) -> Float[np.ndarray, "n ..."]:
     """Partners within an L-infinity ball about the seeds that drive outputs apart, by projected gradient steps.
 
     Input generation of Li et al., ISSTA 2021, section 4, as in the authors' released notebook: a start drawn uniformly
@@ -90,34 +91,44 @@ def pgd(
     """
     _check(direction, loss, eps, step, n_steps, low, high)
     n, shape = len(seeds), seeds.shape[1:]
-    on_cpu = jax.default_backend() == "cpu"
-    bound = _CHUNK_VALUES_ON_CPU if on_cpu else _CHUNK_VALUES
-    rows = min(n, chunk or max(1, bound // max(1, math.prod(shape))))
-    chunks = -(-n // rows)
-    if on_cpu and not chunk:  # every core gets as many
-        chunks = min(n, -(-chunks // cores()) * cores())
-    rows = -(-n // chunks)
+    chunks, rows = _cut(n, shape, chunk)
 
-    def chunked(x: Any) -> Any:
+    def chunked(x: np.ndarray) -> np.ndarray:
         """(N, ...) -> (chunks, rows, ...), the last chunk filled up with pairs from the front."""
-        return jnp.take(x, jnp.arange(chunks * rows) % n, axis=0).reshape(chunks, rows, *x.shape[1:])
+        return np.take(x, np.arange(chunks * rows) % n, axis=0).reshape(chunks, rows, *x.shape[1:])
 
-    x = jnp.asarray(seeds, jnp.float32)
-    start = jax.random.uniform(key, x.shape, jnp.float32, -1.0, 1.0)
+    x = np.asarray(seeds, np.float32)  # what follows is little work, in numpy because it need not compile
+    start = np.asarray(jax.random.uniform(key, x.shape, jnp.float32, -1.0, 1.0))
     if own is None:
-        own = jnp.concatenate([_react(reactions, params, part) for part in chunked(x)])[:n]
-    if not jnp.isfinite(own).all():
+        own = np.concatenate([np.asarray(_react(reactions, params, part)) for part in chunked(x)])[:n]
+    own = np.asarray(own, np.float32)
+    if not np.isfinite(own).all():
         raise NonFiniteError(
             "A model's outputs must be finite to be driven apart", got="NaN or infinity", where="reactions to the seeds"
         )
-    targets = _TARGET_SCALE * (jnp.mean(own, axis=0) - own)
+    targets = np.float32(_TARGET_SCALE) * (np.mean(own, axis=0) - own)
     scale = high - low
     step = default_step(eps, n_steps) if step is None else step
     sign = 1.0 if direction == "away" else -1.0
-    numbers = tuple(jnp.float32(v) for v in (sign, eps * scale, step * scale, low, high))
-    run = _on_host if on_cpu else _on_device
-    found = run(reactions, loss, params, chunked(x), chunked(start), chunked(targets), n_steps, numbers)
-    return found.reshape(-1, *shape)[:n]
+    numbers = tuple(np.float32(v) for v in (sign, eps * scale, step * scale, low, high))
+    run = _on_host if _on_cpu() else _on_device
+    first = _project(x + numbers[1] * start, x, numbers)
+    found = run(reactions, loss, params, chunked(x), chunked(first), chunked(targets), np.int32(n_steps), numbers)
+    return np.asarray(found).reshape(-1, *shape)[:n]
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _cut(n: int, shape: tuple[int, ...], chunk: int | None) -> tuple[int, int]:
+    """Chunks, and rows in each."""
+    bound = _CHUNK_VALUES_ON_CPU if _on_cpu() else _CHUNK_VALUES
+    rows = min(n, chunk or max(1, bound // max(1, math.prod(shape))))
+    chunks = -(-n // rows)
+    if _on_cpu() and not chunk:  # as many for every core
+        chunks = min(n, -(-chunks // cores()) * cores())
+    return chunks, -(-n // chunks)
 
 
 def default_step(eps: float, n_steps: int) -> float:
@@ -144,27 +155,25 @@ def _on_host(
     loss: Loss,
     params: Params,
     seeds: Float[Array, "k m ..."],
-    start: Float[Array, "k m ..."],
+    first: Float[Array, "k m ..."],
     targets: Float[Array, "k m c"],
-    n_steps: int,
+    n_steps: Any,
     numbers: tuple[Any, ...],
-) -> Float[jax.Array, "k m ..."]:
+) -> Float[np.ndarray, "k m ..."]:
     """One compiled step, driven from Python, on several chunks at a time.
 
     Inside a loop XLA's CPU backend runs a convolution's gradient, and any convolution that is not NHWC, by naive code
     4 to 20 times slower: it puts only those outside loops into a form its libraries take. A call costs microseconds.
     """
-    parts = list(zip(seeds, targets, strict=True))
-    points = [_start(*pair, numbers) for pair in zip(seeds, start, strict=True)]
+    _step.lower(reactions, loss, params, first[0], seeds[0], targets[0], numbers).compile()  # once, not in each thread
 
-    def walk(chunk: int, steps: int) -> None:
-        for _ in range(steps):
-            points[chunk] = _step(reactions, loss, params, points[chunk], *parts[chunk], numbers)
-        points[chunk].block_until_ready()
+    def walk(chunk: tuple[Any, Any, Any]) -> np.ndarray:
+        x, *pair = chunk
+        for _ in range(n_steps):
+            x = _step(reactions, loss, params, x, *pair, numbers)
+        return np.asarray(x)
 
-    walk(0, 1)  # compiles
-    each(lambda chunk: walk(chunk, n_steps - (chunk == 0)), range(len(parts)))
-    return jnp.stack(points)
+    return np.stack(each(walk, list(zip(first, seeds, targets, strict=True))))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -173,7 +182,7 @@ def _on_device(
     loss: Loss,
     params: Params,
     seeds: Float[Array, "k m ..."],
-    start: Float[Array, "k m ..."],
+    first: Float[Array, "k m ..."],
     targets: Float[Array, "k m c"],
     n_steps: Any,
     numbers: tuple[Any, ...],
@@ -181,21 +190,14 @@ def _on_device(
     """All chunks and all steps in one compiled program."""
 
     def one(parts: tuple[Any, Any, Any]) -> Any:
-        seed, noise, target = parts
+        seed, x, target = parts
 
         def step(_: Any, x: Any) -> Any:
             return _step(reactions, loss, params, x, seed, target, numbers)
 
-        return jax.lax.fori_loop(0, n_steps, step, _start(seed, noise, numbers))
+        return jax.lax.fori_loop(0, n_steps, step, x)
 
-    return jax.lax.map(one, (seeds, start, targets))
-
-
-def _start(
-    seeds: Float[Array, "m ..."], noise: Float[Array, "m ..."], numbers: tuple[Any, ...]
-) -> Float[jax.Array, "m ..."]:
-    """Where the attack begins: `noise` radii from the seeds."""
-    return _project(seeds + numbers[1] * noise, seeds, numbers)
+    return jax.lax.map(one, (seeds, first, targets))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -228,11 +230,9 @@ def _is_zero(gradient: Float[Array, "m ..."]) -> Bool[jax.Array, "m ..."]:
     return ~jnp.any(gradient, axis=tuple(range(1, gradient.ndim)), keepdims=True)
 
 
-def _project(
-    x: Float[Array, "m ..."], seeds: Float[Array, "m ..."], numbers: tuple[Any, ...]
-) -> Float[jax.Array, "m ..."]:
+def _project(x: Any, seeds: Any, numbers: tuple[Any, ...]) -> Any:
     _, eps, _, low, high = numbers
-    return jnp.clip(x, jnp.maximum(seeds - eps, low), jnp.minimum(seeds + eps, high))
+    return x.clip((seeds - eps).clip(low), (seeds + eps).clip(None, high))
 
 
 def _modeldiff(outputs: Float[Array, "m c"], targets: Float[Array, "m c"]) -> Float[jax.Array, " m"]:

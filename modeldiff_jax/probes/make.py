@@ -96,9 +96,7 @@ def make_probes(
         settings["direction"] = direction or ("toward" if own.min() >= 0 and own.max() <= 1 else "away")
         settings["step"] = attack.default_step(settings["eps"], steps) if step is None else step
         start = jax.random.key(int(rng.integers(2**31)))
-        partners = np.asarray(
-            attack.pgd(adapter.reactions, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
-        )
+        partners = attack.pgd(adapter.reactions, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
     else:
         budget = 2 * len(chosen) * steps if query_budget is None else query_budget - len(chosen)
         partners, asked = climbing.search(adapter.react, chosen, rng=rng, budget=budget, **settings, **bounds)

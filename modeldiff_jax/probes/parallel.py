@@ -15,6 +15,8 @@ from typing import TypeVar
 
 import jax
 
+_SETTINGS = ("enable_x64", "default_matmul_precision", "default_device")
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -32,14 +34,13 @@ def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     threads = min(cores(), len(items))
     if threads < 2:
         return [function(item) for item in items]
-    x64, precision = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
-    device = jax.config.jax_default_device
+    # JAX keeps settings made by its context managers apart for each thread
+    made = {name: getattr(jax.config, f"jax_{name}") for name in _SETTINGS}
 
     def work(item: T) -> R:
-        with ExitStack() as settings:  # JAX keeps them apart for each thread
-            settings.enter_context(jax.enable_x64(x64))
-            settings.enter_context(jax.default_matmul_precision(precision))
-            settings.enter_context(jax.default_device(device))
+        with ExitStack() as settings:
+            for name, value in made.items():
+                settings.enter_context(getattr(jax, name)(value))
             return function(item)
 
     with ThreadPoolExecutor(threads) as pool:
