@@ -26,6 +26,12 @@ class Limits:
     """One model file; protobuf itself cannot parse more."""
     external_bytes: int = 64 * _GIB
     """All external data of one model."""
+    header_bytes: int = 16 * _MIB
+    """What describes a weight file's tensors (a header, a pickle, a zip's directory); 300 KB is a large one."""
+    pickle_steps: int = 1_000_000
+    """Steps of reading one pickle, each of which may make an object; 20,000 tensors take about as many."""
+    tensors: int = 100_000
+    """Tensors of one weight file."""
     nodes: int = 200_000
     """Graph nodes after inlining; the largest real exports seen have about 20,000."""
     nesting: int = 24
