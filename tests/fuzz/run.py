@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def fuzz(target, seeds, message=None):
-    """Fuzzes `targets.<target>` from the files of `seeds.<seeds>()`; options for libFuzzer come from the command line.
+    """Fuzzes `targets.<target>` from the files of `seeds.<seeds>()`; the command line is libFuzzer's.
 
     `message` names the class of `onnx` the bytes are a message of: half of the changes are then made to its fields.
 
@@ -27,10 +27,9 @@ def fuzz(target, seeds, message=None):
         def once(data):
             run(data)  # libFuzzer wants no result
 
-        options = [option for option in sys.argv[1:] if option.startswith("-")]
-        bounds = ["-timeout=20", "-rss_limit_mb=4000", "-max_len=4096", "-print_final_stats=1"]
+        bounds = ["-timeout=60", "-rss_limit_mb=4000", "-max_len=4096", "-print_final_stats=1"]
         change = {"custom_mutator": of_messages(atheris, message)} if message else {}
-        atheris.Setup([sys.argv[0], *bounds, *options, folder], once, **change)
+        atheris.Setup([sys.argv[0], *bounds, *sys.argv[1:], folder], once, **change)
         atheris.Fuzz()
 
 

@@ -265,7 +265,7 @@ class _Tensors:
         elements = math.prod(n for n in shape if n)
         self._limits.check("tensor_elements", elements, where=where)
         if 0 in shape:
-            return np.zeros(shape, dtype)
+            return np.broadcast_to(np.zeros((), dtype), shape)
         if last >= available:
             raise _invalid("A tensor lies within its storage", f"up to element {last} of {available}", where)
         self._bytes += elements * dtype.itemsize
