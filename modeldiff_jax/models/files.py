@@ -1,4 +1,4 @@
-"""Files of strangers, opened once, so that what is checked is what is read."""
+"""Files of strangers, opened once, so that what is checked is what is read; and how they get to a device."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import Limits
@@ -35,6 +37,23 @@ def map_file(file: Path, limits: Limits, bound: str) -> UInt8[np.ndarray, " size
     """The bytes of a regular file as a read-only view of it. Raises as `read_file` does."""
     with _opened(file, limits, bound) as (stream, _):
         return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+
+
+def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
+    """An array on the default device. What was read of a mapped file meanwhile is let go of: it need not stay twice."""
+    moved = jnp.asarray(array)
+    mapping: Any = array
+    while getattr(mapping, "base", None) is not None:
+        mapping = mapping.base
+    if isinstance(mapping, memoryview):  # numpy's way of holding a buffer
+        mapping = mapping.obj
+    if isinstance(mapping, mmap.mmap) and array.nbytes and hasattr(mmap, "MADV_DONTNEED"):
+        moved.block_until_ready()
+        first, end = np.lib.array_utils.byte_bounds(array)
+        start, _ = np.lib.array_utils.byte_bounds(np.frombuffer(mapping, np.uint8))
+        begin = (first - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        mapping.madvise(mmap.MADV_DONTNEED, begin, end - start - begin)
+    return moved
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.files import to_device
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.models.specs import SpecLike, to_specs, traced_outputs
 from modeldiff_jax.models.weights import load_weights
@@ -120,7 +120,7 @@ def _arrays(tree: Any, where: str) -> Any:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
             place = f"{where}{jax.tree_util.keystr(path)}"
             raise InvalidInputError("Variables are arrays", got=type(leaf).__name__, where=place)
-    return jax.tree.map(jnp.asarray, tree)
+    return jax.tree.map(to_device, tree)
 
 
 def _linen_params(variables: Any, where: str) -> Params:

@@ -43,7 +43,7 @@ def stored_entries(data: UInt8[np.ndarray, " size"], limits: Limits, where: str)
                 "A weight archive's entries are stored as they are",
                 got=f"`{entry.filename}`, compressed",
                 where=where,
-                fix="a TorchScript program, a Keras model or an app package is no weight file: export the model to ONNX",
+                fix="a TorchScript program, a Keras model or an app package is no weight file: export to ONNX",
             )
         if entry.header_offset < 0:  # zipfile makes up for what seems to stand before an archive
             raise InvalidModelError("An archive's entries lie within it", got="a negative offset", where=where)
