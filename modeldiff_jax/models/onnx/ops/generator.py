@@ -16,8 +16,8 @@ from modeldiff_jax.models.onnx.ops.common import element_type, module_for, sizes
 def constant_of_shape(shape: Static, /, *, value: np.ndarray | None = None) -> Value:
     """A tensor of one value, 0 of float32 by default."""
     wanted = sizes(shape)
-    check_made(wanted)
     fill = np.zeros((), np.float32) if value is None else np.asarray(value).reshape(())
+    check_made(wanted, fill.itemsize)
     return module_for(wanted).full(wanted, fill, _kept(fill.dtype, wanted))
 
 
