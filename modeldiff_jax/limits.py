@@ -26,11 +26,11 @@ class Limits:
     """One model file; protobuf itself cannot parse more."""
     external_bytes: int = 64 * _GIB
     """All external data of one model."""
-    header_bytes: int = 16 * _MIB
+    header_bytes: int = 4 * _MIB
     """What describes a weight file's tensors (a header, a pickle, a zip's directory); 300 KB is a large one."""
     pickle_steps: int = 1_000_000
     """Steps of reading one pickle, each of which may make an object; 20,000 tensors take about as many."""
-    tensors: int = 100_000
+    tensors: int = 30_000
     """Tensors of one weight file."""
     nodes: int = 200_000
     """Graph nodes after inlining; the largest real exports seen have about 20,000."""
@@ -43,8 +43,8 @@ class Limits:
     folded_bytes: int = 4 * _GIB
     """All values computed while loading; a 78-byte file can ask for 4 TiB."""
     folded_unbacked: int = 768 * _MIB
-    """What is computed while loading beyond twice the bytes the model holds itself; a test model of onnx's, with weights
-    made out of nothing, asks for 575 MB."""
+    """What is computed while loading beyond twice the bytes the model holds itself; onnx's own VGG-19, whose weights
+    are made out of nothing, asks for 575 MB."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
     traced_calls: int = 2_000_000
@@ -91,7 +91,7 @@ def active(limits: Limits) -> Iterator[None]:
 
 @contextmanager
 def folding(unbacked: int) -> Iterator[None]:
-    """While a value is computed at load, `check_made` also holds it to what `folded_unbacked` leaves after `unbacked`."""
+    """While a value is computed at load, `check_made` holds it to what `folded_unbacked` leaves, too."""
     token = _folded.set(unbacked)
     try:
         yield

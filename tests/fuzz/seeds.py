@@ -1,6 +1,5 @@
 """Small files to start fuzzing from: one of each kind of thing a reader takes."""
 
-import io
 import json
 import struct
 
@@ -78,10 +77,3 @@ def weight_files():
         ),
         legacy_file(pickle, list(arrays.values())),
     ]
-
-
-def npz_file():
-    """A numpy archive."""
-    stream = io.BytesIO()
-    np.savez(stream, x=np.zeros(3))
-    return stream.getvalue()
