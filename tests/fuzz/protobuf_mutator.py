@@ -2,6 +2,8 @@
 
 import random
 
+from google.protobuf.message import Error
+
 _NUMBERS = (0, 1, -1, 2, 3, 7, 2**20, 2**31 - 1, -(2**31), 2**62, 2**63 - 1, -(2**63))
 _FLOATS = (0.0, -1.0, 0.5, 1e38, -1e38, 1e-12, float("inf"), float("nan"))
 
@@ -24,7 +26,7 @@ def mutated(message, seed, bytes_mutator):
         field = rng.choice(fields)
         try:
             _change(chosen, field, rng, bytes_mutator, messages)
-        except (ValueError, TypeError):  # a value the field cannot take
+        except (ValueError, TypeError, Error):  # a value the field cannot take, or nesting beyond the parser's
             continue
     return message
 

@@ -36,7 +36,7 @@ def fuzz(target, seeds, message=None):
 def of_messages(atheris, name):
     """A mutator of serialised messages."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import Error
 
     from tests.fuzz.protobuf_mutator import mutated
 
@@ -44,10 +44,10 @@ def of_messages(atheris, name):
         if seed % 2:
             try:
                 message = getattr(onnx, name).FromString(data)
-            except DecodeError:
+                mutated(message, seed, lambda part: atheris.Mutate(part, max(1, len(part) + 16)))
+                result = message.SerializeToString()
+            except Error:  # no message, or one nested more deeply than can be written
                 return atheris.Mutate(data, max_size)
-            changed = mutated(message, seed, lambda part: atheris.Mutate(part, max(1, len(part) + 16)))
-            result = changed.SerializeToString()
             if len(result) <= max_size:
                 return result
         return atheris.Mutate(data, max_size)
