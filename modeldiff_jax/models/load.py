@@ -50,8 +50,10 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
         if mapped[offset : offset + len(magic)].tobytes() == magic:
             raise UnsupportedModelError("A model file must be ONNX", got=what, where=str(file), fix=fix)
     limits.check("model_bytes", len(mapped), where=str(file))
-    data = mapped.tobytes()
+    digest = hashlib.sha256(mapped.data).hexdigest()
+    contents = [mapped.tobytes()]
+    del mapped  # and the reader takes the bytes out of the list: a large model need not stay in memory several times
     from modeldiff_jax.models.onnx import read_graph  # onnx takes 0.4 s to import
 
-    graph = read_graph(data, folder=file.absolute().parent, limits=limits, where=str(file))
-    return to_model(graph, Origin(str(file), "onnx", hashlib.sha256(data).hexdigest()), limits)
+    graph = read_graph(contents.pop(), folder=file.absolute().parent, limits=limits, where=str(file))
+    return to_model(graph, Origin(str(file), "onnx", digest), limits)
