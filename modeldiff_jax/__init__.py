@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modeldiff_jax.models.flax import from_flax as from_flax
     from modeldiff_jax.models.load import load as load
     from modeldiff_jax.models.model import Model as Model
+    from modeldiff_jax.models.weights.load import load_weights as load_weights
     from modeldiff_jax.probes.make import make_probes as make_probes
     from modeldiff_jax.probes.probe_set import ProbeSet as ProbeSet
     from modeldiff_jax.probes.probe_set import load_probes as load_probes
@@ -40,6 +41,7 @@ _HOMES = {
     "from_flax": "models.flax",
     "load": "models.load",
     "load_probes": "probes.probe_set",
+    "load_weights": "models.weights.load",
     "make_probes": "probes.make",
 }
 

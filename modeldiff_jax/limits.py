@@ -26,6 +26,12 @@ class Limits:
     """One model file; protobuf itself cannot parse more."""
     external_bytes: int = 64 * _GIB
     """All external data of one model."""
+    header_bytes: int = 4 * _MIB
+    """What describes a weight file's tensors (a header, a pickle, a zip's directory); 300 KB is a large one."""
+    pickle_steps: int = 1_000_000
+    """Steps of reading one pickle, each of which may make an object; 20,000 tensors take about as many."""
+    tensors: int = 30_000
+    """Tensors of one weight file."""
     nodes: int = 200_000
     """Graph nodes after inlining; the largest real exports seen have about 20,000."""
     nesting: int = 24
@@ -36,6 +42,9 @@ class Limits:
     """Elements of one tensor an operator makes out of a shape (ConstantOfShape, Expand, Tile, Range, Pad, Resize)."""
     folded_bytes: int = 4 * _GIB
     """All values computed while loading; a 78-byte file can ask for 4 TiB."""
+    folded_unbacked: int = 768 * _MIB
+    """What is computed while loading beyond twice the bytes the model holds itself; onnx's own VGG-19, whose weights
+    are made out of nothing, asks for 575 MB."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
     traced_calls: int = 2_000_000
@@ -66,6 +75,7 @@ class Limits:
 DEFAULT = Limits()
 _active: ContextVar[Limits] = ContextVar("limits", default=DEFAULT)
 _calls: ContextVar[list[int] | None] = ContextVar("calls", default=None)
+_folded: ContextVar[int | None] = ContextVar("folded", default=None)
 
 
 @contextmanager
@@ -79,10 +89,23 @@ def active(limits: Limits) -> Iterator[None]:
         _calls.reset(calls)
 
 
-def check_made(shape: Sequence[Any]) -> None:
+@contextmanager
+def folding(unbacked: int) -> Iterator[None]:
+    """While a value is computed at load, `check_made` holds it to what `folded_unbacked` leaves, too."""
+    token = _folded.set(unbacked)
+    try:
+        yield
+    finally:
+        _folded.reset(token)
+
+
+def check_made(shape: Sequence[Any], itemsize: int = 8) -> None:
     """To be called by an operator before it makes a tensor of a shape that comes out of the model."""
     if all(isinstance(dim, int) or hasattr(dim, "__index__") for dim in shape):  # symbolic sizes have no value to check
-        _active.get().check("made_elements", math.prod(int(dim) for dim in shape))
+        elements, folded = math.prod(int(dim) for dim in shape), _folded.get()
+        _active.get().check("made_elements", elements)
+        if folded is not None:
+            _active.get().check("folded_unbacked", folded + elements * itemsize)
 
 
 def check_computed(shape: Sequence[Any]) -> None:

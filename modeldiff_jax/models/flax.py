@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.files import to_device
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.models.specs import SpecLike, to_specs, traced_outputs
+from modeldiff_jax.models.weights import load_weights
 from modeldiff_jax.types import Apply, Params
 
 
@@ -33,6 +35,8 @@ def from_flax(
     Args:
       module: a `flax.linen.Module`, or a `flax.nnx.Module`, of which a copy in evaluation mode is used.
       variables: linen: all collections, `{"params": ..., "batch_stats": ...}`. nnx: None, or a state for the module.
+        Either: arrays by dotted names, as `load_weights` gives them (`params.Dense_0.kernel`; where no name begins
+        with a collection, all are `params`; nnx: `conv.kernel`), or the path of such a file.
       input_spec: a shape (None or a name for a dynamic axis; float32), a `jax.ShapeDtypeStruct`, a `TensorSpec`, or a
         sequence of these for several inputs, which are passed by position.
       method: what to call instead of `__call__`: a name, or a function that takes the module first.
@@ -46,6 +50,8 @@ def from_flax(
     from flax import linen, nnx
 
     where = name or type(module).__name__
+    if isinstance(variables, str | os.PathLike):
+        variables = load_weights(variables)
     inputs = to_specs(input_spec, "input")
     kwargs = tuple(sorted((call_kwargs or {}).items()))
     make: Callable[..., Callable[..., Any]]
@@ -114,7 +120,7 @@ def _arrays(tree: Any, where: str) -> Any:
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
             place = f"{where}{jax.tree_util.keystr(path)}"
             raise InvalidInputError("Variables are arrays", got=type(leaf).__name__, where=place)
-    return jax.tree.map(jnp.asarray, tree)
+    return jax.tree.map(to_device, tree)
 
 
 def _linen_params(variables: Any, where: str) -> Params:
@@ -127,7 +133,30 @@ def _linen_params(variables: Any, where: str) -> Params:
             where=where,
             fix="pass what `module.init` returned, trained: {'params': ...}",
         )
+    if _by_dotted_names(variables):
+        tree = _nested(variables, where)
+        variables = tree if "params" in tree else {"params": tree}
     return _arrays(linen.meta.unbox(core.unfreeze(dict(variables))), where)
+
+
+def _by_dotted_names(variables: Any) -> bool:
+    return isinstance(variables, Mapping) and any(
+        isinstance(leaf, np.ndarray | jax.Array) for leaf in variables.values()
+    )
+
+
+def _nested(weights: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Arrays by dotted names as dictionaries within dictionaries."""
+    tree: dict[str, Any] = {}
+    for name, array in weights.items():
+        *folders, last = name.split(".")
+        place: Any = tree
+        for folder in folders:
+            place = place.setdefault(folder, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or last in place:
+            raise InvalidInputError("No weight's name is the beginning of another's", got=name[:200], where=where)
+        place[last] = array
+    return tree
 
 
 def _linen_run(module: Any, method: Any, kwargs: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
@@ -145,6 +174,8 @@ def _nnx_parts(
 
     copy = nnx.clone(module)  # so that neither mode nor state of the caller's module changes
     if variables is not None:
+        if _by_dotted_names(variables):
+            variables = _nnx_state(copy, variables, where)
         try:
             nnx.update(copy, variables)
         except Exception as error:
@@ -158,6 +189,27 @@ def _nnx_parts(
     names = tuple(jax.tree_util.keystr(path) for path, _ in leaves)
     params = _arrays({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, where)
     return params, (graph, tree, names, _Ignored(random), method, kwargs)
+
+
+def _nnx_state(module: Any, weights: Mapping[str, Any], where: str) -> Any:
+    """The module's state with the weights in it; every one of both must have its partner, of the same shape."""
+    from flax import nnx
+
+    state = nnx.state(module, nnx.Not(nnx.RngState))
+    left = dict(weights)
+
+    def replaced(path: tuple[Any, ...], leaf: Any) -> Any:
+        name = ".".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
+        name = name.removesuffix(".value")  # the variable's own field
+        if name not in left or np.shape(left[name]) != np.shape(leaf):
+            got = f"shape {np.shape(left[name])}" if name in left else "none of that name"
+            raise InvalidInputError(f"The weights hold `{name}` of shape {np.shape(leaf)}", got=got, where=where)
+        return left.pop(name)
+
+    found = jax.tree_util.tree_map_with_path(replaced, state)
+    if left:
+        raise InvalidInputError("Every weight belongs to the module", got=", ".join(sorted(left))[:300], where=where)
+    return found
 
 
 class _Ignored:

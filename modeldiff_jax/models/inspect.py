@@ -209,12 +209,14 @@ def _reference(
             where="check_against_runtime",
             fix="pip install 'modeldiff-jax[check]'",
         ) from error
-    from modeldiff_jax.models.load import read_bytes
+    from modeldiff_jax.models.files import read_file
     from modeldiff_jax.models.onnx.reader import self_contained
 
     limits = model.conversion.limits if model.conversion else DEFAULT
     file = Path(path)
-    data = self_contained(read_bytes(file, limits), folder=file.absolute().parent, limits=limits, where=str(file))
+    data = self_contained(
+        read_file(file, limits, "model_bytes"), folder=file.absolute().parent, limits=limits, where=str(file)
+    )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its refusals come as exceptions
     try:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, NotStaticError
-from modeldiff_jax.limits import Limits
+from modeldiff_jax.limits import Limits, folding
 from modeldiff_jax.models.graph.ir import Graph, Node, captured, free_names
 from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.graph.trace import call
@@ -43,7 +43,8 @@ class Program:
 def fold(graph: Graph, limits: Limits) -> Program:
     """Evaluates all input-independent nodes, nested graphs included, and splits constants from parameters."""
     known: dict[str, np.ndarray] = dict(graph.constants)
-    folded = _fold_nodes(graph, known, limits, spent=[0])
+    held = sum(value.nbytes for value in known.values())
+    folded = _fold_nodes(graph, known, limits, spent=_Spent(limits, held))
     used = free_names(replace(folded, constants={}))
     static = _static_cone(folded)
     constants: dict[str, np.ndarray] = {}
@@ -54,6 +55,28 @@ def fold(graph: Graph, limits: Limits) -> Program:
     return Program(replace(folded, constants=constants), params)
 
 
+class _Spent:
+    """Bytes computed so far, and what they are held to."""
+
+    def __init__(self, limits: Limits, held: int) -> None:
+        self._limits, self._held, self.total = limits, held, 0
+
+    def check(self, more: int, where: str) -> None:
+        """Refuses `more` bytes where they pass a limit."""
+        self._limits.check("folded_bytes", self.total + more, where=where)
+        self._limits.check("folded_unbacked", self.unbacked + more, where=where)
+
+    @property
+    def unbacked(self) -> int:
+        """How much of it the model's own size does not explain."""
+        return self.total - 2 * self._held
+
+    @property
+    def left(self) -> int:
+        """How many bytes pass no limit."""
+        return min(self._limits.folded_bytes - self.total, self._limits.folded_unbacked - self.unbacked)
+
+
 def _is_small(value: np.ndarray) -> bool:
     if value.dtype.kind in "iub":
         return value.size <= _STATIC_INTEGERS
@@ -61,7 +84,7 @@ def _is_small(value: np.ndarray) -> bool:
     return value.size == 1 or value.dtype.kind == "O"
 
 
-def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spent: list[int]) -> Graph:
+def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spent: _Spent) -> Graph:
     left: list[Node] = []
     for node in graph.nodes:
         lookup(node, graph.opsets)  # an unknown operator is an error at load, also in a branch never taken
@@ -70,9 +93,9 @@ def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spen
         if node.op in _RANDOM or subgraphs or not captured(node) <= known.keys():
             left.append(node)
             continue
-        _check_growth(node, graph.opsets, known, limits, spent[0])
+        _check_growth(node, graph.opsets, known, spent)
         try:
-            with jax.ensure_compile_time_eval():
+            with jax.ensure_compile_time_eval(), folding(spent.unbacked):
                 results = call(node, graph.opsets, known)
         except InvalidInputError as error:  # no input had a part in it
             raise InvalidModelError(
@@ -83,14 +106,12 @@ def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spen
             continue
         for name, result in zip(node.outputs, results, strict=False):
             known[name] = np.asarray(result)
-            spent[0] += known[name].nbytes
-        limits.check("folded_bytes", spent[0], where=str(node))
+            spent.total += known[name].nbytes
+        spent.check(0, str(node))
     return replace(graph, nodes=tuple(left), constants={})
 
 
-def _check_growth(
-    node: Node, opsets: Mapping[str, int], known: dict[str, np.ndarray], limits: Limits, spent: int
-) -> None:
+def _check_growth(node: Node, opsets: Mapping[str, int], known: dict[str, np.ndarray], spent: _Spent) -> None:
     """Refuses a node whose outputs would pass the limit, before they are computed.
 
     Operators that make tensors out of values check these themselves. All others make at most as many elements as the
@@ -99,7 +120,7 @@ def _check_growth(
     """
     inputs = [known[name] for name in node.inputs if name]
     sizes = [max(1, value.size) for value in inputs]
-    if max(math.prod(sizes), sum(sizes)) * 8 <= limits.folded_bytes - spent:
+    if max(math.prod(sizes), sum(sizes)) * 8 <= spent.left:
         return
     found = lookup(node, opsets)
     static = {
@@ -111,7 +132,7 @@ def _check_growth(
     except (NotStaticError, InvalidInputError):
         return  # needs the values themselves, which bound what it makes; or fails, and says so when computed
     made = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(outputs))
-    limits.check("folded_bytes", spent + made, where=str(node))
+    spent.check(made, str(node))
 
 
 def _static_cone(graph: Graph) -> frozenset[str]:

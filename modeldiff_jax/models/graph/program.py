@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
 
-import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.limits import Limits, active
+from modeldiff_jax.models.files import to_device
 from modeldiff_jax.models.graph.fold import fold
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.trace import as_arrays, run
@@ -26,7 +26,7 @@ def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
     with active(limits):
         program = fold(graph, limits)
     apply = _function(program.graph, limits)
-    params = {name: jnp.asarray(value) for name, value in program.params.items()}
+    params = {name: to_device(value) for name, value in program.params.items()}
     conversion = Conversion(replace(graph, constants={}), program.graph, limits)
     return Model(apply, params, graph.inputs, graph.outputs, origin, conversion=conversion)
 

@@ -43,7 +43,9 @@ def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFA
       UnsupportedModelError: a part of ONNX we do not have.
       LimitExceededError: a bound was hit.
     """
-    return _Reader(_parse(data, limits, where), folder, limits, where).read()
+    proto = _parse(data, limits, where)
+    del data  # the message holds a copy
+    return _Reader(proto, folder, limits, where).read()
 
 
 def self_contained(data: bytes, *, folder: Path | None, limits: Limits = DEFAULT, where: str = "bytes") -> bytes:

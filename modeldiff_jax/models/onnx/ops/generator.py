@@ -16,9 +16,11 @@ from modeldiff_jax.models.onnx.ops.common import element_type, module_for, sizes
 def constant_of_shape(shape: Static, /, *, value: np.ndarray | None = None) -> Value:
     """A tensor of one value, 0 of float32 by default."""
     wanted = sizes(shape)
-    check_made(wanted)
     fill = np.zeros((), np.float32) if value is None else np.asarray(value).reshape(())
-    return module_for(wanted).full(wanted, fill, _kept(fill.dtype, wanted))
+    check_made(wanted, fill.itemsize)
+    if module_for(wanted) is np:
+        return np.broadcast_to(fill, wanted)  # a view: what nobody reads takes no memory
+    return jnp.full(wanted, fill, _kept(fill.dtype, wanted))
 
 
 def _kept(dtype: np.dtype[Any], shape: tuple[Any, ...]) -> np.dtype[Any]:

@@ -1,0 +1,259 @@
+"""Reads a pickle as data: a small machine for the steps PyTorch writes, which can neither import nor call anything.
+
+Python's own unpickler finds classes and calls them, and is only as safe as the list of classes it is let find. Here
+there is nothing to find: what the stream names stays a `Name`, what it would call stays a `Call`, and the reader of
+the file decides which of these it understands. All else is refused, and so are steps that PyTorch never writes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from modeldiff_jax.errors import InvalidModelError
+from modeldiff_jax.limits import Limits
+
+_LONGEST_INTEGER = 16  # bytes; PyTorch's magic number has ten
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a stream would import: `module.name`."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(slots=True)
+class Call:
+    """What a stream would call, or, with a persistent id, ask the file for."""
+
+    function: Any
+    arguments: Any
+    items: dict[str, Any] | None = None
+    """Entries put into the result afterwards, in case it is a dictionary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Something that lies elsewhere in the file: a storage."""
+
+    key: Any
+
+
+_MARK = object()
+
+
+class Unpickled:
+    """One pickle out of `data`, from position `start`.
+
+    Attributes:
+      value: numbers, strings, lists, tuples, dictionaries (keys as strings), `Name`s, `Call`s and `Reference`s.
+      names: everything it would import, used or not.
+      references: everything it refers to elsewhere in the file.
+      end: position behind it.
+
+    Raises:
+      InvalidModelError: truncated, inconsistent, or with a step that no state dict needs.
+      LimitExceededError: more than `pickle_steps`.
+    """
+
+    def __init__(self, data: bytes, start: int, limits: Limits, where: str) -> None:
+        self._data, self._at, self._where = data, start, where
+        self._stack: list[Any] = []
+        self._memo: dict[int, Any] = {}
+        self.names: set[Name] = set()
+        self.references: list[Reference] = []
+        steps = 0
+        while True:
+            steps += 1
+            limits.check("pickle_steps", steps, where=where)
+            code = self._take(1)
+            if code == b".":
+                break
+            step = _STEPS.get(code)
+            if step is None:
+                self._refuse("A weight file's pickle has only the steps that data need", f"step {code!r}")
+            step(self)
+        self.value, self.end = self._pop(), self._at
+        if self._stack:
+            self._refuse("A pickle is one value", "more than one")
+
+    def _take(self, n: int) -> bytes:
+        part = self._data[self._at : self._at + n]
+        if len(part) != n:
+            self._refuse("A pickle is whole", "its end")
+        self._at += n
+        return part
+
+    def _number(self, form: str) -> Any:
+        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
+
+    def _text(self, form: str) -> str:
+        return self._decoded(self._take(self._number(form)))
+
+    def _line(self) -> str:
+        end = self._data.find(b"\n", self._at, self._at + 1000)
+        if end < 0:
+            self._refuse("A name in a pickle ends", "no end")
+        line = self._take(end + 1 - self._at)
+        return self._decoded(line[:-1])
+
+    def _decoded(self, raw: bytes) -> str:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            self._refuse("Strings in a pickle are UTF-8", repr(raw[:40]))
+
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def _pop(self) -> Any:
+        if not self._stack or self._stack[-1] is _MARK:
+            self._refuse("A pickle takes only what it has put", "nothing to take")
+        return self._stack.pop()
+
+    def _top(self) -> Any:
+        value = self._pop()
+        self._stack.append(value)
+        return value
+
+    def _marked(self) -> list[Any]:
+        """Everything above the last mark."""
+        at = len(self._stack) - 1
+        while at >= 0 and self._stack[at] is not _MARK:
+            at -= 1
+        if at < 0:
+            self._refuse("A pickle takes only what it has put", "no mark")
+        values = self._stack[at + 1 :]
+        del self._stack[at:]
+        return values
+
+    def _tuple(self, n: int) -> None:
+        values = [self._pop() for _ in range(n)]
+        self._push(tuple(reversed(values)))
+
+    def _integer(self) -> None:
+        length = self._number("<B")
+        if length > _LONGEST_INTEGER:
+            self._refuse(f"Integers have at most {_LONGEST_INTEGER} bytes", str(length))
+        self._push(int.from_bytes(self._take(length), "little", signed=True))
+
+    def _put(self, index: int) -> None:
+        self._memo[index] = self._top()
+
+    def _get(self, index: int) -> None:
+        if index not in self._memo:
+            self._refuse("A pickle recalls only what it has kept", f"entry {index}")
+        self._push(self._memo[index])
+
+    def _append(self, values: list[Any]) -> None:
+        target = self._top()
+        if not isinstance(target, list):
+            self._refuse("Only lists are appended to", type(target).__name__)
+        target.extend(values)
+
+    def _set(self, values: list[Any]) -> None:
+        target = self._top()
+        if isinstance(target, Call):
+            target.items = {} if target.items is None else target.items
+            target = target.items
+        if not isinstance(target, dict) or len(values) % 2:
+            self._refuse("Entries are put into dictionaries, in pairs", type(target).__name__)
+        for key, value in zip(values[::2], values[1::2], strict=True):
+            if not isinstance(key, str | int):
+                self._refuse("Keys are strings or integers", type(key).__name__)
+            # integers as text: a stranger may choose ones whose hashes collide
+            target[str(key)] = value
+
+    def _set_one(self) -> None:
+        value = self._pop()
+        key = self._pop()
+        self._set([key, value])
+
+    def _append_one(self) -> None:
+        value = self._pop()
+        self._append([value])
+
+    def _call(self) -> None:
+        arguments = self._pop()
+        function = self._pop()
+        if not isinstance(function, Name) or not isinstance(arguments, tuple):
+            self._refuse("Only what has a name is called", type(function).__name__)
+        self._push(Call(function, arguments))
+
+    def _global(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            self._refuse("Names are strings", type(name).__name__)
+        self.names.add(Name(module, name))
+        self._push(Name(module, name))
+
+    def _global_of_stack(self) -> None:
+        name = self._pop()
+        self._global(self._pop(), name)
+
+    def _build(self) -> None:
+        """State of an object, such as an OrderedDict's version of each layer: nothing a weight needs."""
+        self._pop()
+        if not isinstance(self._top(), Call):
+            self._refuse("Only an object has state", type(self._top()).__name__)
+
+    def _refer(self) -> None:
+        reference = Reference(self._pop())
+        self.references.append(reference)
+        self._push(reference)
+
+    def _refuse(self, rule: str, got: str) -> NoReturn:
+        raise InvalidModelError(
+            rule,
+            got=got,
+            where=f"{self._where}, pickle at byte {self._at}",
+            fix="save model.state_dict() again with torch.save",
+        )
+
+
+_STEPS: dict[bytes, Callable[[Unpickled], object]] = {
+    b"\x80": lambda p: p._take(1),  # the protocol: newer ones have other steps, which say so themselves
+    b"\x95": lambda p: p._take(8),  # a frame's length: only for readers of streams
+    b"(": lambda p: p._push(_MARK),
+    b"N": lambda p: p._push(None),
+    b"\x88": lambda p: p._push(True),
+    b"\x89": lambda p: p._push(False),
+    b"K": lambda p: p._push(p._number("<B")),
+    b"M": lambda p: p._push(p._number("<H")),
+    b"J": lambda p: p._push(p._number("<i")),
+    b"\x8a": Unpickled._integer,
+    b"G": lambda p: p._push(p._number(">d")),
+    b"X": lambda p: p._push(p._text("<I")),
+    b"\x8c": lambda p: p._push(p._text("<B")),
+    b"U": lambda p: p._push(p._text("<B")),  # Python 2's strings
+    b"T": lambda p: p._push(p._text("<I")),
+    b")": lambda p: p._push(()),
+    b"\x85": lambda p: p._tuple(1),
+    b"\x86": lambda p: p._tuple(2),
+    b"\x87": lambda p: p._tuple(3),
+    b"t": lambda p: p._push(tuple(p._marked())),
+    b"]": lambda p: p._push([]),
+    b"l": lambda p: p._push(p._marked()),
+    b"}": lambda p: p._push({}),
+    b"a": Unpickled._append_one,
+    b"e": lambda p: p._append(p._marked()),
+    b"s": Unpickled._set_one,
+    b"u": lambda p: p._set(p._marked()),
+    b"q": lambda p: p._put(p._number("<B")),
+    b"r": lambda p: p._put(p._number("<I")),
+    b"\x94": lambda p: p._put(len(p._memo)),
+    b"h": lambda p: p._get(p._number("<B")),
+    b"j": lambda p: p._get(p._number("<I")),
+    b"c": lambda p: p._global(p._line(), p._line()),
+    b"\x93": Unpickled._global_of_stack,
+    b"R": Unpickled._call,
+    b"\x81": Unpickled._call,
+    b"b": Unpickled._build,
+    b"Q": Unpickled._refer,
+}

@@ -1,0 +1,286 @@
+"""PyTorch state dicts, `.pth` or `.pt`, without PyTorch and without running anything.
+
+Two formats: a zip archive with one pickle and one stored entry for each storage (since 1.6), and a stream of pickles
+followed by the storages. The pickle names storages, and says which part of one a tensor is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import ml_dtypes
+import numpy as np
+from jaxtyping import UInt8
+
+from modeldiff_jax.errors import InvalidModelError, UnsafeModelError, UnsupportedModelError
+from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.weights.pickled import Call, Name, Unpickled
+from modeldiff_jax.models.weights.stored_zip import stored_entries
+
+Bytes: TypeAlias = UInt8[np.ndarray, " size"]
+
+_ZIP = b"PK\x03\x04"
+_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+_MAX_RANK = 64  # numpy's
+_LONGEST_NAME = 1024
+
+_SCALARS: dict[str, tuple[str, Any]] = {  # torch's dtype -> its storage's name and numpy's
+    "float32": ("Float", "<f4"),
+    "float64": ("Double", "<f8"),
+    "float16": ("Half", "<f2"),
+    "bfloat16": ("BFloat16", ml_dtypes.bfloat16),
+    "int64": ("Long", "<i8"),
+    "int32": ("Int", "<i4"),
+    "int16": ("Short", "<i2"),
+    "int8": ("Char", "<i1"),
+    "uint8": ("Byte", "<u1"),
+    "bool": ("Bool", "?"),
+    "complex64": ("ComplexFloat", "<c8"),
+    "complex128": ("ComplexDouble", "<c16"),
+    "uint16": ("", "<u2"),  # the ones without a storage of their own are stored as bytes
+    "uint32": ("", "<u4"),
+    "uint64": ("", "<u8"),
+    "float8_e4m3fn": ("", ml_dtypes.float8_e4m3fn),
+    "float8_e5m2": ("", ml_dtypes.float8_e5m2),
+    "float8_e4m3fnuz": ("", ml_dtypes.float8_e4m3fnuz),
+    "float8_e5m2fnuz": ("", ml_dtypes.float8_e5m2fnuz),
+    "float8_e8m0fnu": ("", ml_dtypes.float8_e8m0fnu),
+}
+_BYTES = Name("torch.storage", "UntypedStorage")
+_STORAGES: dict[Name, np.dtype[Any]] = {
+    _BYTES: np.dtype(np.uint8),
+    **{
+        Name(module, f"{kind}Storage"): np.dtype(dtype)
+        for kind, dtype in _SCALARS.values()
+        for module in ("torch", "torch.cuda")
+        if kind
+    },
+}
+_DTYPES = {Name("torch", name): np.dtype(dtype) for name, (_, dtype) in _SCALARS.items()}
+_TENSOR = {Name("torch._utils", f"_rebuild_tensor{version}") for version in ("", "_v2", "_v3")}
+_PARAMETER = {Name("torch._utils", f"_rebuild_parameter{kind}") for kind in ("", "_with_state")}
+_SUBCLASS = Name("torch._tensor", "_rebuild_from_type_v2")
+_ORDERED = Name("collections", "OrderedDict")
+# What may stand beside tensors and is left out
+_OTHERS = {
+    Name("torch", "Size"),
+    Name("torch", "device"),
+    Name("torch", "Tensor"),
+    Name("torch.nn.parameter", "Parameter"),
+}
+_KNOWN = {*_STORAGES, *_DTYPES, *_TENSOR, *_PARAMETER, _SUBCLASS, _ORDERED, *_OTHERS}
+
+
+def is_torch(data: Bytes | bytes) -> bool:
+    """Whether bytes begin as such a file does: as a zip archive or as a pickle."""
+    head = bytes(data[:4])
+    return head == _ZIP or head[:1] == b"\x80"
+
+
+def read_torch(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarray]:
+    """Arrays by name, views of `data`.
+
+    Args:
+      data: the file's bytes.
+      limits: bounds on hostile input.
+      where: the file, for messages.
+    Raises:
+      InvalidModelError: damaged, inconsistent, or another kind of file.
+      UnsafeModelError: it names code.
+      UnsupportedModelError: a kind of tensor or of archive we do not have.
+      LimitExceededError: a bound was hit.
+    """
+    return (_read_zip if bytes(data[:4]) == _ZIP else _read_stream)(data, limits, where)
+
+
+def _read_zip(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarray]:
+    entries = stored_entries(data, limits, where)
+    roots = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise InvalidModelError(
+            "A PyTorch archive holds one data.pkl", got=f"{len(roots)} among {len(entries)} entries", where=where
+        )
+    (root,) = roots
+    if f"{root}/constants.pkl" in entries:
+        raise UnsupportedModelError(
+            "A weight file holds tensors", got="a TorchScript program", where=where, fix="export the model to ONNX"
+        )
+    if bytes(entries.get(f"{root}/byteorder", b"little")) != b"little":
+        raise UnsupportedModelError("Tensors are little-endian", got="another byte order", where=where)
+    limits.check("header_bytes", len(entries[f"{root}/data.pkl"]), where=where)
+    pickle = Unpickled(entries[f"{root}/data.pkl"].tobytes(), 0, limits, where)
+
+    def storage(key: str, size: int) -> Bytes:
+        found = entries.get(f"{root}/data/{key}")
+        if found is None or len(found) != size:
+            got = "none" if found is None else f"{len(found)} bytes for {size}"
+            raise _invalid("Every storage has its bytes in the archive", got, f"{where}, storage `{key}`")
+        return found
+
+    return _Tensors(storage, limits, where).named(pickle)
+
+
+def _read_stream(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarray]:
+    # the storages come last and are not copied: no pickle before them is longer than `header_bytes`
+    head = data[: limits.header_bytes].tobytes()
+    parts: list[Unpickled] = []
+    for _ in range(5):
+        parts.append(Unpickled(head, parts[-1].end if parts else 0, limits, where))
+        if parts[0].value != _MAGIC:
+            raise UnsafeModelError(
+                "A weight file is a state dict saved by torch.save",
+                got="another pickle, which could run code",
+                where=where,
+                fix="save model.state_dict() with torch.save, or the weights as safetensors",
+            )
+    _, protocol, system, _, keys = (part.value for part in parts)
+    if protocol != _PROTOCOL or not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise UnsupportedModelError("The stream has the known form and byte order", got="another one", where=where)
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise _invalid("The storages' keys are strings", type(keys).__name__, where)
+    wanted = dict(_storage_widths(parts[3], where))
+    found: dict[str, Bytes] = {}
+    at = parts[-1].end
+    for key in keys:
+        count = int.from_bytes(data[at : at + 8].tobytes(), "little", signed=True)
+        end = at + 8 + count * wanted.get(key, 0)
+        if key not in wanted or key in found or count < 0 or end > len(data):
+            raise _invalid("Every storage lies within the file, once", f"{count} elements", f"{where}, storage `{key}`")
+        found[key] = data[at + 8 : end]
+        at = end
+
+    def storage(key: str, size: int) -> Bytes:
+        if key not in found or len(found[key]) != size:
+            raise _invalid("Every storage has its bytes in the file", f"{size} asked for", f"{where}, storage `{key}`")
+        return found[key]
+
+    return _Tensors(storage, limits, where).named(parts[3])
+
+
+def _storage_widths(pickle: Unpickled, where: str) -> Iterator[tuple[str, int]]:
+    """Bytes of an element of each storage a pickle refers to."""
+    for reference in pickle.references:
+        dtype, key, _, _ = _storage_parts(reference, where)
+        yield key, dtype.itemsize
+
+
+def _storage_parts(reference: Any, where: str) -> tuple[np.dtype[Any], str, int, tuple[int, int] | None]:
+    """Element type, key, number of elements, and offset and length where it is a part of a storage."""
+    match getattr(reference, "key", None):
+        case ("storage", Name() as kind, str(key), str() | None, int(count), *rest) if kind in _STORAGES:
+            match rest:
+                case [] | [None]:
+                    return _STORAGES[kind], key, count, None
+                case [(str(), int(offset), int(length))]:
+                    return _STORAGES[kind], key, count, (offset, length)
+    raise _invalid("A tensor refers to a storage of a known type", type(reference).__name__, where)
+
+
+class _Tensors:
+    """Makes views of storages out of what a pickle says."""
+
+    def __init__(self, storage: Callable[[str, int], Bytes], limits: Limits, where: str) -> None:
+        self._storage, self._limits, self._where = storage, limits, where
+        self._visits = self._bytes = self._repeated = 0
+
+    def named(self, pickle: Unpickled) -> dict[str, np.ndarray]:
+        """All tensors of a pickle by name."""
+        unknown = sorted(map(str, pickle.names - _KNOWN))
+        if unknown:
+            raise UnsafeModelError(
+                "A weight file names nothing but tensors and their storages",
+                got=", ".join(unknown[:5])[:300],
+                where=self._where,
+                fix="if the file is yours, save model.state_dict() alone with torch.save",
+            )
+        found: dict[str, np.ndarray] = {}
+        for name, array in self._walk(pickle.value, "", 0):
+            if name in found:
+                raise _invalid("Every tensor has a name of its own", f"`{name}` twice", self._where)
+            found[name] = array
+            self._limits.check("tensors", len(found), where=self._where)
+        if not found:
+            raise _invalid("A weight file holds tensors", "none", self._where)
+        return found
+
+    def _walk(self, value: Any, name: str, depth: int) -> Iterator[tuple[str, np.ndarray]]:
+        self._visits += 1  # what is shared is visited again, so a small file may stand for a large tree
+        self._limits.check("pickle_steps", self._visits, where=self._where)
+        self._limits.check("nesting", depth, where=self._where)
+        if len(name) > _LONGEST_NAME:
+            raise _invalid(f"Names have at most {_LONGEST_NAME} characters", f"{name[:40]}...", self._where)
+        if isinstance(value, Call):
+            if value.function == _ORDERED:
+                pairs = value.arguments[0] if value.arguments else []
+                if not isinstance(pairs, list) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
+                    raise _invalid("A dictionary is made of pairs", type(pairs).__name__, self._where)
+                entries = [*((str(k), v) for k, v in pairs if isinstance(k, str | int)), *(value.items or {}).items()]
+                yield from self._walk_all(entries, name, depth)
+            elif value.function not in _OTHERS:
+                yield name, self._tensor(value, name, 0)
+        elif isinstance(value, dict):
+            yield from self._walk_all(list(value.items()), name, depth)
+        elif isinstance(value, list | tuple):
+            yield from self._walk_all([(str(i), v) for i, v in enumerate(value)], name, depth)
+
+    def _walk_all(self, entries: list[tuple[str, Any]], name: str, depth: int) -> Iterator[tuple[str, np.ndarray]]:
+        for key, value in entries:
+            yield from self._walk(value, f"{name}.{key}" if name else key, depth + 1)
+
+    def _tensor(self, call: Any, name: str, depth: int) -> np.ndarray:
+        where = f"{self._where}, tensor `{name}`"
+        self._limits.check("nesting", depth, where=where)
+        if isinstance(call, Call):
+            match call.arguments:
+                case (data, *_) if call.function in _PARAMETER:
+                    return self._tensor(data, name, depth + 1)
+                case (Name() as inner, _, tuple(arguments), *_) if call.function == _SUBCLASS and inner != _SUBCLASS:
+                    return self._tensor(Call(inner, arguments), name, depth + 1)
+                case (storage, int(offset), tuple(shape), tuple(strides), *rest) if call.function in _TENSOR:
+                    kind = rest[2] if len(rest) > 2 and call.function.name.endswith("_v3") else None
+                    return self._view(storage, kind, offset, shape, strides, where)
+        raise _invalid("A tensor is made as PyTorch makes one", f"{getattr(call, 'function', type(call))}"[:200], where)
+
+    def _view(
+        self, storage: Any, kind: Any, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...], where: str
+    ) -> np.ndarray:
+        dtype, key, count, part = _storage_parts(storage, where)
+        numbers = (count, offset, *shape, *strides, *(part or ()))
+        if len(shape) != len(strides) or len(shape) > _MAX_RANK or not all(_is_size(n) for n in numbers):
+            raise _invalid("Sizes, strides and offsets are whole numbers, none negative", str(shape)[:200], where)
+        raw = self._storage(key, count * dtype.itemsize)
+        if part is not None:
+            begin, end = part[0] * dtype.itemsize, (part[0] + part[1]) * dtype.itemsize
+            if end > len(raw):
+                raise _invalid("A view lies within its storage", f"{part} of {count}", where)
+            raw = raw[begin:end]
+        if kind is not None:
+            if not isinstance(kind, Name) or kind not in _DTYPES:
+                raise UnsupportedModelError("A tensor has an element type we know", got=str(kind)[:200], where=where)
+            dtype = _DTYPES[kind]
+        available = len(raw) // dtype.itemsize
+        last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        elements = math.prod(n for n in shape if n)
+        self._limits.check("tensor_elements", elements, where=where)
+        if 0 in shape:
+            return np.broadcast_to(np.zeros((), dtype), shape)
+        if last >= available:
+            raise _invalid("A tensor lies within its storage", f"up to element {last} of {available}", where)
+        self._bytes += elements * dtype.itemsize
+        self._limits.check("external_bytes", self._bytes, where=where)
+        if elements > available:  # a stride of 0: elements seen many times
+            self._repeated += elements
+            self._limits.check("made_elements", self._repeated, where=where)
+        flat = raw[: available * dtype.itemsize].view(dtype)[offset:]
+        steps = tuple(0 if n == 1 else s * dtype.itemsize for n, s in zip(shape, strides, strict=True))
+        return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+
+
+def _is_size(n: Any) -> bool:
+    return type(n) is int and 0 <= n < 2**63  # `type` and not `isinstance`: True is no size
+
+
+def _invalid(rule: str, got: str, where: str) -> InvalidModelError:
+    return InvalidModelError(rule, got=got, where=where, fix="save model.state_dict() again with torch.save")

@@ -1,0 +1,43 @@
+"""The fuzz targets take their seeds, and hold on changed ones without the fuzzer."""
+
+import random
+
+import pytest
+from onnx import ModelProto
+
+from tests.fuzz import seeds, targets
+from tests.fuzz.protobuf_mutator import mutated
+
+
+def flipped(data):
+    """A third of the bytes replaced, for want of a fuzzer."""
+    rng = random.Random(len(data))
+    return bytes(rng.randrange(256) if rng.random() < 0.3 else byte for byte in data) or b"\0"
+
+
+def test_seeds_are_whole_files():
+    assert sum(targets.reader(data) is not None for data in seeds.onnx_files()) >= 4
+    assert sum(targets.conversion(data) is not None for data in seeds.onnx_files()) >= 3
+    assert all(targets.weights(data) for data in seeds.weight_files())
+
+
+@pytest.mark.parametrize("seed", range(len(seeds.onnx_files())))
+def test_changed_messages_give_a_graph_or_an_error_of_ours(seed):
+    data = seeds.onnx_files()[seed]
+    changed = {mutated(ModelProto.FromString(data), i, flipped).SerializeToString() for i in range(60)}
+    assert len(changed) > 20
+    for message in changed:
+        targets.reader(message)
+    for message in sorted(changed)[:4]:
+        targets.conversion(message)
+
+
+@pytest.mark.parametrize("seed", range(len(seeds.weight_files())))
+def test_changed_weight_files_give_arrays_or_an_error_of_ours(seed):
+    data = seeds.weight_files()[seed]
+    rng = random.Random(seed)
+    for _ in range(300):
+        changed = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        targets.weights(bytes(changed))
