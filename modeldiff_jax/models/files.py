@@ -40,13 +40,16 @@ def map_file(file: Path, limits: Limits, bound: str) -> UInt8[np.ndarray, " size
 
 
 def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
-    """An array on the default device. What was read of a mapped file meanwhile is let go of: it need not stay twice."""
-    moved = jnp.asarray(array)
+    """An array on the default device; nobody may write to it after. What was read of a mapped file meanwhile is let go
+    of: it need not stay twice."""
     mapping: Any = array
     while getattr(mapping, "base", None) is not None:
         mapping = mapping.base
     if isinstance(mapping, memoryview):  # numpy's way of holding a buffer
         mapping = mapping.obj
+    # On CPU `device_put` may share memory, which a file that others can cut short must not be; `asarray` copies, by a
+    # program compiled for each shape.
+    moved = jnp.asarray(array) if isinstance(mapping, mmap.mmap) else jax.device_put(array)
     if isinstance(mapping, mmap.mmap) and array.nbytes and hasattr(mmap, "MADV_DONTNEED"):
         moved.block_until_ready()
         first, end = np.lib.array_utils.byte_bounds(array)

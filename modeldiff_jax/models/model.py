@@ -53,7 +53,8 @@ class Model:
 
     Attributes:
       apply: `apply(params, *inputs) -> outputs`; jit, vmap, grad and export work on it when `traceable`.
-      params: pytree of arrays.
+      params: pytree of arrays. Those of a file have the file's names and values; filters of convolutions and turned
+        matrices are kept with their axes as kernels read them, (taps..., inputs, outputs).
       inputs: specs in declared order.
       outputs: specs in declared order.
       origin: file or object it was made from.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -13,6 +14,7 @@ from modeldiff_jax.limits import Limits, active
 from modeldiff_jax.models.files import to_device
 from modeldiff_jax.models.graph.fold import fold
 from modeldiff_jax.models.graph.ir import Graph
+from modeldiff_jax.models.graph.layout import Order, as_the_graph_says, kept_orders
 from modeldiff_jax.models.graph.trace import as_arrays, run
 from modeldiff_jax.models.model import Conversion, Model, Origin
 from modeldiff_jax.types import Apply, Params
@@ -25,21 +27,25 @@ def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
     """Folds the graph and wraps it as a pure function of its parameters and inputs."""
     with active(limits):
         program = fold(graph, limits)
-    apply = _function(program.graph, limits)
-    params = {name: to_device(value) for name, value in program.params.items()}
+    orders = kept_orders(program.graph, program.params)
+    apply = _function(program.graph, orders, limits)
+    params = {
+        name: to_device(value.transpose(orders[name]) if name in orders else value)
+        for name, value in program.params.items()
+    }
     conversion = Conversion(replace(graph, constants={}), program.graph, limits)
     return Model(apply, params, graph.inputs, graph.outputs, origin, conversion=conversion)
 
 
-def _function(graph: Graph, limits: Limits) -> Apply:
-    signature = f"{_digest(graph)} {limits}"
+def _function(graph: Graph, orders: Mapping[str, Order], limits: Limits) -> Apply:
+    signature = f"{_digest(graph)} {sorted(orders.items())} {limits}"
     known = _functions.get(signature)
     if known is not None:
         return known
     names = tuple(spec.name for spec in graph.inputs)
 
     def apply(params: Params, *inputs: Any) -> Any:
-        values = {**graph.constants, **params, **dict(zip(names, inputs, strict=True))}
+        values = {**graph.constants, **as_the_graph_says(params, orders), **dict(zip(names, inputs, strict=True))}
         with active(limits):
             return as_arrays(run(graph, values))
 
