@@ -100,19 +100,21 @@ def _window(
     return Window(taps, stride, dilation, before, after, beyond, size, outputs)
 
 
-def _padded(x: Value, over: Sequence[Window], fill: Any) -> Value:
-    ends = [(0, 0, 0), (0, 0, 0), *((w.before, w.after + w.beyond, 0) for w in over)]
+def _padded(x: Value, over: Sequence[Window], fill: Any, first: int) -> Value:
+    ends = [(0, 0, 0)] * x.ndim
+    ends[first : first + len(over)] = [(w.before, w.after + w.beyond, 0) for w in over]
     return jax.lax.pad(x, jnp.asarray(fill, x.dtype), ends) if any(low or high for low, high, _ in ends) else x
 
 
-def _fold(x: Value, over: Sequence[Window], combine: Callable[[Value, Value], Value]) -> Value:
-    """Combines all taps, one axis after another."""
-    for axis, window in enumerate(over, start=2):
+def _fold(x: Value, over: Sequence[Window], combine: Callable[[Value, Value], Value], fill: Any) -> Value:
+    """Combines all taps, one axis after another; channels last, as convolutions leave and take them."""
+    x = _padded(jnp.moveaxis(x, 1, -1), over, fill, first=1)
+    for axis, window in enumerate(over, start=1):
         first, *others = window.slices(x, axis)
         for other in others:
             first = combine(first, other)
         x = first
-    return x
+    return jnp.moveaxis(x, -1, 1)
 
 
 def _larger(a: Value, b: Value) -> Value:
@@ -141,13 +143,12 @@ def max_pool(
     """The largest of each window, and on demand its index in the flat tensor."""
     x = jnp.asarray(x)
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    padded = _padded(x, over, _least(x.dtype))
-    largest = _fold(padded, over, _larger)
-    return (largest, _indices_of_max(x, padded, over, storage_order)) if n_outputs > 1 else largest
+    largest = _fold(x, over, _larger, _least(x.dtype))
+    return (largest, _indices_of_max(x, over, storage_order)) if n_outputs > 1 else largest
 
 
-def _indices_of_max(x: Value, padded: Value, over: Sequence[Window], storage_order: int) -> Value:
-    taps = padded[..., None]
+def _indices_of_max(x: Value, over: Sequence[Window], storage_order: int) -> Value:
+    taps = _padded(x, over, _least(x.dtype), first=2)[..., None]
     for axis, window in enumerate(over, start=2):  # (n, c, outputs..., taps of all axes, the last axis fastest)
         stacked = jnp.stack(window.slices(taps, axis), -1)
         taps = stacked.reshape(*stacked.shape[:-2], -1)
@@ -179,7 +180,7 @@ def average_pool(
     """The mean of each window; padding counts if `count_include_pad`, what ceil mode reaches beyond it never does."""
     x = jnp.asarray(x)
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    total = _fold(_padded(x, over, 0), over, jnp.add)
+    total = _fold(x, over, jnp.add, 0)
     counts = [_counts(window, count_include_pad) for window in over]
     if all(isinstance(count, int) for count in counts):
         return total / jnp.asarray(int(np.prod(counts)), x.dtype)
@@ -210,7 +211,7 @@ def _lp_pool(
 ) -> Value:
     x = jnp.asarray(x)
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    return _root(_fold(_padded(_raised(x, p), over, 0), over, jnp.add), p)
+    return _root(_fold(_raised(x, p), over, jnp.add, 0), p)
 
 
 def _raised(x: Value, p: float) -> Value:
