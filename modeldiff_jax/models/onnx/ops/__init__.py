@@ -2,6 +2,7 @@
 
 from modeldiff_jax.models.onnx.ops import (
     activation,
+    contrib_quantized,
     controlflow,
     conv,
     generator,
@@ -20,6 +21,7 @@ from modeldiff_jax.models.onnx.ops import (
 
 __all__ = [
     "activation",
+    "contrib_quantized",
     "controlflow",
     "conv",
     "generator",

@@ -144,3 +144,19 @@ def finite_range(dtype: Any) -> tuple[Any, Any]:
         return False, True
     info: Any = jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo
     return info(dtype).min, info(dtype).max
+
+
+def divide(x: Value, scale: Value) -> Value:
+    """`x / scale`, correctly rounded.
+
+    XLA turns a division by a broadcast scalar into a product with its reciprocal, which moves exact ties of the
+    rounding that follows to the other side; behind a barrier it cannot see that all divisors are one number.
+    """
+    if concrete(x, scale):
+        return np.divide(x, scale)
+    return x / jax.lax.optimization_barrier(jnp.broadcast_to(scale, x.shape))
+
+
+def rounded(product: Value) -> Value:
+    """A product that is rounded before it is added to: with a maximum between, XLA cannot fuse the two."""
+    return jnp.maximum(product, finite_range(product.dtype)[0])

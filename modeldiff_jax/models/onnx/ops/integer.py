@@ -17,9 +17,9 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.convolution import convolve
 from modeldiff_jax.models.graph.registry import Value, concrete, op
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, divide
 from modeldiff_jax.models.onnx.ops.conv import Windows, conv_windows
-from modeldiff_jax.models.onnx.ops.quantization import divide, saturate
+from modeldiff_jax.models.onnx.ops.quantization import saturate
 
 _EXACT = 2**24
 """Up to here float32 holds every whole number."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Static, Value, op
-from modeldiff_jax.models.onnx.ops.common import astype, finite_range, sizes
+from modeldiff_jax.models.onnx.ops.common import astype, divide, finite_range, sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +182,11 @@ def average_pool(
     total = _fold(_padded(x, over, 0), over, jnp.add)
     counts = [_counts(window, count_include_pad) for window in over]
     if all(isinstance(count, int) for count in counts):
-        return total / jnp.asarray(int(np.prod(counts)), x.dtype)
+        return divide(total, jnp.asarray(int(np.prod(counts)), x.dtype))
     grid = np.ones(())
     for count, window in zip(counts, over, strict=True):
         grid = grid[..., None] * (np.full(window.outputs, count) if isinstance(count, int) else count)
-    return total / jnp.asarray(np.maximum(grid, 1), x.dtype)
+    return divide(total, jnp.asarray(np.maximum(grid, 1), x.dtype))
 
 
 def _counts(window: Window, count_include_pad: int) -> Any:

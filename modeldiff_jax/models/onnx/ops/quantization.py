@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete, op, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, element_type, finite_range
+from modeldiff_jax.models.graph.registry import Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, divide, element_type, finite_range
 
 
 def _aligned(values: Value, x: Value, axis: int, block_size: int) -> Value:
@@ -20,17 +19,6 @@ def _aligned(values: Value, x: Value, axis: int, block_size: int) -> Value:
     if block_size:
         return xp(values).repeat(values, block_size, axis=at)[tuple(slice(0, n) for n in x.shape)]
     return values.reshape((1,) * at + (-1,) + (1,) * (x.ndim - at - 1))
-
-
-def divide(x: Value, scale: Value) -> Value:
-    """`x / scale`, correctly rounded.
-
-    XLA turns a division by a broadcast scalar into a product with its reciprocal, which moves exact ties of the
-    rounding that follows to the other side; behind a barrier it cannot see that all divisors are one number.
-    """
-    if concrete(x, scale):
-        return np.divide(x, scale)
-    return x / jax.lax.optimization_barrier(jnp.broadcast_to(scale, x.shape))
 
 
 def saturate(x: Value, dtype: np.dtype[Any]) -> Value:
