@@ -103,10 +103,15 @@ def qlinear_leaky_relu(
 def qlinear_softmax(
     x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value, /, *, opset: int, axis: int = -1
 ) -> Value:
-    """Softmax of the floats behind `x`; before opset 13 all axes from `axis` on are one."""
+    """Softmax of the floats behind `x`; before opset 13 all axes from `axis` on are one.
+
+    As in onnxruntime's kernel 1 is a whole number of steps (whatever the scale says), and halves go up.
+    """
     first = axis_index(axis, x.ndim)
     over = (first,) if opset >= 13 else tuple(range(first, x.ndim))
-    return _integers(jax.nn.softmax(_floats(x, x_scale, None), over), y_scale, y_zero, x.dtype)
+    steps = jnp.floor(divide(np.float32(1), _scalar(y_scale)))
+    shares = jax.nn.softmax(_floats(x, x_scale, None), over)
+    return saturate(jnp.floor(rounded(shares * steps) + np.float32(0.5)) + _scalar(y_zero), np.dtype(x.dtype))
 
 
 @op("QLinearConcat", domain=MICROSOFT)
@@ -165,15 +170,9 @@ def qlinear_average_pool(
     strides: Sequence[int] | None = None,
 ) -> Value:
     """The mean of each window of the floats behind `x`."""
-    y = pool.average_pool(
-        _channels_first(_floats(x, x_scale, x_zero), channels_last),
-        kernel_shape=kernel_shape,
-        strides=strides,
-        pads=pads,
-        auto_pad=auto_pad,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
+    floats = jnp.asarray(_channels_first(_floats(x, x_scale, x_zero), channels_last))
+    over = pool.windows(floats, kernel_shape, strides, None, pads, auto_pad, ceil_mode)
+    y = pool.average_pool_by_rows(floats, over, count_include_pad)
     # onnxruntime rounds behind the zero point here, which ties notice
     whole = jnp.rint(divide(y, _scalar(y_scale)) + _scalar(y_zero))
     return _channels_back(saturate(whole, np.dtype(x.dtype)), channels_last)
