@@ -2,6 +2,8 @@
 
 from modeldiff_jax.models.onnx.ops import (
     activation,
+    contrib_attention,
+    contrib_fused,
     contrib_quantized,
     controlflow,
     conv,
@@ -21,6 +23,8 @@ from modeldiff_jax.models.onnx.ops import (
 
 __all__ = [
     "activation",
+    "contrib_attention",
+    "contrib_fused",
     "contrib_quantized",
     "controlflow",
     "conv",

@@ -49,11 +49,27 @@ def qlinear_add(
     c_zero: Value = None,
     /,
 ) -> Value:
-    """The quantised sum, in the order of additions of onnxruntime's kernel."""
+    """The quantised sum, rounded where onnxruntime's kernel rounds."""
     to_a, to_b = (divide(_scalar(scale), _scalar(c_scale)) for scale in (a_scale, b_scale))
     fixed = _scalar(c_zero) - (rounded(to_a * _scalar(a_zero)) + rounded(to_b * _scalar(b_zero)))
-    total = rounded(astype(a, np.float32) * to_a) + fixed + rounded(astype(b, np.float32) * to_b)
+    total = _multiplied_onto(_multiplied_onto(fixed, a, to_a), b, to_b)
     return saturate(jnp.rint(total), np.dtype(a.dtype))
+
+
+def _multiplied_onto(addend: Value, x: Value, factor: Value) -> Value:
+    """addend + x * factor, rounded once, for 8-bit integers `x`.
+
+    The factor is cut in two, so that both products are exact, and what the sum with the larger one loses is added with
+    the smaller one.
+    """
+    whole = astype(jnp.asarray(x), np.float32)
+    bits = jax.lax.bitcast_convert_type(jnp.asarray(factor, np.float32), np.uint32)
+    upper = jax.lax.bitcast_convert_type(bits & np.uint32(0xFFFFFF00), np.float32)
+    large, small = whole * upper, whole * (factor - upper)
+    total = addend + large
+    taken = total - addend
+    lost = (addend - (total - taken)) + (large - taken)
+    return total + (lost + small)
 
 
 @op("QLinearMul", domain=MICROSOFT)
