@@ -303,6 +303,7 @@ def _written(past: Value, new: Value, starts: Value, total: int) -> Value:
     held = 0 if past is None else past.shape[2]
     cache = jnp.zeros((batch, heads, max(held, total), size), new.dtype)
     if held:
-        cache = cache.at[:, :, :held].set(past)
+        kept = jnp.arange(held) < starts[:, None]
+        cache = cache.at[:, :, :held].set(jnp.where(kept[:, None, :, None], past, 0))
     rows = jnp.arange(batch)[:, None]
     return cache.at[rows, :, starts[:, None] + jnp.arange(n)].set(jnp.swapaxes(new, 1, 2))
