@@ -150,11 +150,12 @@ def divide(x: Value, scale: Value) -> Value:
     """`x / scale`, correctly rounded.
 
     XLA turns a division by a broadcast scalar into a product with its reciprocal, which moves exact ties of the
-    rounding that follows to the other side; behind a barrier it cannot see that all divisors are one number.
+    rounding that follows to the other side; behind a choice that falls out one way it cannot see that all divisors are
+    one number. (A barrier does it as well, and makes a whole tensor of divisors.)
     """
     if concrete(x, scale):
         return np.divide(x, scale)
-    return x / jax.lax.optimization_barrier(jnp.broadcast_to(scale, x.shape))
+    return x / jnp.where(x == x, scale, x)
 
 
 def rounded(product: Value) -> Value:
