@@ -105,6 +105,7 @@ def test_agrees_with_onnxruntime(name, form, tmp_path):
 INTEGERS = {"ConvInteger", "MatMulInteger", "QGemm", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 
 
+@pytest.mark.long
 @every_case
 def test_quantised_operators_are_exact(name, form, tmp_path):
     """Given onnxruntime's own intermediate values, each quantised operator gives the very same ones under jit."""
@@ -121,6 +122,7 @@ def test_quantised_operators_are_exact(name, form, tmp_path):
     known = {**graph.constants, **feeds, **values}
     nodes = [node for node in graph.nodes if node.outputs[0] in chosen]
     assert len(nodes) >= 10
+    nodes = nodes[:: -(-len(nodes) // 40)]  # some of all: each takes a part of a second to compile
     free = {
         name: known[name]
         for node in nodes
