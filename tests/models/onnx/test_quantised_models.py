@@ -1,7 +1,9 @@
 """Trained models quantised by onnxruntime's own tools, under jit, against onnxruntime without graph optimisation.
 
-Integers are the same bit for bit. Between them stand floats that the two add up in another order (means, convolutions
-of models whose activations stay floats), and a float one step beside another may round to the next integer.
+Every quantised operator gives the same values bit for bit where it gets the same ones. A whole model does so where
+nothing but these, sums and pools stand between them (a difference of 0 below). Otherwise floats come in: a batch
+normalisation, a mean or a softmax ends a unit in the last place beside onnxruntime's (multiplication and addition are
+fused, sums run in another order), and the range of a tensor or a value next to a half then rounds to the next integer.
 """
 
 import jax
@@ -70,7 +72,7 @@ CASES = {
 SLOW = {
     (PITCH, "QOperator"): ({"QLinearConv"}, 0),
     (PITCH, "dynamic"): ({"ConvInteger", "DynamicQuantizeLinear"}, 0.002),
-    (FILES, "dynamic"): ({"MatMulInteger", "DynamicQuantizeLinear"}, 1e-6),
+    (FILES, "dynamic"): ({"MatMulInteger", "DynamicQuantizeLinear"}, 0.001),
     (FILES, "QDQ"): ({"QuantizeLinear", "DequantizeLinear"}, 1e-6),
     (NSFW, "dynamic"): ({"ConvInteger", "DynamicQuantizeLinear"}, 0.01),
     (NSFW, "QDQ"): ({"QuantizeLinear", "DequantizeLinear"}, 0),
