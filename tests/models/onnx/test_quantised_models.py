@@ -123,7 +123,7 @@ def test_quantised_operators_are_exact(name, form, tmp_path):
     values = unoptimised(proto, feeds)
     known = {**graph.constants, **feeds, **values}
     nodes = [node for node in graph.nodes if node.outputs[0] in chosen]
-    assert len(nodes) >= 10
+    assert len(nodes) >= 5
     nodes = nodes[:: -(-len(nodes) // 40)]  # some of all: each takes a part of a second to compile
     free = {
         name: known[name]
