@@ -15,7 +15,7 @@ from modeldiff_jax.models.model import Origin
 EPSILON = 1e-6  # in float64, where a central difference of it is right to 1e-9 or so
 
 
-def node_model(op, inputs, attrs=None, opset=17, n_outputs=1, domain=""):
+def node_model(op, inputs, attrs=None, opset=17, n_outputs=1, domain="", ml_opset=3):
     """A ModelProto of one node whose inputs `x0`, `x1`... are graph inputs; `None` leaves one out."""
     names = ["" if value is None else f"x{i}" for i, value in enumerate(inputs)]
     outputs = [f"y{i}" for i in range(n_outputs)]
@@ -26,7 +26,7 @@ def node_model(op, inputs, attrs=None, opset=17, n_outputs=1, domain=""):
         [info(name, value) for name, value in zip(names, inputs, strict=True) if name],
         [helper.make_empty_tensor_value_info(name) for name in outputs],
     )
-    return whole(graph, opset)
+    return whole(graph, opset, ml_opset)
 
 
 def info(name, value):
@@ -35,9 +35,10 @@ def info(name, value):
     return helper.make_tensor_value_info(name, kind, value.shape)
 
 
-def whole(graph, opset):
+def whole(graph, opset, ml_opset=3):
     """A ModelProto any onnxruntime of the last years reads."""
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    imports = [helper.make_opsetid(*pair) for pair in {"": opset, "com.microsoft": 1, "ai.onnx.ml": ml_opset}.items()]
+    return helper.make_model(graph, opset_imports=imports, ir_version=10)
 
 
 def convert(proto):
@@ -80,13 +81,15 @@ def split_static(proto, model, feeds):
     return bound, [value for name, value in feeds.items() if name not in static]
 
 
-def check_node(op, inputs, attrs=None, opset=17, n_outputs=1, want=None, concrete=True, **tolerance):
+def check_node(
+    op, inputs, attrs=None, opset=17, n_outputs=1, want=None, concrete=True, domain="", ml_opset=3, **tolerance
+):
     """Compares one node with onnxruntime (or with `want`): concrete inputs, then traced ones under jit.
 
     `concrete` False leaves the former out, for operators that treat both alike and compile slowly piece by piece.
     """
     inputs = [None if value is None else np.asarray(value) for value in inputs]
-    proto = node_model(op, inputs, attrs, opset, n_outputs)
+    proto = node_model(op, inputs, attrs, opset, n_outputs, domain, ml_opset)
     feeds = {f"x{i}": value for i, value in enumerate(inputs) if value is not None}
     want = expected(proto, feeds) if want is None else want
     model = convert(proto)

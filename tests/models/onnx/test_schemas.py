@@ -2,11 +2,13 @@
 
 import inspect
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import onnx.defs
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 import modeldiff_jax.models.onnx  # noqa: F401  (registers the operators)
 from modeldiff_jax.models.graph.registry import registered
@@ -34,8 +36,36 @@ def schemas():
     return {key: sorted(versions, key=lambda s: s.since_version) for key, versions in found.items()}
 
 
-SCHEMAS = schemas()
-ONNX_OPS = sorted(key for key in registered() if key[0] in ("", "ai.onnx.ml"))
+class Attribute:
+    """An attribute of one of onnxruntime's schemas, as onnx shows its own."""
+
+    def __init__(self, attribute):
+        self.required = attribute.required
+        self.default_value = onnx.AttributeProto.FromString(attribute._default_value)
+
+
+def runtime_schemas():
+    """The operators onnxruntime adds to those of onnx, each in its newest version."""
+    found = {}
+    for schema in get_all_operator_schema():
+        key = schema.domain, schema.name
+        if key not in found or found[key].since_version < schema.since_version:
+            found[key] = schema
+    return {
+        key: [
+            SimpleNamespace(
+                since_version=schema.since_version,
+                min_input=schema.min_input,
+                max_input=schema.max_input,
+                attributes={name: Attribute(attribute) for name, attribute in schema.attributes.items()},
+            )
+        ]
+        for key, schema in found.items()
+    }
+
+
+SCHEMAS = runtime_schemas() | schemas()
+ONNX_OPS = sorted(registered())
 
 
 def served(key):

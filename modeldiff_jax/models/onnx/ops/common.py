@@ -144,3 +144,20 @@ def finite_range(dtype: Any) -> tuple[Any, Any]:
         return False, True
     info: Any = jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo
     return info(dtype).min, info(dtype).max
+
+
+def divide(x: Value, scale: Value) -> Value:
+    """`x / scale`, correctly rounded.
+
+    XLA turns a division by a broadcast scalar into a product with its reciprocal, which moves exact ties of the
+    rounding that follows to the other side; behind a choice that falls out one way it cannot see that all divisors are
+    one number. (A barrier does it as well, and makes a whole tensor of divisors.)
+    """
+    if concrete(x, scale):
+        return np.divide(x, scale)
+    return x / jnp.where(x == x, scale, x)
+
+
+def rounded(product: Value) -> Value:
+    """A product that is rounded before it is added to: with a maximum between, XLA cannot fuse the two."""
+    return jnp.maximum(product, finite_range(product.dtype)[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax.numpy as jnp
 
@@ -27,6 +27,29 @@ def conv(
     strides: Sequence[int] | None = None,
 ) -> Value:
     """Convolution of (N, C, spatial...) with (O, C / group, taps...)."""
+    windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
+    return _plus_bias(convolve(x, w, groups=group, **windows), b)
+
+
+class Windows(TypedDict):
+    """How a filter moves over its input, in `convolve`'s words. One entry a spatial axis."""
+
+    strides: tuple[int, ...]
+    padding: tuple[tuple[Any, Any], ...]
+    dilation: tuple[int, ...]
+
+
+def conv_windows(
+    x: Value,
+    w: Value,
+    auto_pad: str,
+    dilations: Sequence[int] | None,
+    group: int,
+    kernel_shape: Sequence[int] | None,
+    pads: Sequence[int] | None,
+    strides: Sequence[int] | None,
+) -> Windows:
+    """The attributes of any convolution of (N, C, spatial...) with (O, C / group, taps...), checked."""
     strides, dilations = _per_axis(x, w, kernel_shape, strides, dilations)
     if group < 1 or x.shape[1] != w.shape[1] * group or w.shape[0] % group:
         raise InvalidInputError(
@@ -41,7 +64,7 @@ def conv(
         )
     elif auto_pad == "VALID":
         padding = _pairs(None, len(strides))
-    return _plus_bias(convolve(x, w, strides=strides, padding=padding, dilation=dilations, groups=group), b)
+    return Windows(strides=strides, padding=padding, dilation=dilations)
 
 
 @op("ConvTranspose")

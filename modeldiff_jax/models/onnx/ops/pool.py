@@ -6,6 +6,7 @@ the gradient takes about a half of their time this way, with stride 1 a seventh,
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Static, Value, op
-from modeldiff_jax.models.onnx.ops.common import astype, finite_range, sizes
+from modeldiff_jax.models.onnx.ops.common import astype, divide, finite_range, sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +181,25 @@ def average_pool(
     """The mean of each window; padding counts if `count_include_pad`, what ceil mode reaches beyond it never does."""
     x = jnp.asarray(x)
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
-    total = _fold(x, over, jnp.add, 0)
+    return _mean(_fold(x, over, jnp.add, 0), over, count_include_pad)
+
+
+def average_pool_by_rows(x: Value, over: Sequence[Window], count_include_pad: int) -> Value:
+    """The mean of each window, added up row by row: in the order of onnxruntime's quantised kernel."""
+    taps = [_padded(x, over, 0, first=2)]
+    for axis, window in enumerate(over, start=2):
+        taps = [piece for tap in taps for piece in window.slices(tap, axis)]
+    return _mean(functools.reduce(jnp.add, taps), over, count_include_pad)
+
+
+def _mean(total: Value, over: Sequence[Window], count_include_pad: int) -> Value:
     counts = [_counts(window, count_include_pad) for window in over]
     if all(isinstance(count, int) for count in counts):
-        return total / jnp.asarray(int(np.prod(counts)), x.dtype)
+        return divide(total, jnp.asarray(int(np.prod(counts)), total.dtype))
     grid = np.ones(())
     for count, window in zip(counts, over, strict=True):
         grid = grid[..., None] * (np.full(window.outputs, count) if isinstance(count, int) else count)
-    return total / jnp.asarray(np.maximum(grid, 1), x.dtype)
+    return divide(total, jnp.asarray(np.maximum(grid, 1), total.dtype))
 
 
 def _counts(window: Window, count_include_pad: int) -> Any:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, concrete, op, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type, finite_range
+from modeldiff_jax.models.graph.registry import Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, divide, element_type, finite_range
 
 
 def _aligned(values: Value, x: Value, axis: int, block_size: int) -> Value:
@@ -21,17 +19,6 @@ def _aligned(values: Value, x: Value, axis: int, block_size: int) -> Value:
     if block_size:
         return xp(values).repeat(values, block_size, axis=at)[tuple(slice(0, n) for n in x.shape)]
     return values.reshape((1,) * at + (-1,) + (1,) * (x.ndim - at - 1))
-
-
-def divide(x: Value, scale: Value) -> Value:
-    """`x / scale`, correctly rounded.
-
-    XLA turns a division by a broadcast scalar into a product with its reciprocal, which moves exact ties of the
-    rounding that follows to the other side; behind a barrier it cannot see that all divisors are one number.
-    """
-    if concrete(x, scale):
-        return np.divide(x, scale)
-    return x / jax.lax.optimization_barrier(jnp.broadcast_to(scale, x.shape))
 
 
 def saturate(x: Value, dtype: np.dtype[Any]) -> Value:
@@ -107,61 +94,3 @@ def dynamic_quantize_linear(x: Value, /) -> tuple[Value, Value, Value]:
     scale = m.where(scale > 0, scale, m.float32(1))
     zero_point = saturate(m.rint(divide(-low, scale)), np.dtype(np.uint8))
     return quantize(x, scale, zero_point, np.dtype(np.uint8)), scale, zero_point
-
-
-def exact_product(a: Value, b: Value) -> Value:
-    """Matrix product of int32 arrays that hold differences of 8-bit integers (9 bits), as int32.
-
-    Sums of up to 256 such products (below 2**24) are exact in float32, whose matrix products are fast everywhere.
-    """
-    if concrete(a, b):
-        return np.matmul(a, b)
-    length = a.shape[-1]
-    if not isinstance(length, int) or length > 4096:
-        return jnp.matmul(a, b, preferred_element_type=jnp.int32)
-    total: Value = 0
-    for start in range(0, length, 256):
-        part = slice(start, start + 256)
-        right = b[part] if b.ndim == 1 else b[..., part, :]
-        product = jnp.matmul(a[..., part].astype(jnp.float32), right.astype(jnp.float32), precision=HIGHEST)
-        total = total + product.astype(jnp.int32)
-    return total
-
-
-def _centred(x: Value, zero_point: Value, row_axis: int) -> Value:
-    """`x` minus its zero point in int32; a vector of these belongs to the rows (or columns)."""
-    wide = astype(x, np.int32)
-    if zero_point is None:
-        return wide
-    offset = astype(zero_point, np.int32)
-    if offset.ndim == 1 and offset.shape[0] > 1 and row_axis == -2:
-        offset = offset[:, None]
-    return wide - (offset.reshape(()) if np.size(offset) == 1 else offset)
-
-
-@op("MatMulInteger")
-def matmul_integer(a: Value, b: Value, a_zero: Value = None, b_zero: Value = None, /) -> Value:
-    """(A - a_zero)(B - b_zero) in int32."""
-    return exact_product(_centred(a, a_zero, -2), _centred(b, b_zero, -1))
-
-
-@op("QLinearMatMul")
-def qlinear_matmul(
-    a: Value,
-    a_scale: Value,
-    a_zero: Value,
-    b: Value,
-    b_scale: Value,
-    b_zero: Value,
-    y_scale: Value,
-    y_zero: Value,
-    /,
-) -> Value:
-    """The quantised product of quantised matrices."""
-    if y_scale.size != 1:
-        raise InvalidInputError("QLinearMatMul's output has one scale", got=f"{y_scale.size}")
-    product = astype(exact_product(_centred(a, a_zero, -2), _centred(b, b_zero, -1)), np.float32)
-    rows = a_scale[:, None] if a_scale.ndim == 1 and a_scale.size > 1 else a_scale
-    ratio = divide(astype(rows, np.float32) * astype(b_scale, np.float32), astype(y_scale, np.float32).reshape(()))
-    whole = xp(product, ratio).rint(product * ratio) + astype(y_zero, np.float32).reshape(())
-    return saturate(whole, np.dtype(y_zero.dtype))

@@ -82,46 +82,6 @@ def test_ties_of_the_true_quotient_under_jit(scale):
     np.testing.assert_array_equal(model.apply(model.params, *inputs), want)
 
 
-def eight_bits(dtype, *shape):
-    info = np.iinfo(dtype)
-    return RNG.integers(info.min, info.max, shape, dtype, endpoint=True)
-
-
-def product(a, b, a_zero, b_zero):
-    """In int64. onnxruntime is no oracle here: on CPUs without 8-bit dot products its sums saturate at 16 bits."""
-    return (a.astype(np.int64) - a_zero) @ (b.astype(np.int64) - b_zero)
-
-
-@pytest.mark.parametrize("a_type", [np.uint8, np.int8])
-@pytest.mark.parametrize(("shape_a", "shape_b"), [((3, 4), (4, 5)), ((2, 3, 700), (700, 5))])
-def test_matmul_integer(a_type, shape_a, shape_b):
-    a, b = eight_bits(a_type, *shape_a), eight_bits(np.int8, *shape_b)
-    check_node("MatMulInteger", [a, b], {}, 10, want=[product(a, b, 0, 0).astype(np.int32)])
-    zeros = [a_type(100), np.int8(-100)]
-    check_node("MatMulInteger", [a, b, *zeros], {}, 10, want=[product(a, b, 100, -100).astype(np.int32)])
-
-
-def test_matmul_integer_is_exact_at_its_extremes():
-    a, b = np.full((2, 2000), 255, np.uint8), np.full((2000, 2), 255, np.uint8)
-    check_node("MatMulInteger", [a, b], {}, 10, want=[np.full((2, 2), 255 * 255 * 2000, np.int32)])
-
-
-def test_matmul_integer_with_zero_points_of_rows_and_columns():
-    a, b = eight_bits(np.uint8, 3, 4), eight_bits(np.int8, 4, 5)
-    rows, columns = np.uint8([1, 2, 3]), np.int8([0, -1, 2, 3, 4])
-    want = (a.astype(np.int32) - rows[:, None]) @ (b.astype(np.int32) - columns)
-    check_node("MatMulInteger", [a, b, rows, columns], {}, 10, want=[want.astype(np.int32)])
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
-def test_qlinear_matmul(dtype):
-    a, b = eight_bits(dtype, 3, 40), eight_bits(dtype, 40, 5)
-    inputs = [a, np.float32(0.02), dtype(3), b, np.float32(0.01), dtype(5), np.float32(0.7), dtype(9)]
-    exact = np.rint(product(a, b, 3, 5) * 0.02 * 0.01 / 0.7) + 9
-    info = np.iinfo(dtype)
-    check_node("QLinearMatMul", inputs, {}, 10, want=[exact.clip(info.min, info.max).astype(dtype)])
-
-
 def test_vmap_goes_through_the_barrier():
     model = convert(node_model("QuantizeLinear", [X[0], np.float32(0.3), np.int8(0)]))
     scales = np.float32([0.1, 0.3, 0.9, 2])

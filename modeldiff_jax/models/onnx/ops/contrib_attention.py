@@ -1,0 +1,309 @@
+"""Attention as `com.microsoft` has it: what transformers are fused into and exported with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
+from modeldiff_jax.models.graph.registry import Static, Value, op
+from modeldiff_jax.models.onnx.ops import math
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype
+
+MICROSOFT = "com.microsoft"
+_MASKED = -10000.0
+_LEAST = float(np.finfo(np.float32).min)
+
+
+def _refuse(operator: str, **given: Any) -> None:
+    """For inputs and attributes of back ends other than CPU."""
+    used = [name for name, value in given.items() if value is not None and value != "NONE" and value != 0]
+    if used:
+        raise UnsupportedModelError(
+            f"{operator} is implemented without some of its options", got=", ".join(used), fix="export without them"
+        )
+
+
+def _heads(x: Value, n: int) -> Value:
+    """(batch, places, n * size) as (batch, n, places, size)."""
+    if n < 1 or x.shape[-1] % n:
+        raise InvalidInputError("The features divide into the heads", got=f"{x.shape[-1]} features, {n} heads")
+    return jnp.swapaxes(x.reshape(*x.shape[:2], n, x.shape[-1] // n), 1, 2)
+
+
+def _joined(x: Value) -> Value:
+    """(batch, heads, places, size) as (batch, places, heads * size)."""
+    x = jnp.swapaxes(x, 1, 2)
+    return x.reshape(*x.shape[:2], -1)
+
+
+def _scaled(scale: float | None, size: int) -> float:
+    return scale if scale else float(1 / np.sqrt(size))
+
+
+def _scores(q: Value, k: Value, scale: float) -> Value:
+    """Products of all queries and keys, in float32; q may have several heads for each of k."""
+    group = q.shape[1] // k.shape[1]
+    grouped = q.reshape(q.shape[0], k.shape[1], group, *q.shape[2:])
+    products = jnp.einsum("bhgsd,bhtd->bhgst", grouped, k, precision=HIGHEST, preferred_element_type=np.float32)
+    return products.reshape(*q.shape[:3], k.shape[2]) * scale
+
+
+def _mixed(shares: Value, v: Value) -> Value:
+    group = shares.shape[1] // v.shape[1]
+    grouped = astype(shares, v.dtype).reshape(v.shape[0], v.shape[1], group, *shares.shape[2:])
+    mixed = jnp.einsum("bhgst,bhtd->bhgsd", grouped, v, precision=HIGHEST)
+    return mixed.reshape(v.shape[0], shares.shape[1], shares.shape[2], v.shape[3])
+
+
+def _causal(scores: Value) -> Value:
+    """Scores of later places, the last query standing at the last key, made least."""
+    queries, keys = scores.shape[-2:]
+    later = np.arange(keys)[None] > np.arange(queries)[:, None] + (keys - queries)
+    return jnp.where(later, _LEAST, scores)
+
+
+def _padding(mask: Value, batch: int, keys: int, fill: float) -> Value:
+    """What a mask of any of its forms adds to the scores, to broadcast over (batch, heads, queries, keys)."""
+    mask = jnp.asarray(mask)
+    if mask.ndim == 1:  # ends of the sequences, perhaps followed by their starts
+        at = jnp.arange(keys)[None]
+        kept = at < mask[:batch, None]
+        if mask.shape[0] == 2 * batch:
+            kept = kept & (at >= mask[batch:, None])
+        return jnp.where(kept, 0.0, fill)[:, None, None]
+    if mask.ndim > 3:
+        raise UnsupportedModelError("A mask has at most three axes", got=f"shape {mask.shape}")
+    added = jnp.where(mask != 0, 0.0, fill)
+    return added[:, None, None] if mask.ndim == 2 else added[:, None]
+
+
+def _appended(past: Value, new: Value) -> Value:
+    return new if past is None else jnp.concatenate([past, new], 2)
+
+
+@op("Attention", domain=MICROSOFT)
+def attention(
+    x: Value,
+    weights: Value,
+    bias: Value = None,
+    mask: Value = None,
+    past: Value = None,
+    attention_bias: Value = None,
+    past_length: Value = None,
+    /,
+    *,
+    num_heads: int,
+    do_rotary: int | None = None,
+    mask_filter_value: float | None = None,
+    past_present_share_buffer: int | None = None,
+    qkv_hidden_sizes: Sequence[int] | None = None,
+    rotary_embedding_dim: int | None = None,
+    scale: float | None = None,
+    unidirectional: int = 0,
+) -> tuple[Value, Value]:
+    """Self-attention with its projection, and the keys and values for the next call."""
+    _refuse("Attention", do_rotary=do_rotary, past_present_share_buffer=past_present_share_buffer)
+    projected = math.matmul(x, weights)
+    projected = projected if bias is None else projected + bias
+    size = projected.shape[-1] // 3
+    widths = list(qkv_hidden_sizes or (size, size, size))
+    q, k, v = (_heads(part, num_heads) for part in jnp.split(projected, np.cumsum(widths)[:2].tolist(), -1))
+    if past is not None:
+        k, v = _appended(past[0], k), _appended(past[1], v)
+    scores = _scores(q, k, _scaled(scale, q.shape[-1]))
+    if attention_bias is not None:
+        scores = scores + attention_bias
+    if mask is not None:
+        fill = _MASKED if mask_filter_value is None else mask_filter_value
+        scores = scores + _padding(mask, x.shape[0], k.shape[2], fill)
+    y = _joined(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v))
+    return y, (jnp.stack([k, v]) if k.shape == v.shape else None)
+
+
+@op("MultiHeadAttention", domain=MICROSOFT)
+def multi_head_attention(
+    query: Value,
+    key: Value = None,
+    value: Value = None,
+    bias: Value = None,
+    mask: Value = None,
+    attention_bias: Value = None,
+    past_key: Value = None,
+    past_value: Value = None,
+    past_length: Value = None,
+    cache_indirection: Value = None,
+    /,
+    *,
+    num_heads: int,
+    mask_filter_value: float | None = None,
+    scale: float | None = None,
+    unidirectional: int = 0,
+) -> tuple[Value, Value, Value]:
+    """Attention behind its projections, with the keys and values for the next call."""
+    _refuse("MultiHeadAttention", cache_indirection=cache_indirection, past_sequence_length=past_length)
+    if query.ndim == 5:  # (batch, places, heads, 3, size)
+        query, key, value = (query[:, :, :, i].reshape(*query.shape[:2], -1) for i in range(3))
+    elif key is not None and key.ndim == 5:
+        key, value = (key[:, :, :, i].reshape(*key.shape[:2], -1) for i in range(2))
+    if key is None or value is None:
+        raise InvalidInputError("Attention has queries, keys and values", got="queries alone")
+    if bias is not None:
+        widths = [query.shape[-1], num_heads * key.shape[-1] if key.ndim == 4 else key.shape[-1]]
+        for_q, for_k, for_v = jnp.split(bias, np.cumsum(widths).tolist())
+        query = query + for_q
+        key, value = (key + for_k, value + for_v) if key.ndim == 3 else (key, value)
+    q = _heads(query, num_heads)
+    k, v = (x if x.ndim == 4 else _heads(x, num_heads) for x in (key, value))
+    k, v = _appended(past_key, k), _appended(past_value, v)
+    scores = _scores(q, k, _scaled(scale, q.shape[-1]))
+    if attention_bias is not None:
+        scores = scores + attention_bias
+    if mask is not None:
+        fill = _MASKED if mask_filter_value is None else mask_filter_value
+        scores = scores + _padding(mask, q.shape[0], k.shape[2], fill)
+    return _joined(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v)), k, v
+
+
+def rotated(x: Value, positions: Value, cos: Value, sin: Value, interleaved: int) -> Value:
+    """(batch, heads, places, size) with the first entries turned by the angles at `positions` (batch, places)."""
+    half = cos.shape[-1]
+    c, s = (jnp.take(jnp.asarray(table), positions, axis=0, mode="clip")[:, None] for table in (cos, sin))
+    turning, rest = x[..., : 2 * half], x[..., 2 * half :]
+    a, b = (turning[..., ::2], turning[..., 1::2]) if interleaved else (turning[..., :half], turning[..., half:])
+    a, b = a * c - b * s, b * c + a * s
+    turned = jnp.stack([a, b], -1).reshape(turning.shape) if interleaved else jnp.concatenate([a, b], -1)
+    return jnp.concatenate([turned, rest], -1)
+
+
+@op("RotaryEmbedding", domain=MICROSOFT)
+def rotary_embedding(
+    x: Value,
+    position_ids: Value,
+    cos: Value,
+    sin: Value,
+    /,
+    *,
+    interleaved: int | None = None,
+    is_packed_batching: int | None = None,
+    num_heads: int | None = None,
+    rotary_embedding_dim: int | None = None,
+    scale: float | None = None,
+) -> Value:
+    """Rotary positions (Su et al. 2021) of (batch, places, features) or (batch, heads, places, size)."""
+    _refuse("RotaryEmbedding", is_packed_batching=is_packed_batching)
+    heads = x
+    if x.ndim == 3:
+        heads = _heads(x, num_heads if rotary_embedding_dim and num_heads else x.shape[-1] // (2 * cos.shape[-1]))
+    positions = jnp.asarray(position_ids)
+    if positions.ndim < 2:  # where the first of them stands
+        positions = positions.reshape(-1, 1) + jnp.arange(heads.shape[2])
+    turned = rotated(heads, positions, cos, sin, interleaved or 0)
+    return _joined(turned) if x.ndim == 3 else turned
+
+
+@op("GroupQueryAttention", domain=MICROSOFT)
+def group_query_attention(
+    query: Value,
+    key: Value,
+    value: Value,
+    past_key: Value,
+    past_value: Value,
+    seqlens_k: Value,
+    total_length: Static,
+    cos: Value = None,
+    sin: Value = None,
+    position_ids: Value = None,
+    attention_bias: Value = None,
+    head_sink: Value = None,
+    k_scale: Value = None,
+    v_scale: Value = None,
+    q_norm_weight: Value = None,
+    k_norm_weight: Value = None,
+    query_seqlens: Value = None,
+    /,
+    *,
+    num_heads: int,
+    kv_num_heads: int,
+    causal: int = 1,
+    do_rotary: int | None = None,
+    k_norm_epsilon: float | None = None,
+    k_quant_type: str = "NONE",
+    kv_cache_bit_width: int | None = None,
+    local_window_size: int = -1,
+    q_norm_epsilon: float | None = None,
+    qk_norm_epsilon: float = float(np.float32(1e-6)),
+    qk_output: int = 0,
+    rotary_interleaved: int | None = None,
+    scale: float | None = None,
+    sliding_window_cache: int = 0,
+    smooth_softmax: int = -1,
+    softcap: float | None = None,
+    v_quant_type: str = "NONE",
+) -> tuple[Value, Value, Value]:
+    """Causal attention of several query heads to each key head, with a cache that new keys and values are written to.
+
+    `seqlens_k` holds, for each sequence, the length with the new places, less one.
+    """
+    _refuse(
+        "GroupQueryAttention",
+        k_quant_type=k_quant_type,
+        v_quant_type=v_quant_type,
+        kv_cache_bit_width=kv_cache_bit_width,
+        qk_output=qk_output,
+        sliding_window_cache=sliding_window_cache,
+        **{"k_scale": k_scale, "v_scale": v_scale, "q_norm_weight": q_norm_weight, "k_norm_weight": k_norm_weight},
+        query_seqlens=query_seqlens,
+    )
+    if key is None:
+        size = query.shape[-1] // (num_heads + 2 * kv_num_heads)
+        query, key, value = jnp.split(query, [num_heads * size, (num_heads + kv_num_heads) * size], -1)
+    if kv_num_heads < 1 or num_heads % kv_num_heads:
+        raise InvalidInputError("The query heads divide into the key heads", got=f"{num_heads} and {kv_num_heads}")
+    q, k, v = _heads(query, num_heads), _heads(key, kv_num_heads), _heads(value, kv_num_heads)
+    new, total = q.shape[2], int(total_length.reshape(()))
+    ends = jnp.asarray(seqlens_k).reshape(-1) + 1
+    starts = jnp.zeros_like(ends) if new == total else ends - new
+    at = starts[:, None] + jnp.arange(new)  # where the new places stand, (batch, new)
+    if do_rotary:
+        if cos is None or sin is None:
+            raise InvalidInputError("Rotary positions need the tables of cosines and sines", got="none")
+        places = at if position_ids is None else jnp.asarray(position_ids)
+        q, k = (rotated(x, places, cos, sin, rotary_interleaved or 0) for x in (q, k))
+    k, v = _written(past_key, k, starts, total), _written(past_value, v, starts, total)
+    scores = _scores(q, k, _scaled(scale, q.shape[-1]))
+    if softcap:
+        scores = softcap * jnp.tanh(scores / softcap)
+    if attention_bias is not None:
+        bias = jnp.asarray(attention_bias)
+        scores = scores + jnp.pad(bias, [(0, 0)] * 3 + [(0, k.shape[2] - bias.shape[3])])
+    places = jnp.arange(k.shape[2])
+    seen = (
+        places <= at[..., None] if causal else jnp.broadcast_to(places < ends[:, None, None], (*at.shape, k.shape[2]))
+    )
+    if local_window_size >= 0:
+        seen = seen & (places > at[..., None] - local_window_size)
+    scores = jnp.where(seen[:, None], scores, _LEAST)
+    if head_sink is not None or smooth_softmax > 0:  # one more score, which nothing is read from
+        sink = jnp.zeros(num_heads) if head_sink is None else jnp.asarray(head_sink)
+        sinks = jnp.broadcast_to(sink[None, :, None, None], (*scores.shape[:3], 1))
+        shares = jax.nn.softmax(jnp.concatenate([scores, astype(sinks, scores.dtype)], -1))[..., :-1]
+    else:
+        shares = jax.nn.softmax(scores)
+    return _joined(_mixed(shares, v)), k, v
+
+
+def _written(past: Value, new: Value, starts: Value, total: int) -> Value:
+    """The cache with new entries of each sequence from its start on, of `total` places or as many as the cache has."""
+    batch, heads, n, size = new.shape
+    held = 0 if past is None else past.shape[2]
+    cache = jnp.zeros((batch, heads, max(held, total), size), new.dtype)
+    if held:
+        kept = jnp.arange(held) < starts[:, None]
+        cache = cache.at[:, :, :held].set(jnp.where(kept[:, None, :, None], past, 0))
+    rows = jnp.arange(batch)[:, None]
+    return cache.at[rows, :, starts[:, None] + jnp.arange(n)].set(jnp.swapaxes(new, 1, 2))

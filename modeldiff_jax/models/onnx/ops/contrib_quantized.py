@@ -1,0 +1,355 @@
+"""Quantised operators of `com.microsoft`, which onnxruntime's quantiser writes. Scales belong to whole tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.graph.registry import Value, op
+from modeldiff_jax.models.onnx.ops import integer, pool, quantization
+from modeldiff_jax.models.onnx.ops.activation import leaky_relu
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, divide, rounded
+from modeldiff_jax.models.onnx.ops.integer import integer_matmul, requantize
+from modeldiff_jax.models.onnx.ops.quantization import quantize, saturate
+
+MICROSOFT = "com.microsoft"
+
+
+def _scalar(value: Value) -> Value:
+    """A scale or zero point of a whole tensor, in float32; a zero point left out is 0."""
+    if value is None:
+        return np.float32(0)
+    if np.size(value) != 1:
+        raise InvalidInputError("A quantised tensor has one scale and zero point", got=f"{np.size(value)}")
+    return astype(value, np.float32).reshape(())
+
+
+def _floats(x: Value, scale: Value, zero_point: Value) -> Value:
+    return (astype(x, np.float32) - _scalar(zero_point)) * _scalar(scale)
+
+
+def _integers(y: Value, scale: Value, zero_point: Value, dtype: Any) -> Value:
+    return quantize(y, _scalar(scale), _scalar(zero_point), np.dtype(dtype))
+
+
+@op("QLinearAdd", domain=MICROSOFT)
+def qlinear_add(
+    a: Value,
+    a_scale: Value,
+    a_zero: Value,
+    b: Value,
+    b_scale: Value,
+    b_zero: Value,
+    c_scale: Value,
+    c_zero: Value = None,
+    /,
+) -> Value:
+    """The quantised sum, rounded where onnxruntime's kernel rounds."""
+    to_a, to_b = (divide(_scalar(scale), _scalar(c_scale)) for scale in (a_scale, b_scale))
+    fixed = _scalar(c_zero) - (rounded(to_a * _scalar(a_zero)) + rounded(to_b * _scalar(b_zero)))
+    total = _multiplied_onto(_multiplied_onto(fixed, a, to_a), b, to_b)
+    return saturate(jnp.rint(total), np.dtype(a.dtype))
+
+
+def _multiplied_onto(addend: Value, x: Value, factor: Value) -> Value:
+    """addend + x * factor, rounded once, for 8-bit integers `x`.
+
+    The factor is cut in two, so that both products are exact, and what the sum with the larger one loses is added with
+    the smaller one.
+    """
+    whole = astype(jnp.asarray(x), np.float32)
+    bits = jax.lax.bitcast_convert_type(jnp.asarray(factor, np.float32), np.uint32)
+    upper = jax.lax.bitcast_convert_type(bits & np.uint32(0xFFFFFF00), np.float32)
+    large, small = whole * upper, whole * (factor - upper)
+    total = addend + large
+    taken = total - addend
+    lost = (addend - (total - taken)) + (large - taken)
+    return total + (lost + small)
+
+
+@op("QLinearMul", domain=MICROSOFT)
+def qlinear_mul(
+    a: Value,
+    a_scale: Value,
+    a_zero: Value,
+    b: Value,
+    b_scale: Value,
+    b_zero: Value,
+    c_scale: Value,
+    c_zero: Value = None,
+    /,
+) -> Value:
+    """The quantised product, element by element."""
+    product = (astype(a, np.float32) - _scalar(a_zero)) * (astype(b, np.float32) - _scalar(b_zero))
+    ratio = divide(_scalar(a_scale) * _scalar(b_scale), _scalar(c_scale))
+    return saturate(jnp.rint(rounded(product * ratio) + _scalar(c_zero)), np.dtype(a.dtype))
+
+
+def _register_elementwise(name: str, function: Callable[[Value], Value]) -> None:
+    def elementwise(x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value = None, /) -> Value:
+        return _integers(function(_floats(x, x_scale, x_zero)), y_scale, y_zero, x.dtype)
+
+    op(name, domain=MICROSOFT)(elementwise)
+
+
+_register_elementwise("QLinearSigmoid", jax.nn.sigmoid)
+
+
+@op("QLinearLeakyRelu", domain=MICROSOFT)
+def qlinear_leaky_relu(
+    x: Value,
+    x_scale: Value,
+    x_zero: Value,
+    y_scale: Value,
+    y_zero: Value = None,
+    /,
+    *,
+    alpha: float = float(np.float32(0.01)),
+) -> Value:
+    """x where not negative, alpha * x elsewhere."""
+    return _integers(leaky_relu(_floats(x, x_scale, x_zero), alpha), y_scale, y_zero, x.dtype)
+
+
+@op("QLinearSoftmax", domain=MICROSOFT)
+def qlinear_softmax(
+    x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value, /, *, opset: int, axis: int = -1
+) -> Value:
+    """Softmax of the floats behind `x`; before opset 13 all axes from `axis` on are one.
+
+    As in onnxruntime's kernel 1 is a whole number of steps (whatever the scale says), and halves go up.
+    """
+    first = axis_index(axis, x.ndim)
+    over = (first,) if opset >= 13 else tuple(range(first, x.ndim))
+    steps = jnp.floor(divide(np.float32(1), _scalar(y_scale)))
+    shares = jax.nn.softmax(_floats(x, x_scale, None), over)
+    return saturate(jnp.floor(rounded(shares * steps) + np.float32(0.5)) + _scalar(y_zero), np.dtype(x.dtype))
+
+
+@op("QLinearConcat", domain=MICROSOFT)
+def qlinear_concat(y_scale: Value, y_zero: Value, /, *parts: Value, axis: int) -> Value:
+    """Tensors, each followed by its scale and zero point, as one of the output's scale."""
+    if len(parts) % 3 or not parts:
+        raise InvalidInputError("Each tensor comes with its scale and zero point", got=f"{len(parts)} inputs")
+    pieces = [
+        _integers(_floats(x, scale, zero), y_scale, y_zero, y_zero.dtype)
+        for x, scale, zero in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    ]
+    return jnp.concatenate(pieces, axis_index(axis, pieces[0].ndim))
+
+
+@op("QLinearWhere", domain=MICROSOFT)
+def qlinear_where(
+    condition: Value,
+    x: Value,
+    x_scale: Value,
+    x_zero: Value,
+    y: Value,
+    y_scale: Value,
+    y_zero: Value,
+    z_scale: Value,
+    z_zero: Value,
+    /,
+) -> Value:
+    """Elements of x where the condition holds, of y elsewhere."""
+    first = _integers(_floats(x, x_scale, x_zero), z_scale, z_zero, x.dtype)
+    return jnp.where(condition, first, _integers(_floats(y, y_scale, y_zero), z_scale, z_zero, x.dtype))
+
+
+def _channels_first(x: Value, channels_last: int) -> Value:
+    return jnp.moveaxis(x, -1, 1) if channels_last else x
+
+
+def _channels_back(y: Value, channels_last: int) -> Value:
+    return jnp.moveaxis(y, 1, -1) if channels_last else y
+
+
+@op("QLinearAveragePool", domain=MICROSOFT)
+def qlinear_average_pool(
+    x: Value,
+    x_scale: Value,
+    x_zero: Value,
+    y_scale: Value,
+    y_zero: Value = None,
+    /,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    channels_last: int = 0,
+    count_include_pad: int = 0,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Value:
+    """The mean of each window of the floats behind `x`."""
+    floats = jnp.asarray(_channels_first(_floats(x, x_scale, x_zero), channels_last))
+    over = pool.windows(floats, kernel_shape, strides, None, pads, auto_pad, ceil_mode)
+    y = pool.average_pool_by_rows(floats, over, count_include_pad)
+    # onnxruntime rounds behind the zero point here, which ties notice
+    whole = jnp.rint(divide(y, _scalar(y_scale)) + _scalar(y_zero))
+    return _channels_back(saturate(whole, np.dtype(x.dtype)), channels_last)
+
+
+def _mean(
+    x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value, axes: tuple[int, ...], keepdims: bool
+) -> Value:
+    """The quantised mean, of a sum that is exact."""
+    count = int(np.prod([x.shape[a] for a in axes]))
+    total = astype(jnp.asarray(x), np.int32).sum(axes, keepdims=keepdims)
+    total = total - count * astype(_scalar(x_zero), np.int32)
+    zero_point = np.zeros((), x.dtype) if y_zero is None else y_zero
+    return requantize(total, divide(_scalar(x_scale), _scalar(y_scale) * np.float32(count)), zero_point)
+
+
+@op("QLinearGlobalAveragePool", domain=MICROSOFT)
+def qlinear_global_average_pool(
+    x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value, /, *, channels_last: int = 0
+) -> Value:
+    """The mean of each channel."""
+    first = int(not channels_last) + 1
+    axes = tuple(range(first, first + x.ndim - 2))
+    return _mean(x, x_scale, x_zero, y_scale, y_zero, axes, True)
+
+
+@op("QLinearReduceMean", domain=MICROSOFT)
+def qlinear_reduce_mean(
+    x: Value,
+    x_scale: Value,
+    x_zero: Value,
+    y_scale: Value,
+    y_zero: Value = None,
+    /,
+    *,
+    axes: Sequence[int],
+    keepdims: int,
+) -> Value:
+    """The mean over axes."""
+    over = tuple(axis_index(axis, x.ndim) for axis in axes)
+    return _mean(x, x_scale, x_zero, y_scale, y_zero, over, bool(keepdims))
+
+
+@op("QGemm", domain=MICROSOFT)
+def qgemm(
+    a: Value,
+    a_scale: Value,
+    a_zero: Value,
+    b: Value,
+    b_scale: Value,
+    b_zero: Value,
+    c: Value = None,
+    y_scale: Value = None,
+    y_zero: Value = None,
+    /,
+    *,
+    alpha: float = 1.0,
+    transA: int = 0,
+    transB: int = 0,
+) -> Value:
+    """alpha A B + C, C in steps of alpha a_scale b_scale; floats where the output has no scale."""
+    total = integer_matmul(a.T if transA else a, a_zero, b.T if transB else b, b_zero)
+    if c is not None:
+        total = total + astype(c, np.int32)
+    columns = b_scale if np.size(b_scale) > 1 else b_scale.reshape(())
+    scale = np.float32(alpha) * _scalar(a_scale) * columns
+    if y_scale is None:
+        return astype(total, np.float32) * scale
+    return requantize(total, divide(scale, _scalar(y_scale)), y_zero)
+
+
+@op("QLinearConv", domain=MICROSOFT)
+def qlinear_conv(
+    x: Value,
+    x_scale: Value,
+    x_zero: Value,
+    w: Value,
+    w_scale: Value,
+    w_zero: Value,
+    y_scale: Value,
+    y_zero: Value,
+    b: Value = None,
+    /,
+    *,
+    auto_pad: str = "NOTSET",
+    channels_last: int = 0,
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Value:
+    """The quantised convolution, of channels last if so asked; the filter's order is the same for both."""
+    y = integer.qlinear_conv(
+        *(_channels_first(x, channels_last), x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b),
+        auto_pad=auto_pad,
+        dilations=dilations,
+        group=group,
+        kernel_shape=kernel_shape,
+        pads=pads,
+        strides=strides,
+    )
+    return _channels_back(y, channels_last)
+
+
+@op("NhwcMaxPool", domain=MICROSOFT)
+def nhwc_max_pool(
+    x: Value,
+    /,
+    *,
+    kernel_shape: Sequence[int],
+    auto_pad: str = "NOTSET",
+    ceil_mode: int = 0,
+    dilations: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Value:
+    """The largest of each window, channels last."""
+    y = pool.max_pool(
+        jnp.moveaxis(x, -1, 1),
+        kernel_shape=kernel_shape,
+        strides=strides,
+        dilations=dilations,
+        pads=pads,
+        auto_pad=auto_pad,
+        ceil_mode=ceil_mode,
+    )
+    return jnp.moveaxis(y, 1, -1)
+
+
+@op("QuantizeLinear", domain=MICROSOFT)
+def quantize_linear(x: Value, scale: Value, zero_point: Value = None, /, *, axis: int | None = None) -> Value:
+    """round(x / scale) + zero_point; here also in 16 bits."""
+    return quantization.quantize_linear(x, scale, zero_point, axis=1 if axis is None else axis)
+
+
+@op("DequantizeLinear", domain=MICROSOFT)
+def dequantize(x: Value, scale: Value, zero_point: Value = None, /, *, axis: int | None = None) -> Value:
+    """(x - zero_point) * scale; here also of 16 bits."""
+    return quantization.dequantize_linear(x, scale, zero_point, axis=1 if axis is None else axis)
+
+
+@op("MatMulIntegerToFloat", domain=MICROSOFT)
+def matmul_integer_to_float(
+    a: Value,
+    b: Value,
+    a_scale: Value,
+    b_scale: Value,
+    a_zero: Value = None,
+    b_zero: Value = None,
+    bias: Value = None,
+    /,
+) -> Value:
+    """The product of quantised matrices in floats; columns of B may have scales of their own."""
+    columns = b_scale if np.size(b_scale) > 1 else b_scale.reshape(())
+    y = astype(integer_matmul(a, a_zero, b, b_zero), np.float32) * (_scalar(a_scale) * columns)
+    return y if bias is None else rounded(y) + bias
+
+
+@op("DynamicQuantizeMatMul", domain=MICROSOFT)
+def dynamic_quantize_matmul(a: Value, b: Value, b_scale: Value, b_zero: Value = None, bias: Value = None, /) -> Value:
+    """The product of A, quantised over its own range, with a quantised matrix."""
+    whole, a_scale, a_zero = quantization.dynamic_quantize_linear(a)
+    return matmul_integer_to_float(whole, b, a_scale, b_scale, a_zero, b_zero, bias)

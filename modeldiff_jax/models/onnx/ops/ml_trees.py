@@ -1,0 +1,315 @@
+"""Tree ensembles of `ai.onnx.ml`: all examples go down all trees together, one level at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from modeldiff_jax.errors import InvalidModelError
+from modeldiff_jax.limits import check_made
+from modeldiff_jax.models.graph.registry import Value, op
+from modeldiff_jax.models.onnx.ops.common import astype
+from modeldiff_jax.models.onnx.ops.ml import ML, floats, labelled, transformed
+
+_LEAF = "LEAF"
+_COMPARE = {
+    "BRANCH_LEQ": jnp.less_equal,
+    "BRANCH_LT": jnp.less,
+    "BRANCH_GTE": jnp.greater_equal,
+    "BRANCH_GT": jnp.greater,
+    "BRANCH_EQ": jnp.equal,
+    "BRANCH_NEQ": jnp.not_equal,
+}
+_MODES = tuple(_COMPARE)
+
+
+@dataclass(frozen=True, slots=True)
+class Forest:
+    """All nodes of all trees. A leaf's children are itself."""
+
+    roots: np.ndarray
+    feature: np.ndarray
+    value: np.ndarray
+    mode: np.ndarray
+    missing: np.ndarray
+    if_true: np.ndarray
+    if_false: np.ndarray
+    depth: int
+
+    def leaves(self, x: Value) -> Value:
+        """The leaf each example reaches in each tree, (examples, trees)."""
+        feature, value, missing, mode, if_true, if_false = map(
+            jnp.asarray, (self.feature, self.value, self.missing, self.mode, self.if_true, self.if_false)
+        )
+        kinds = sorted(set(self.mode[self.if_true != np.arange(self.mode.size)].tolist()))
+
+        def down(_: int, at: Value) -> Value:
+            seen = jnp.take_along_axis(x, feature[at], 1)
+            goes = missing[at] & jnp.isnan(seen)
+            for kind in kinds:
+                goes = goes | ((mode[at] == kind) & _COMPARE[_MODES[kind]](seen, value[at]))
+            return jnp.where(goes, if_true[at], if_false[at])
+
+        start = jnp.broadcast_to(jnp.asarray(self.roots), (x.shape[0], self.roots.size))
+        return jax.lax.fori_loop(0, self.depth, down, start)
+
+
+def _bad(got: str) -> InvalidModelError:
+    return InvalidModelError("Each node of a tree is reached from its root in one way", got=got)
+
+
+def _depth(roots: np.ndarray, if_true: np.ndarray, if_false: np.ndarray) -> int:
+    """Levels below the roots, going down one level at a time; a node met twice is in a cycle, or has two parents."""
+    seen = np.zeros(if_true.size, bool)
+    level, depth = roots, 0
+    while level.size:
+        if np.unique(level).size != level.size or seen[level].any():
+            raise _bad("a node with two parents, or a cycle")
+        seen[level] = True
+        inner = level[if_true[level] != level]
+        level = np.concatenate([if_true[inner], if_false[inner]])
+        depth += 1
+    if not seen.all():
+        raise _bad(f"{np.count_nonzero(~seen)} nodes that no root leads to")
+    return depth - 1
+
+
+def _same_length(**arrays: Any) -> None:
+    sizes = {name: len(values) for name, values in arrays.items()}
+    if len(set(sizes.values())) > 1:
+        raise InvalidModelError("The lists of a tree ensemble belong to the same nodes", got=f"{sizes}")
+
+
+def _within(values: np.ndarray, n: int, what: str) -> np.ndarray:
+    if values.size and (values.min() < 0 or values.max() >= n):
+        raise InvalidModelError(f"A {what} lies within 0 and {n - 1}", got=f"{values.min()} to {values.max()}")
+    return values
+
+
+def _codes(modes: Sequence[str]) -> np.ndarray:
+    unknown = sorted(set(modes) - {*_MODES, _LEAF})
+    if unknown:
+        raise InvalidModelError(f"A node is one of {', '.join((*_MODES, _LEAF))}", got=", ".join(unknown[:5]))
+    return np.array([-1 if mode == _LEAF else _MODES.index(mode) for mode in modes], np.int32)
+
+
+def _positions(keys: Sequence[tuple[int, int]], wanted: Any, what: str) -> np.ndarray:
+    table = {key: i for i, key in enumerate(keys)}
+    if len(table) != len(keys):
+        raise _bad("two nodes of one number in a tree")
+    found = np.array([table.get(key, -1) for key in wanted], np.int32)
+    return _within(found, len(keys), what)
+
+
+def _forest(
+    n_features: int,
+    trees: Sequence[int] | None,
+    nodes: Sequence[int] | None,
+    features: Sequence[int] | None,
+    modes: Sequence[str] | None,
+    values: Any,
+    if_true: Sequence[int] | None,
+    if_false: Sequence[int] | None,
+    missing: Sequence[int] | None,
+) -> tuple[Forest, list[tuple[int, int]]]:
+    """The nodes of opsets 1 to 3, checked, and their (tree, node) numbers in order."""
+    trees, nodes, modes = trees or (), nodes or (), modes or ()
+    features, if_true, if_false = features or (), if_true or (), if_false or ()
+    missing = missing or (0,) * len(nodes)
+    values = np.asarray(() if values is None else values).ravel()
+    _same_length(
+        trees=trees,
+        nodes=nodes,
+        modes=modes,
+        features=features,
+        values=values,
+        true=if_true,
+        false=if_false,
+        missing=missing,
+    )
+    keys = list(zip(trees, nodes, strict=True))
+    code = _codes(modes)
+    itself = np.arange(len(keys), dtype=np.int32)
+    leaf = code < 0
+
+    def child(ids: Sequence[int]) -> np.ndarray:
+        wanted = [keys[i] if leaf[i] else (trees[i], ids[i]) for i in range(len(keys))]
+        return _positions(keys, wanted, "child's place among the nodes")
+
+    left, right = child(if_true), child(if_false)
+    parents = np.bincount(np.concatenate([left[~leaf], right[~leaf]]), minlength=len(keys))
+    roots = itself[parents == 0]
+    if len({trees[i] for i in roots}) != len(roots) or len(roots) != len(set(trees)):
+        raise _bad(f"{len(roots)} roots for {len(set(trees))} trees")
+    feature = np.where(leaf, 0, np.asarray(features, np.int64))
+    _within(feature, n_features, "feature")
+    forest = Forest(
+        roots,
+        feature.astype(np.int32),
+        values,
+        code,
+        np.asarray(missing, bool),
+        left,
+        right,
+        _depth(roots, left, right),
+    )
+    return forest, keys
+
+
+def _weights(n_nodes: int, n_targets: int, at: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """What each node adds to each target."""
+    check_made((n_nodes, n_targets))
+    table = np.zeros((n_nodes, n_targets), weight.dtype)
+    np.add.at(table, (at, _within(target, n_targets, "target")), weight)
+    return table
+
+
+def _aggregate(
+    forest: Forest, x: Value, table: np.ndarray, given: np.ndarray, base: np.ndarray, how: str
+) -> tuple[Value, Value]:
+    """Sum, mean, least or largest of what the trees say, (examples, targets), and whether any of them says it.
+
+    `given` tells which nodes do. Of what none says the score is 0, whatever its base value.
+    """
+    at = forest.leaves(x)
+    check_made((*at.shape, table.shape[1]))
+    found, says = jnp.asarray(table)[at], jnp.asarray(given)[at]
+    match how:
+        case "SUM":
+            scores = found.sum(1)
+        case "AVERAGE":
+            scores = found.sum(1) / forest.roots.size
+        case "MIN":
+            scores = jnp.where(says, found, np.inf).min(1)
+        case "MAX":
+            scores = jnp.where(says, found, -np.inf).max(1)
+        case _:
+            raise InvalidModelError("Trees are aggregated by SUM, AVERAGE, MIN or MAX", got=how)
+    scores, said = astype(scores, np.float32), says.any(1)
+    return jnp.where(said, scores + base if base.size else scores, 0), said
+
+
+def _numbers(given: Any, tensor: Any) -> np.ndarray:
+    return np.asarray(tensor).ravel() if tensor is not None else np.asarray(given or (), np.float32)
+
+
+@op("TreeEnsembleRegressor", domain=ML)
+def tree_ensemble_regressor(
+    x: Value,
+    /,
+    *,
+    aggregate_function: str = "SUM",
+    base_values: Sequence[float] | None = None,
+    base_values_as_tensor: Any = None,
+    n_targets: int | None = None,
+    nodes_falsenodeids: Sequence[int] | None = None,
+    nodes_featureids: Sequence[int] | None = None,
+    nodes_hitrates: Sequence[float] | None = None,
+    nodes_hitrates_as_tensor: Any = None,
+    nodes_missing_value_tracks_true: Sequence[int] | None = None,
+    nodes_modes: Sequence[str] | None = None,
+    nodes_nodeids: Sequence[int] | None = None,
+    nodes_treeids: Sequence[int] | None = None,
+    nodes_truenodeids: Sequence[int] | None = None,
+    nodes_values: Sequence[float] | None = None,
+    nodes_values_as_tensor: Any = None,
+    post_transform: str = "NONE",
+    target_ids: Sequence[int] | None = None,
+    target_nodeids: Sequence[int] | None = None,
+    target_treeids: Sequence[int] | None = None,
+    target_weights: Sequence[float] | None = None,
+    target_weights_as_tensor: Any = None,
+) -> Value:
+    """What the leaves of all trees add to each target."""
+    x = floats(x)
+    forest, keys = _forest(
+        x.shape[-1],
+        nodes_treeids,
+        nodes_nodeids,
+        nodes_featureids,
+        nodes_modes,
+        _numbers(nodes_values, nodes_values_as_tensor),
+        nodes_truenodeids,
+        nodes_falsenodeids,
+        nodes_missing_value_tracks_true,
+    )
+    weight = _numbers(target_weights, target_weights_as_tensor)
+    trees, nodes, targets = target_treeids or (), target_nodeids or (), target_ids or ()
+    _same_length(trees=trees, nodes=nodes, targets=targets, weights=weight)
+    at = _positions(keys, zip(trees, nodes, strict=True), "leaf's place among the nodes")
+    target, n = np.asarray(targets, np.int64), n_targets or 1
+    table = _weights(len(keys), n, at, target, weight)
+    given = _weights(len(keys), n, at, target, np.ones(weight.size, np.int32)) > 0
+    base = _numbers(base_values, base_values_as_tensor)
+    scores, _ = _aggregate(forest, x, table, given, base, aggregate_function)
+    return transformed(scores, post_transform)
+
+
+@op("TreeEnsembleClassifier", domain=ML)
+def tree_ensemble_classifier(
+    x: Value,
+    /,
+    *,
+    base_values: Sequence[float] | None = None,
+    base_values_as_tensor: Any = None,
+    class_ids: Sequence[int] | None = None,
+    class_nodeids: Sequence[int] | None = None,
+    class_treeids: Sequence[int] | None = None,
+    class_weights: Sequence[float] | None = None,
+    class_weights_as_tensor: Any = None,
+    classlabels_int64s: Sequence[int] | None = None,
+    classlabels_strings: Sequence[str] | None = None,
+    nodes_falsenodeids: Sequence[int] | None = None,
+    nodes_featureids: Sequence[int] | None = None,
+    nodes_hitrates: Sequence[float] | None = None,
+    nodes_hitrates_as_tensor: Any = None,
+    nodes_missing_value_tracks_true: Sequence[int] | None = None,
+    nodes_modes: Sequence[str] | None = None,
+    nodes_nodeids: Sequence[int] | None = None,
+    nodes_treeids: Sequence[int] | None = None,
+    nodes_truenodeids: Sequence[int] | None = None,
+    nodes_values: Sequence[float] | None = None,
+    nodes_values_as_tensor: Any = None,
+    post_transform: str = "NONE",
+) -> tuple[Value, Value]:
+    """The label of the largest score, and the scores of all classes."""
+    x = floats(x)
+    forest, keys = _forest(
+        x.shape[-1],
+        nodes_treeids,
+        nodes_nodeids,
+        nodes_featureids,
+        nodes_modes,
+        _numbers(nodes_values, nodes_values_as_tensor),
+        nodes_truenodeids,
+        nodes_falsenodeids,
+        nodes_missing_value_tracks_true,
+    )
+    weight = _numbers(class_weights, class_weights_as_tensor)
+    trees, nodes, ids = class_treeids or (), class_nodeids or (), class_ids or ()
+    _same_length(trees=trees, nodes=nodes, classes=ids, weights=weight)
+    at = _positions(keys, zip(trees, nodes, strict=True), "leaf's place among the nodes")
+    n = len(classlabels_strings or classlabels_int64s or ())
+    base = _numbers(base_values, base_values_as_tensor)
+    binary = n == 2 and set(ids) == {0}  # one score decides between two labels
+    width, target = 1 if binary else n, np.asarray(ids, np.int64)
+    table = _weights(len(keys), width, at, target, weight)
+    given = _weights(len(keys), width, at, target, np.ones(weight.size, np.int32)) > 0
+    scores, said = _aggregate(forest, x, table, given, base[-1:] if binary else base, "SUM")
+    if not binary:
+        index = jnp.argmax(jnp.where(said, scores, -jnp.inf), -1)
+        return labelled(index, classlabels_strings, classlabels_int64s), transformed(scores, post_transform)
+    score, positive = scores[:, 0], bool((weight >= 0).all())  # positive scores are probabilities
+    index = astype(score > (0.5 if positive else 0), np.int32)
+    if positive:
+        pair = [1 - score, score]
+    elif post_transform == "LOGISTIC":
+        pair = [jax.nn.sigmoid(-score), jax.nn.sigmoid(score)]
+    else:
+        pair = [-score, score]
+    return labelled(index, classlabels_strings, classlabels_int64s), jnp.stack(pair, -1)
