@@ -2,11 +2,13 @@
 
 from modeldiff_jax.models.onnx.ops import (
     activation,
+    attention,
     controlflow,
     conv,
     generator,
     indexing,
     logical,
+    loss,
     math,
     nn,
     pool,
@@ -19,11 +21,13 @@ from modeldiff_jax.models.onnx.ops import (
 
 __all__ = [
     "activation",
+    "attention",
     "controlflow",
     "conv",
     "generator",
     "indexing",
     "logical",
+    "loss",
     "math",
     "nn",
     "pool",
