@@ -207,6 +207,8 @@ class _Reader:
                 return self.tensor(proto.t, f"{label}, attribute {proto.name}")
             case kind.GRAPH:
                 return self.graph(proto.g, names, depth + 1)
+            case kind.TYPE_PROTO:  # of an absent optional: values know their types themselves
+                return proto.tp.WhichOneof("value")
         raise UnsupportedModelError(
             "Attributes are numbers, strings, tensors or graphs",
             got=f"attribute `{proto.name}` of type {_kind(proto)}",

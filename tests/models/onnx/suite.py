@@ -46,9 +46,15 @@ class Case:
 
     def compare(self, want, got):
         """Types, shapes and values, within the case's tolerance."""
-        assert [v is None for v in want] == [v is None for v in got]
-        pairs = [(w, g) for w, g in zip(want, got, strict=True) if w is not None]
-        Runner.assert_similar_outputs([w for w, _ in pairs], [g for _, g in pairs], rtol=self.rtol, atol=self.atol)
+        if isinstance(want, (list, tuple)):
+            assert len(want) == len(got)
+            for one, other in zip(want, got, strict=True):
+                self.compare(one, other)
+        elif want is None:
+            assert got is None
+        else:
+            assert isinstance(got, np.ndarray)
+            Runner.assert_similar_outputs([want], [got], rtol=self.rtol, atol=self.atol)
 
 
 def plain(value):

@@ -332,11 +332,13 @@ def causal_conv_with_state(
     before = m.zeros((*x.shape[:2], taps - 1), x.dtype) if past_state is None else past_state
     whole = m.concatenate([before, x], 2)
     length = x.shape[2]
-    y = sum(astype(whole[:, :, i : i + length] * w[:, 0, i, None], np.float32) for i in range(taps))
-    y = astype(y if b is None else y + astype(b, np.float32)[:, None], x.dtype)
+    kept = jnp.promote_types(x.dtype, np.float32)
+    wide, taps_of = astype(whole, kept), astype(w, kept)
+    y = sum(wide[:, :, i : i + length] * taps_of[:, 0, i, None] for i in range(taps))
+    y = astype(y if b is None else y + astype(b, kept)[:, None], x.dtype)
     if activation != "none":
-        wide = astype(y, jnp.promote_types(y.dtype, np.float32))
-        y = astype(wide / (1 + m.exp(-wide)), x.dtype)
+        y = astype(y, kept)
+        y = astype(y / (1 + m.exp(-y)), x.dtype)
     return y, whole[:, :, whole.shape[2] - (taps - 1) :]
 
 

@@ -183,12 +183,18 @@ def _split(x: Value, lengths: Any, axis: int, n_outputs: int) -> tuple[Value, ..
         each = -(-size // n_outputs)
         lengths = [each] * (n_outputs - 1) + [size - each * (n_outputs - 1)]
     lengths = sizes(np.asarray(lengths))
-    if len(lengths) != n_outputs or (isinstance(size, int) and sum(lengths) != size) or min(lengths, default=0) < 0:
-        raise InvalidInputError(
-            "The parts of a Split fill its axis", got=f"lengths {lengths} for {n_outputs} parts of {size}"
-        )
+    if len(lengths) != n_outputs:
+        raise InvalidInputError("A Split has a length for every part", got=f"{len(lengths)} for {n_outputs} parts")
+    return split_at(x, lengths, at)
+
+
+def split_at(x: Value, lengths: tuple[Any, ...], axis: int) -> tuple[Value, ...]:
+    """`x` cut along `axis` into parts of these lengths."""
+    size = x.shape[axis]
+    if (isinstance(size, int) and sum(lengths) != size) or min(lengths, default=0) < 0:
+        raise InvalidInputError("The parts of a split fill its axis", got=f"lengths {lengths} for {size}")
     starts = np.cumsum([0, *lengths])
-    return tuple(x[(slice(None),) * at + (slice(a, b),)] for a, b in pairwise(starts))
+    return tuple(x[(slice(None),) * axis + (slice(a, b),)] for a, b in pairwise(starts))
 
 
 @op("Expand")
