@@ -35,7 +35,7 @@ def schemas():
 
 
 SCHEMAS = schemas()
-ONNX_OPS = sorted(key for key in registered() if key[0] in ("", "ai.onnx.ml"))
+ONNX_OPS = sorted(key for key in registered() if key[0].startswith("ai.onnx") or not key[0])
 
 
 def served(key):

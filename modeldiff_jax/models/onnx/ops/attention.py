@@ -258,10 +258,8 @@ def rotary_embedding(
     else:
         a, b = part[..., : turned // 2], part[..., turned // 2 :]
     real, imaginary = cosines * a - sines * b, sines * a + cosines * b
-    if interleaved:
-        part = m.stack([real, imaginary], -1).reshape(part.shape)
-    else:
-        part = m.concatenate([real, imaginary], -1)
+    both = m.stack([real, imaginary], -1) if interleaved else m.concatenate([real, imaginary], -1)
+    part = both.reshape(part.shape)
     y = m.concatenate([part, rest], -1)
     return _joined(y) if x.ndim == 3 else y
 

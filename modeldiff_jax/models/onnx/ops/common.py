@@ -144,3 +144,13 @@ def finite_range(dtype: Any) -> tuple[Any, Any]:
         return False, True
     info: Any = jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo
     return info(dtype).min, info(dtype).max
+
+
+def add_at(x: Value, index: np.ndarray, values: Value) -> Value:
+    """`x` with values added at places of its last axis; those of equal places add up."""
+    where: Any = (Ellipsis, index)
+    if not concrete(x, values):
+        return jnp.asarray(x).at[where].add(values)
+    out = np.array(x)
+    np.add.at(out, where, values)
+    return out

@@ -12,7 +12,7 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_image, check_made
 from modeldiff_jax.models.graph.registry import Static, Value, op, xp
-from modeldiff_jax.models.onnx.ops.common import axis_indices, sizes
+from modeldiff_jax.models.onnx.ops.common import add_at, axis_indices, sizes
 
 _FORMATS = ("BMP", "JPEG", "JPEG2000", "TIFF", "PNG", "WEBP", "PPM")  # those the operator's definition names
 
@@ -78,11 +78,6 @@ def col_to_im(
         flat = flat * padded[axis] + place.reshape(shape)
     channels, total = x.shape[1] // math.prod(block), math.prod(block)
     index, columns = flat.reshape(-1), x.reshape(x.shape[0], channels, total * x.shape[2])
-    m = xp(x)
-    y = m.zeros((x.shape[0], channels, math.prod(padded)), x.dtype)
-    if m is np:
-        np.add.at(y, (slice(None), slice(None), index), columns)
-    else:
-        y = y.at[:, :, index].add(columns)
+    y = add_at(np.zeros((x.shape[0], channels, math.prod(padded)), x.dtype), index, columns)
     inside = tuple(slice(pads[i], pads[i] + size) for i, size in enumerate(image))
     return y.reshape(x.shape[0], channels, *padded)[(slice(None), slice(None), *inside)]

@@ -162,7 +162,7 @@ def _roi_align(
         samples.append(m.where(inside[..., None], read * astype(wy * wz, x.dtype)[..., None], 0))
     if mode == "avg":
         count = np.maximum(counts.prod(1), 1)[:, None, None, None]
-        pooled = sum(samples).sum((3, 4)) / count
+        pooled = m.stack(samples).sum((0, 4, 5)) / count
     else:
         taken = (np.arange(most) < counts[:, 0, None])[:, None, None, :, None] & (np.arange(most) < counts[:, 1, None])[
             :, None, None, None, :

@@ -65,10 +65,9 @@ def stft(x: Value, step: Static, window: Value = None, length: Static = None, /,
     """The transform of each frame of a signal (batch, time[, 1 or 2]), `step` after the one before."""
     signal = x if x.ndim == 3 else x[..., None]
     hop = int(_scalar(step))
+    size = signal.shape[1] if window is None else window.shape[0]
     if length is not None:
         size = int(_scalar(length))
-    else:
-        size = signal.shape[1] if window is None else window.shape[0]
     if hop < 1 or not 0 < size <= signal.shape[1]:
         got = f"step {hop}, frames of {size} in a signal of {signal.shape[1]}"
         raise InvalidInputError("Frames lie within the signal and move on", got=got)
@@ -85,7 +84,8 @@ def _window(name: str, weights: tuple[float, ...]) -> None:
         count = int(_scalar(size))
         check_made((count,))
         turn = 2 * np.pi * np.arange(count) / max(count if periodic else count - 1, 1)
-        return sum(w * np.cos(i * turn) for i, w in enumerate(weights)).astype(element_type(output_datatype))
+        values = np.asarray(sum(w * np.cos(i * turn) for i, w in enumerate(weights)))
+        return values.astype(element_type(output_datatype))
 
     op(name)(window)
 

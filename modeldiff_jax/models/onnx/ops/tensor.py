@@ -71,7 +71,8 @@ def _cast_to_power(x: Value, dtype: np.dtype[Any], round_mode: str) -> Value:
     wide = astype(x, np.float32)
     fraction, exponent = m.frexp(m.abs(wide))  # fraction in [0.5, 1)
     up = {"up": fraction > 0.5, "down": fraction > 1, "nearest": fraction >= 0.75}[round_mode]
-    power = m.ldexp(m.float32(1), m.clip(exponent - 1 + up, -127, 127).astype(np.int32))
+    exponent = m.where(wide == 0, -127, exponent - 1 + up)
+    power = m.ldexp(m.float32(1), m.clip(exponent, -127, 127).astype(np.int32))
     return astype(m.where(m.isfinite(wide), power, m.float32(np.nan)), dtype)
 
 
@@ -84,7 +85,7 @@ def bit_cast(x: Value, /, *, to: int) -> Value:
 @op("Identity")
 def identity(x: Value, /) -> Value:
     """x."""
-    return x
+    return (x,) if isinstance(x, tuple) else x
 
 
 @op("Reshape")

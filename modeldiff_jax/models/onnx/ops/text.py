@@ -11,13 +11,8 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import add_at
 from modeldiff_jax.models.onnx.ops.regex import compile_pattern
-
-
-def _each(x: np.ndarray, function: Callable[[str], object], dtype: type = object) -> np.ndarray:
-    found = np.empty(x.shape, dtype)
-    found.flat = [function(str(v)) for v in x.flat]
-    return found
 
 
 @op("StringConcat")
@@ -75,7 +70,7 @@ def string_normalizer(
 def regex_full_match(x: Static, /, *, pattern: str | None = None) -> Value:
     """Whether each whole string matches the pattern, in time linear in the string."""
     matcher = compile_pattern(pattern or "")
-    return _each(x, matcher.matches, bool)
+    return np.asarray([matcher.matches(str(v)) for v in x.flat], bool).reshape(x.shape)
 
 
 @op("TfIdfVectorizer")
@@ -121,10 +116,7 @@ def tf_idf_vectorizer(
             for i in range(length):
                 same = same & m.equal(rows[:, i * step : i * step + count, None], grams[:, i])
             found = m.sum(same, axis=1, dtype=np.float32)
-            if m is np:
-                np.add.at(y, (slice(None), index), found)
-            else:
-                y = y.at[:, index].add(found)
+            y = add_at(y, index, found)
     if mode != "TF":
         scale = np.ones(width, np.float32)
         if weights is not None:
