@@ -48,8 +48,9 @@ def reference(x, w, xz, wz, group=1, strides=(1, 1), pads=(0, 0, 0, 0), auto_pad
 
 
 def test_qlinear_conv_is_onnxruntimes():
+    """With filters of 7 bits: on some processors onnxruntime lets the sums of longer ones overflow 16 bits."""
     rng = np.random.default_rng(2)
-    x, w = rng.integers(0, 255, (2, 5, 8, 8)).astype(np.uint8), rng.integers(-128, 127, (6, 5, 3, 3)).astype(np.int8)
+    x, w = rng.integers(0, 255, (2, 5, 8, 8)).astype(np.uint8), rng.integers(-64, 64, (6, 5, 3, 3)).astype(np.int8)
     scale = rng.uniform(0.001, 0.01, 6).astype(np.float32)
     b = rng.integers(-1000, 1000, 6).astype(np.int32)
     check_node(
