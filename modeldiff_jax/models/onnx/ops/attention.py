@@ -288,9 +288,9 @@ def linear_attention(
         raise InvalidInputError("update_rule is linear, gated, delta or gated_delta", got=update_rule)
     if (decay is not None) != (update_rule in _GATED) or (beta is not None) != (update_rule in _DELTA):
         raise InvalidInputError("Gated rules take a decay, delta rules a beta", got=update_rule)
+    wide = jnp.promote_types(query.dtype, np.float32)
     q, k, v = (
-        jnp.asarray(_heads(x, n), np.float32)
-        for x, n in ((query, q_num_heads), (key, kv_num_heads), (value, kv_num_heads))
+        jnp.asarray(_heads(x, n), wide) for x, n in ((query, q_num_heads), (key, kv_num_heads), (value, kv_num_heads))
     )
     start = jnp.zeros((*k.shape[:2], k.shape[3], v.shape[3])) if past_state is None else past_state
     factor = scale or 1 / math.sqrt(q.shape[3])
@@ -312,8 +312,8 @@ def linear_attention(
 
     last, rows = jax.lax.scan(
         step,
-        jnp.asarray(start, np.float32),
-        {name: jnp.moveaxis(jnp.asarray(x, np.float32), 2, 0) for name, x in steps.items()},
+        jnp.asarray(start, wide),
+        {name: jnp.moveaxis(jnp.asarray(x, wide), 2, 0) for name, x in steps.items()},
     )
     kept = query.dtype if past_state is None else past_state.dtype
     return astype(_joined(jnp.moveaxis(rows, 0, 2)), query.dtype), astype(last, kept)
