@@ -219,8 +219,9 @@ def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spati
     best = m.asarray(x)[astype(rois[:, 0], np.int32)]
     for axis, (bins, size) in enumerate(zip(pooled_shape, x.shape[2:], strict=True)):
         each = extent[:, axis, None] / bins
-        first = m.clip(low[:, axis, None] + m.floor(np.arange(bins) * each), 0, size)
-        last = m.clip(low[:, axis, None] + m.ceil((np.arange(bins) + 1) * each), 0, size)
+        edge = np.arange(bins + 1).astype(each.dtype)  # in the regions' type, whose rounding decides borders
+        first = m.clip(low[:, axis, None] + m.floor(edge[:-1] * each), 0, size)
+        last = m.clip(low[:, axis, None] + m.ceil(edge[1:] * each), 0, size)
         at = np.arange(size)
         inside = (at >= first[..., None]) & (at < last[..., None])  # (rois, bins, size)
         shape = (inside.shape[0], 1, *((bins, size, 1) if axis == 0 else (1, bins, size)))
