@@ -213,7 +213,8 @@ def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spati
     """The largest entry of each bin of each region, which are in whole pixels; 0 where a bin is empty."""
     m = xp(x, rois)
     check_made((rois.shape[0], *x.shape[1:], pooled_shape[0]))
-    corners = m.rint(rois[:, 1:] * spatial_scale)
+    scaled = rois[:, 1:] * np.asarray(spatial_scale, rois.dtype)
+    corners = m.trunc(scaled + m.copysign(np.asarray(0.5, rois.dtype), scaled))  # halves away from zero
     low, high = corners[:, 1::-1], corners[:, :1:-1]
     extent = m.maximum(high - low + 1, 1)
     best = m.asarray(x)[astype(rois[:, 0], np.int32)]
