@@ -20,7 +20,7 @@ _FORMATS = ("BMP", "JPEG", "JPEG2000", "TIFF", "PNG", "WEBP", "PPM")  # those th
 @op("ImageDecoder")
 def image_decoder(encoded: Static, /, *, pixel_format: str = "RGB") -> Value:
     """The pixels (height, width, channels) of an encoded image, whose bytes must be known."""
-    from PIL import Image  # 40 ms, and few models hold this operator
+    from PIL import Image  # few models hold this operator
 
     modes = {"RGB": "RGB", "BGR": "RGB", "Grayscale": "L"}
     if pixel_format not in modes:
