@@ -71,9 +71,9 @@ def ratio(measured: Mapping[str, Any], of: str, to: str, time: str = "seconds") 
     return spread([a / b for a, b in zip(seconds[of], seconds[to], strict=True)])
 
 
-def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...]) -> Path:
-    """Writes `result` under `question` into this device's file, with what is needed to repeat it."""
-    path = RESULTS / f"{device_name()}.json"
+def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], file: str = "") -> Path:
+    """Writes `result` under `question` into `file` (by default this device's), with what is needed to repeat it."""
+    path = RESULTS / f"{file or device_name()}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     found[question] = {

@@ -47,6 +47,10 @@ class Limits:
     are made out of nothing, asks for 575 MB."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
+    pattern_steps: int = 20_000
+    """Steps of one regular expression; counts within counts multiply."""
+    image_pixels: int = 2**26
+    """Pixels of one image an operator decodes; a small file can hold a large one."""
     traced_calls: int = 2_000_000
     """Operator calls of one trace; loops within loops that are written out multiply."""
     seed_bytes: int = 4 * _GIB
@@ -125,3 +129,13 @@ def check_call() -> None:
 def check_trips(trips: int) -> None:
     """To be called before a loop of the model runs or is unrolled."""
     _active.get().check("loop_trips", trips)
+
+
+def check_pattern(steps: int) -> None:
+    """To be called while a regular expression of the model is compiled."""
+    _active.get().check("pattern_steps", steps)
+
+
+def check_image(width: int, height: int) -> None:
+    """To be called with an image's size before it is decoded."""
+    _active.get().check("image_pixels", width * height)

@@ -96,7 +96,7 @@ def _static(value: Value, node: Node, found: Op, position: int) -> Value:
 
 def _shapes(node: Node, values: Environment) -> str:
     return "inputs " + ", ".join(
-        f"{jnp.result_type(v).name}{list(np.shape(v))}" if isinstance(v, (np.ndarray, jax.Array)) else type(v).__name__
+        f"{v.dtype.name}{list(np.shape(v))}" if isinstance(v, (np.ndarray, jax.Array)) else type(v).__name__
         for v in (values.get(name) for name in node.inputs)
     )
 

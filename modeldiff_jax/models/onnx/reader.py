@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,24 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
 from jaxtyping import UInt8
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    numpy_helper,
+)
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.onnx.external_data import ExternalData
+from modeldiff_jax.models.onnx.fields import domain, text
+from modeldiff_jax.models.onnx.fields import label as label_of
+from modeldiff_jax.models.onnx.functions import Functions
 from modeldiff_jax.types import ANY, Shape, TensorSpec
 
 _MAX_RANK = 64  # numpy's
@@ -100,9 +112,10 @@ class _Reader:
     def __init__(self, proto: ModelProto, folder: Path | None, limits: Limits, where: str) -> None:
         self.proto, self.limits, self.where = proto, limits, where
         self.external = ExternalData(folder, limits)
-        self.opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+        self.opsets = {domain(entry.domain): entry.version for entry in proto.opset_import}
         self.constants: dict[str, np.ndarray] = {}
         self.taken: set[str] = set()
+        self.functions = Functions(proto, self.opsets, limits, where)
         self.n_nodes = 0
         self.n_scopes = 0
 
@@ -114,14 +127,7 @@ class _Reader:
                 where=self.where,
                 fix="check that the file is ONNX and was copied whole",
             )
-        if self.proto.functions:
-            names = sorted({f"{f.domain}.{f.name}" for f in self.proto.functions})
-            raise UnsupportedModelError(
-                "Model-local functions must be inlined",
-                got=f"functions {', '.join(names[:5])}",
-                where=self.where,
-                fix="inline them with onnx.inliner.inline_local_functions and save the model again",
-            )
+        self.functions.check(self.proto.graph.node)
         return self.graph(self.proto.graph, {}, depth=0)
 
     def graph(self, proto: GraphProto, outer: Mapping[str, str], depth: int) -> Graph:
@@ -129,12 +135,12 @@ class _Reader:
         self.limits.check("nesting", depth, where=self.where)
         prefix = f"{self.n_scopes}/" if depth else ""
         self.n_scopes += 1
-        label = _text(proto.name)
+        label = text(proto.name)
         names = dict(outer)
         defined: set[str] = set()
 
         def define(name: str | bytes) -> str:
-            name = _text(name)
+            name = text(name)
             if name in defined or not name:
                 raise self.invalid("Every name is defined once", f"`{name}` twice" if name else "no name", label)
             defined.add(name)
@@ -148,9 +154,9 @@ class _Reader:
         if proto.sparse_initializer:
             raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
         for tensor in proto.initializer:
-            self.constants[define(tensor.name)] = self.tensor(tensor, _text(tensor.name))
+            self.constants[define(tensor.name)] = self.tensor(tensor, text(tensor.name))
         held = frozenset(defined)  # before IR 4 every initializer was listed as an input too
-        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if _text(v.name) not in held)
+        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if text(v.name) not in held)
         for value in proto.input:
             if depth == 0 and value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
                 raise UnsupportedModelError(
@@ -159,56 +165,103 @@ class _Reader:
                     where=self.where,
                     fix="export the model again with shapes, dynamic ones included",
                 )
-        nodes: list[Node] = []
-        for node in proto.node:
-            self.n_nodes += 1
-            self.limits.check("nodes", self.n_nodes, where=self.where)
-            if node.op_type == "Constant" and not _domain(node.domain) and len(node.output) == 1:
-                value = self.constant(node)
-                self.constants[define(node.output[0])] = value
-                continue
-            nodes.append(self.node(node, names, define, depth))
+        nodes = self.nodes(proto.node, names, define, depth)
         for value in proto.output:
-            if _text(value.name) not in names:
+            if text(value.name) not in names:
                 raise self.invalid("Every output is computed by the graph", f"output `{value.name}` is not", label)
-        outputs = tuple(self.spec(v, names[_text(v.name)]) for v in proto.output)
+        outputs = tuple(self.spec(v, names[text(v.name)]) for v in proto.output)
         return Graph(label, tuple(nodes), inputs, outputs, self.opsets, self.constants if depth == 0 else {})
 
+    def nodes(
+        self, protos: Iterable[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
+    ) -> list[Node]:
+        """Reads nodes, those of functions in place of their calls, and sets Constants aside."""
+        found: list[Node] = []
+        for proto in protos:
+            self.n_nodes += 1
+            self.limits.check("nodes", self.n_nodes, where=self.where)
+            function = self.functions.called(proto)
+            if function is not None:
+                found += self.inlined(function, proto, names, define, depth)
+            elif proto.op_type == "Constant" and not domain(proto.domain) and len(proto.output) == 1:
+                self.constants[define(proto.output[0])] = self.constant(proto)
+            else:
+                found.append(self.node(proto, names, define, depth))
+        return found
+
+    def inlined(
+        self,
+        function: FunctionProto,
+        call: NodeProto,
+        names: Mapping[str, str],
+        define: Callable[[str | bytes], str],
+        depth: int,
+    ) -> list[Node]:
+        """The nodes of a function, which reads its call's inputs and attributes and writes its outputs."""
+        label = label_of(call)
+        inner = {text(name): "" for name in function.input}
+        for name, value in zip(function.input, call.input, strict=False):
+            if value and text(value) not in names:
+                raise self.invalid("A node reads what was computed before it", f"`{text(value)}`, which is not", label)
+            inner[text(name)] = names[text(value)] if value else ""
+        self.n_scopes += 1
+        prefix = f"{self.n_scopes}:"
+
+        def define_inner(name: str | bytes) -> str:
+            if text(name) in inner:
+                raise self.invalid("Every name is defined once", f"`{text(name)}` twice", label)
+            unique = prefix + text(name)
+            while unique in self.taken:
+                unique = "_" + unique
+            self.taken.add(unique)
+            inner[text(name)] = unique
+            return unique
+
+        with self.functions.inlining(call, function):
+            nodes = self.nodes(function.node, inner, define_inner, depth)
+        for name, written in zip(function.output, call.output, strict=False):
+            if not inner.get(text(name)):
+                raise self.invalid("A function computes its outputs", f"`{text(name)}` is not", label)
+            if written:
+                nodes.append(Node("Identity", "", label, (inner[text(name)],), (define(written),)))
+        return nodes
+
     def node(self, proto: NodeProto, names: Mapping[str, str], define: Any, depth: int) -> Node:
-        label = _label(proto)
-        reads = tuple(map(_text, proto.input))
+        label = label_of(proto)
+        reads = tuple(map(text, proto.input))
         for name in reads:
             if name and name not in names:
                 raise self.invalid("A node reads what was computed before it", f"`{name}`, which is not", label)
         inputs = tuple(names[name] if name else "" for name in reads)
-        keys = [_text(a.name) for a in proto.attribute]
+        keys = [text(a.name) for a in proto.attribute]
         if len(set(keys)) < len(keys):
             raise self.invalid("A node has each attribute once", ", ".join(keys), label)
-        attributes = {key: self.attribute(a, names, label, depth) for key, a in zip(keys, proto.attribute, strict=True)}
+        found = {key: self.functions.resolved(a) for key, a in zip(keys, proto.attribute, strict=True)}
+        attributes = {k: self.attribute(a, names, label, depth) for k, a in found.items() if a is not None}
         outputs = tuple(define(name) if name else "" for name in proto.output)
-        return Node(_text(proto.op_type), _domain(proto.domain), _text(proto.name), inputs, outputs, attributes)
+        return Node(text(proto.op_type), domain(proto.domain), text(proto.name), inputs, outputs, attributes)
 
     def attribute(self, proto: AttributeProto, names: Mapping[str, str], label: str, depth: int) -> Any:
         kind = AttributeProto.AttributeType
-        if proto.ref_attr_name:
-            raise self.invalid("Only functions have attributes by reference", f"`{proto.name}`", label)
         match proto.type:
             case kind.FLOAT:
                 return proto.f
             case kind.INT:
                 return proto.i
             case kind.STRING:
-                return _text(proto.s)
+                return text(proto.s)
             case kind.FLOATS:
                 return tuple(proto.floats)
             case kind.INTS:
                 return tuple(proto.ints)
             case kind.STRINGS:
-                return tuple(map(_text, proto.strings))
+                return tuple(map(text, proto.strings))
             case kind.TENSOR:
                 return self.tensor(proto.t, f"{label}, attribute {proto.name}")
             case kind.GRAPH:
                 return self.graph(proto.g, names, depth + 1)
+            case kind.TYPE_PROTO:  # of an absent optional: values know their types themselves
+                return proto.tp.WhichOneof("value")
         raise UnsupportedModelError(
             "Attributes are numbers, strings, tensors or graphs",
             got=f"attribute `{proto.name}` of type {_kind(proto)}",
@@ -217,12 +270,13 @@ class _Reader:
 
     def constant(self, node: NodeProto) -> np.ndarray:
         """The value of a Constant node, in whichever of its attributes it stands."""
-        label = _label(node)
-        if len(node.attribute) != 1:
-            raise self.invalid("A Constant has one value", f"{len(node.attribute)} attributes", label)
-        value = self.attribute(node.attribute[0], {}, label, depth=0)
+        label = label_of(node)
+        held = [found for a in node.attribute if (found := self.functions.resolved(a)) is not None]
+        if len(held) != 1:
+            raise self.invalid("A Constant has one value", f"{len(held)} attributes", label)
+        value = self.attribute(held[0], {}, label, depth=0)
         kind = AttributeProto.AttributeType
-        match node.attribute[0].name, node.attribute[0].type:
+        match held[0].name, held[0].type:
             case "value", kind.TENSOR:
                 return np.asarray(value)
             case ("value_float", kind.FLOAT) | ("value_floats", kind.FLOATS):
@@ -233,7 +287,7 @@ class _Reader:
                 return np.asarray(value, object)
         raise UnsupportedModelError(
             "A Constant holds a dense tensor, numbers or strings",
-            got=f"attribute `{node.attribute[0].name}` of type {_kind(node.attribute[0])}",
+            got=f"attribute `{held[0].name}` of type {_kind(held[0])}",
             where=f"{self.where}, node {label}",
         )
 
@@ -251,7 +305,7 @@ class _Reader:
             if len(proto.string_data) != math.prod(shape):
                 got = f"{len(proto.string_data)} strings for {shape}"
                 raise self.invalid("A tensor's data fill its shape", got, label)
-            return np.array([_text(s) for s in proto.string_data], object).reshape(shape)
+            return np.array([text(s) for s in proto.string_data], object).reshape(shape)
         dtype, size = self.dtype(proto.data_type, label), self.bytes_of(proto)
         if proto.HasField("raw_data") and len(proto.raw_data) != size:
             got = f"{len(proto.raw_data)} bytes for {shape} of {dtype.name} ({size} bytes)"
@@ -278,7 +332,7 @@ class _Reader:
 
     def external_bytes(self, proto: TensorProto, label: str) -> UInt8[np.ndarray, " size"]:
         """A tensor's bytes out of the file it names."""
-        entries = {_text(entry.key): _text(entry.value) for entry in proto.external_data}
+        entries = {text(entry.key): text(entry.value) for entry in proto.external_data}
         return self.external.read(entries, self.bytes_of(proto), f"{self.where}, tensor `{label}`")
 
     def spec(self, proto: ValueInfoProto, name: str) -> TensorSpec:
@@ -286,7 +340,7 @@ class _Reader:
             # inside nested graphs types may be left out, and sequences only pass through
             return TensorSpec(name, (), np.dtype(object))
         tensor = proto.type.tensor_type
-        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else _text(d.dim_param) or ANY for d in tensor.shape.dim)
+        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else text(d.dim_param) or ANY for d in tensor.shape.dim)
         dtype = np.dtype(object) if tensor.elem_type == 0 else self.dtype(tensor.elem_type, name)
         return TensorSpec(name, shape, dtype)
 
@@ -300,20 +354,6 @@ class _Reader:
         return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
 
 
-def _domain(name: str | bytes) -> str:
-    """`ai.onnx` and the empty string are the same domain."""
-    return "" if name == "ai.onnx" else _text(name)
-
-
 def _kind(attribute: AttributeProto) -> str:
     kind = AttributeProto.AttributeType
     return str(kind.Name(attribute.type)) if attribute.type in kind.values() else str(attribute.type)
-
-
-def _label(node: NodeProto) -> str:
-    return _text(node.name) or f"{_text(node.op_type)} -> {', '.join(map(_text, node.output))}"
-
-
-def _text(value: str | bytes) -> str:
-    """A string field as text: protobuf hands out bytes where it is not UTF-8."""
-    return value if isinstance(value, str) else value.decode("utf-8", "replace")

@@ -161,3 +161,13 @@ def divide(x: Value, scale: Value) -> Value:
 def rounded(product: Value) -> Value:
     """A product that is rounded before it is added to: with a maximum between, XLA cannot fuse the two."""
     return jnp.maximum(product, finite_range(product.dtype)[0])
+
+
+def add_at(x: Value, index: np.ndarray, values: Value) -> Value:
+    """`x` with values added at places of its last axis; those of equal places add up."""
+    where: Any = (Ellipsis, index)
+    if not concrete(x, values):
+        return jnp.asarray(x).at[where].add(values)
+    out = np.array(x)
+    np.add.at(out, where, values)
+    return out

@@ -252,7 +252,8 @@ def gemm(
 def einsum(*xs: Value, equation: str) -> Value:
     """Einstein summation."""
     if concrete(*xs):
-        return np.einsum(equation.replace(" ", ""), *xs)
+        wide = [astype(x, np.float32) if x.dtype.kind == "V" else x for x in xs]  # numpy knows no bfloat16
+        return astype(np.einsum(equation.replace(" ", ""), *wide), xs[0].dtype)
     return jnp.einsum(equation.replace(" ", ""), *xs, precision=HIGHEST)
 
 

@@ -71,7 +71,8 @@ def _cast_to_power(x: Value, dtype: np.dtype[Any], round_mode: str) -> Value:
     wide = astype(x, np.float32)
     fraction, exponent = m.frexp(m.abs(wide))  # fraction in [0.5, 1)
     up = {"up": fraction > 0.5, "down": fraction > 1, "nearest": fraction >= 0.75}[round_mode]
-    power = m.ldexp(m.float32(1), m.clip(exponent - 1 + up, -127, 127).astype(np.int32))
+    exponent = m.where(wide == 0, -127, exponent - 1 + up)
+    power = m.ldexp(m.float32(1), m.clip(exponent, -127, 127).astype(np.int32))
     return astype(m.where(m.isfinite(wide), power, m.float32(np.nan)), dtype)
 
 
@@ -84,7 +85,7 @@ def bit_cast(x: Value, /, *, to: int) -> Value:
 @op("Identity")
 def identity(x: Value, /) -> Value:
     """x."""
-    return x
+    return (x,) if isinstance(x, tuple) else x
 
 
 @op("Reshape")
@@ -183,12 +184,18 @@ def _split(x: Value, lengths: Any, axis: int, n_outputs: int) -> tuple[Value, ..
         each = -(-size // n_outputs)
         lengths = [each] * (n_outputs - 1) + [size - each * (n_outputs - 1)]
     lengths = sizes(np.asarray(lengths))
-    if len(lengths) != n_outputs or (isinstance(size, int) and sum(lengths) != size) or min(lengths, default=0) < 0:
-        raise InvalidInputError(
-            "The parts of a Split fill its axis", got=f"lengths {lengths} for {n_outputs} parts of {size}"
-        )
+    if len(lengths) != n_outputs:
+        raise InvalidInputError("A Split has a length for every part", got=f"{len(lengths)} for {n_outputs} parts")
+    return split_at(x, lengths, at)
+
+
+def split_at(x: Value, lengths: tuple[Any, ...], axis: int) -> tuple[Value, ...]:
+    """`x` cut along `axis` into parts of these lengths."""
+    size = x.shape[axis]
+    if (isinstance(size, int) and sum(lengths) != size) or min(lengths, default=0) < 0:
+        raise InvalidInputError("The parts of a split fill its axis", got=f"lengths {lengths} for {size}")
     starts = np.cumsum([0, *lengths])
-    return tuple(x[(slice(None),) * at + (slice(a, b),)] for a, b in pairwise(starts))
+    return tuple(x[(slice(None),) * axis + (slice(a, b),)] for a, b in pairwise(starts))
 
 
 @op("Expand")

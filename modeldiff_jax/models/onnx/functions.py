@@ -1,0 +1,112 @@
+"""A model's own functions: which node calls which, how large the model gets, and what a call's attributes are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto
+
+from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
+from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.onnx.fields import domain, label, text
+
+Key: TypeAlias = tuple[str, str, str]
+
+
+class Functions:
+    """The functions of one model, and the call that is being inlined."""
+
+    def __init__(self, proto: ModelProto, opsets: Mapping[str, int], limits: Limits, where: str) -> None:
+        self._opsets, self._limits, self._where = opsets, limits, where
+        self._table: dict[Key, FunctionProto] = {}
+        self._sizes: dict[Key, int] = {}
+        self._given: Mapping[str, AttributeProto] | None = None  # what the call being inlined gave; None outside
+        self._depth = 0
+        for function in proto.functions:
+            key = domain(function.domain), text(function.name), text(function.overload)
+            if key in self._table:
+                raise self._invalid("Every function is defined once", "a second one", key[1])
+            self._table[key] = function
+
+    def called(self, node: NodeProto) -> FunctionProto | None:
+        """The function a node calls."""
+        return self._table.get(_key(node))
+
+    def check(self, nodes: Iterable[NodeProto]) -> None:
+        """Refuses recursion, and more nodes than the limit once every call is inlined, before any is."""
+        if self._table:
+            self._limits.check("nodes", self._size(nodes, ()), where=self._where)
+
+    def _size(self, nodes: Iterable[NodeProto], outer: tuple[Key, ...]) -> int:
+        return sum(self._size_of_node(node, outer) for node in nodes)
+
+    def _size_of_node(self, node: NodeProto, outer: tuple[Key, ...]) -> int:
+        graphs = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
+        size = 1 + sum(self._size(graph.node, outer) for graph in graphs)
+        key = _key(node)
+        function = self._table.get(key)
+        if function is None:
+            return size
+        if key in outer:
+            raise self._invalid("A function does not call itself", f"`{key[1]}` does", label(node))
+        self._limits.check("nesting", len(outer) + 1, where=self._where)
+        if key not in self._sizes:
+            # an Identity for each output, and the deepest path is looked at the first time a function is met
+            self._sizes[key] = len(function.output) + self._size(function.node, (*outer, key))
+        return size + self._sizes[key]
+
+    @contextmanager
+    def inlining(self, call: NodeProto, function: FunctionProto) -> Iterator[None]:
+        """Within, attributes by reference are those of this call, or the function's defaults."""
+        for entry in function.opset_import:
+            opset = self._opsets.get(domain(entry.domain), entry.version)
+            if opset != entry.version:
+                raise UnsupportedModelError(
+                    "A function uses the operator sets of its model",
+                    got=f"version {entry.version} of `{text(entry.domain) or 'ai.onnx'}` in a model of {opset}",
+                    where=f"{self._where}, function `{text(function.name)}`",
+                    fix="convert the model to one version: onnx.version_converter",
+                )
+        if len(call.input) > len(function.input) or len(call.output) > len(function.output):
+            got = f"{len(call.input)} inputs and {len(call.output)} outputs"
+            raise self._invalid("A call fits its function", got, label(call))
+        given = {text(a.name): a for a in function.attribute_proto}
+        for attribute in call.attribute:
+            found = self.resolved(attribute)
+            if found is None:
+                continue
+            if found.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+                got = f"attribute `{text(attribute.name)}`"
+                raise UnsupportedModelError(
+                    "A function is given no graphs", got=got, where=f"{self._where}, {label(call)}"
+                )
+            given[text(attribute.name)] = found
+        self._depth += 1
+        self._limits.check("nesting", self._depth, where=self._where)
+        outer, self._given = self._given, given
+        yield
+        self._given = outer
+        self._depth -= 1
+
+    def resolved(self, attribute: AttributeProto) -> AttributeProto | None:
+        """An attribute, or what it refers to in the call being inlined; `None` where that leaves it out."""
+        if not attribute.ref_attr_name:
+            return attribute
+        if self._given is None:
+            raise self._invalid("Only functions have attributes by reference", "one elsewhere", text(attribute.name))
+        found = self._given.get(text(attribute.ref_attr_name))
+        if found is None:
+            return None
+        renamed = AttributeProto()
+        renamed.CopyFrom(found)
+        renamed.name = attribute.name
+        return renamed
+
+    def _invalid(self, rule: str, got: str, what: str) -> InvalidModelError:
+        return InvalidModelError(rule, got=got, where=f"{self._where}, `{what}`", fix="export the model again")
+
+
+def _key(node: NodeProto) -> Key:
+    return domain(node.domain), text(node.op_type), text(node.overload)

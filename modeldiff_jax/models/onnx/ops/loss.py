@@ -1,0 +1,54 @@
+"""Losses of classifiers, which a model exported for training ends in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.graph.registry import Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import astype
+
+
+def _negative_log_likelihood(
+    log_prob: Value, labels: Value, weights: Value, reduction: str, ignore_index: int | None
+) -> Value:
+    """The weighted negative of each label's entry of the class axis, which is the second."""
+    if reduction not in ("none", "mean", "sum"):
+        raise InvalidInputError("The reduction is none, mean or sum", got=reduction)
+    m, classes = xp(log_prob, labels, weights), log_prob.shape[1]
+    labels = m.expand_dims(labels, 1)
+    index = astype(m.clip(labels, 0, classes - 1), np.int64)
+    loss = -m.take_along_axis(log_prob, index, 1)
+    share = m.ones_like(loss) if weights is None else m.take(m.asarray(weights), index)
+    if ignore_index is not None:
+        share = m.where(labels == ignore_index, m.zeros((), share.dtype), share)
+    loss = astype((loss * share)[:, 0], log_prob.dtype)
+    if reduction == "none":
+        return loss
+    total = loss.sum(dtype=log_prob.dtype)
+    return total if reduction == "sum" else astype(total / share.sum(dtype=share.dtype), log_prob.dtype)
+
+
+@op("NegativeLogLikelihoodLoss")
+def negative_log_likelihood_loss(
+    log_prob: Value,
+    labels: Value,
+    weights: Value = None,
+    /,
+    *,
+    ignore_index: int | None = None,
+    reduction: str = "mean",
+) -> Value:
+    """Minus the log probability of each label, weighted by class."""
+    return _negative_log_likelihood(log_prob, labels, weights, reduction, ignore_index)
+
+
+@op("SoftmaxCrossEntropyLoss")
+def softmax_cross_entropy_loss(
+    scores: Value, labels: Value, weights: Value = None, /, *, ignore_index: int | None = None, reduction: str = "mean"
+) -> tuple[Value, Value]:
+    """The negative log likelihood of each label after a softmax over the classes, and the log probabilities."""
+    m = xp(scores)
+    shifted = scores - m.max(scores, axis=1, keepdims=True)
+    log_prob = shifted - m.log(m.sum(m.exp(shifted), axis=1, keepdims=True, dtype=scores.dtype))
+    return _negative_log_likelihood(log_prob, labels, weights, reduction, ignore_index), log_prob

@@ -1,0 +1,314 @@
+"""Tensors read at places between their entries: grids, regions of interest, deformed filters."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError, NotStaticError
+from modeldiff_jax.limits import check_made
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, known, sizes
+
+_CUBIC = -0.75
+
+
+def _read(x: Value, batch: Value, places: Sequence[Value], outside: Value = None) -> Value:
+    """Entries of (batch, channels, spatial...) at whole places, channels last; those beyond an end are the end's.
+
+    `outside` replaces what lies beyond an end.
+    """
+    m = xp(x, batch, *places)
+    index = tuple(astype(m.clip(p, 0, n - 1), np.int32) for p, n in zip(places, x.shape[2:], strict=True))
+    found = m.moveaxis(m.asarray(x), 1, -1)[(batch, *index)]
+    if outside is None:
+        return found
+    inside: Any = True
+    for place, n in zip(places, x.shape[2:], strict=True):
+        inside = inside & (place >= 0) & (place <= n - 1)
+    return m.where(inside[..., None], found, m.asarray(outside, x.dtype))
+
+
+def _reflected(place: Value, low: float, high: float) -> Value:
+    """Places beyond either end thrown back, as often as it takes."""
+    m, width = xp(place), high - low
+    if width <= 0:
+        return m.full_like(place, low)
+    back = high - m.abs(m.mod(place - low, 2 * width) - width)
+    return m.where((place < low) | (place > high), back, place)
+
+
+def _taps(place: Value, mode: str) -> list[tuple[Value, Value]]:
+    """The whole places around one and their weights."""
+    m = xp(place)
+    if mode == "nearest":
+        return [(m.rint(place), m.ones((), place.dtype))]
+    base = m.floor(place)
+    t = place - base
+    if mode == "linear":
+        return [(base, 1 - t), (base + 1, t)]
+    a = _CUBIC
+    far = [((a * s - 5 * a) * s + 8 * a) * s - 4 * a for s in (t + 1, 2 - t)]
+    near = [((a + 2) * s - (a + 3)) * s * s + 1 for s in (t, 1 - t)]
+    return [(base - 1, far[0]), (base, near[0]), (base + 1, near[1]), (base + 2, far[1])]
+
+
+def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corners: int) -> Value:
+    if mode not in ("linear", "nearest", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
+        raise InvalidInputError("GridSample knows its mode and padding", got=f"{mode}, {padding_mode}")
+    m, n = xp(x, grid), x.ndim - 2
+    batch = np.arange(x.shape[0]).reshape((-1,) + (1,) * (grid.ndim - 2))
+    axes = []  # for each spatial axis: places and weights
+    for i, size in enumerate(x.shape[2:]):
+        at = grid[..., n - 1 - i]
+        low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
+        place = (at + 1) / 2 * (size - 1) if align_corners else ((at + 1) * size - 1) / 2
+        if mode == "nearest":
+            place = m.rint(place)
+        if padding_mode == "border":
+            place = m.where((place < low) | (place > high), m.clip(place, 0, size - 1), place)
+        elif padding_mode == "reflection":
+            place = _reflected(place, low, high)
+        taps = _taps(place, mode)
+        axes.append([(_reflected(p, low, high) if padding_mode == "reflection" else p, w) for p, w in taps])
+    total: Value = 0
+    for corner in itertools.product(*axes):
+        weight = math.prod(w for _, w in corner)
+        read = _read(x, batch, [p for p, _ in corner], 0 if padding_mode == "zeros" else None)
+        total = total + read * m.broadcast_to(weight, grid.shape[:-1])[..., None]
+    return astype(m.moveaxis(total, -1, 1), x.dtype)
+
+
+@op("GridSample")
+def grid_sample_16(
+    x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
+) -> Value:
+    """`x` at the places of a grid, which spans -1 to 1 (Jaderberg et al. 2015)."""
+    modes = {"bilinear": "linear", "bicubic": "cubic"}
+    return _grid_sample(x, grid, modes.get(mode, mode), padding_mode, align_corners)
+
+
+@op("GridSample", since=20)
+def grid_sample(
+    x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
+) -> Value:
+    """`x` at the places of a grid, which spans -1 to 1 (Jaderberg et al. 2015)."""
+    return _grid_sample(x, grid, mode, padding_mode, align_corners)
+
+
+@op("AffineGrid")
+def affine_grid(theta: Value, size: Static, /, *, align_corners: int = 0) -> Value:
+    """The grid of a GridSample that applies the affine map `theta` to an image of that size."""
+    spatial = sizes(size)[2:]
+    check_made((theta.shape[0], *spatial, len(spatial)))
+    lines = [
+        (np.arange(n) * 2 / max(n - 1, 1) - 1) if align_corners else (2 * np.arange(n) + 1) / n - 1 for n in spatial
+    ]
+    places = [*reversed(np.meshgrid(*lines, indexing="ij")), np.ones(spatial)]  # x first, and 1 for the shift
+    homogeneous = np.stack(places, -1).reshape(-1, len(spatial) + 1).astype(theta.dtype)
+    m = xp(theta)
+    grid = m.matmul(homogeneous, m.swapaxes(theta, 1, 2), **({} if m is np else {"precision": HIGHEST}))
+    return grid.reshape(theta.shape[0], *spatial, len(spatial))
+
+
+def _roi_align(
+    x: Value,
+    rois: Value,
+    batch: Value,
+    mode: str,
+    output: tuple[int, int],
+    sampling_ratio: int,
+    scale: float,
+    half_pixel: bool,
+) -> Value:
+    if mode not in ("avg", "max") or min(output) < 1:
+        raise InvalidInputError("RoiAlign averages or takes the maximum over bins", got=f"{mode}, {output}")
+    m = xp(x, rois, batch)
+    corners = rois * np.asarray(scale, rois.dtype) - np.asarray(0.5 if half_pixel else 0, rois.dtype)
+    start, extent = corners[:, 1::-1], corners[:, :1:-1] - corners[:, 1::-1]  # (rois, [height, width])
+    if not half_pixel:
+        extent = m.maximum(extent, 1)
+    bins = extent / np.asarray(output, rois.dtype)
+    if sampling_ratio > 0:
+        counts = np.full(extent.shape, sampling_ratio)
+    elif known(rois):
+        counts = np.maximum(np.ceil(np.asarray(bins)), 0).astype(np.int64)
+    else:
+        raise NotStaticError(
+            "RoiAlign without a sampling ratio takes more samples of larger regions",
+            got="regions that depend on traced data",
+            fix="export the model with a sampling_ratio, or fix the regions: model.bind(name=value)",
+        )
+    most = int(counts.max(initial=1))
+    check_made((rois.shape[0], x.shape[1], output[0] * most, output[1] * most))
+    places, valid = [], []
+    for axis, size in enumerate(x.shape[2:]):
+        step = (np.arange(most) + 0.5) / np.maximum(counts[:, axis, None], 1)  # (rois, most)
+        at = np.arange(output[axis])[None, :, None] + step[:, None, :]
+        place = start[:, axis, None, None] + astype(at, rois.dtype) * bins[:, axis, None, None]
+        taken = (np.arange(most) < counts[:, axis, None])[:, None, :]
+        valid.append(taken & (place >= -1) & (place <= size))
+        places.append(m.clip(place, 0, size - 1))
+    line = (slice(None), slice(None), None, slice(None), None), (slice(None), None, slice(None), None, slice(None))
+    inside = valid[0][line[0]] & valid[1][line[1]]
+    samples: list[Value] = []
+    for (y, wy), (z, wz) in itertools.product(*(_taps(p, "linear") for p in places)):
+        y, z, wy, wz = y[line[0]], z[line[1]], wy[line[0]], wz[line[1]]
+        read = _read(x, batch[:, None, None, None, None], [y, z])
+        samples.append(m.where(inside[..., None], read * astype(wy * wz, x.dtype)[..., None], 0))
+    if mode == "avg":
+        count = np.maximum(counts.prod(1), 1)[:, None, None, None]
+        pooled = m.stack(samples).sum((0, 4, 5)) / count
+    else:
+        taken = (np.arange(most) < counts[:, 0, None])[:, None, None, :, None] & (np.arange(most) < counts[:, 1, None])[
+            :, None, None, None, :
+        ]
+        pooled = m.where(taken[..., None], m.stack(samples).max(0), -np.inf).max((3, 4))
+        pooled = m.where(m.isfinite(pooled), pooled, 0)
+    return astype(m.moveaxis(pooled, -1, 1), x.dtype)
+
+
+@op("RoiAlign")
+def roi_align_10(
+    x: Value,
+    rois: Value,
+    batch: Value,
+    /,
+    *,
+    mode: str = "avg",
+    output_height: int = 1,
+    output_width: int = 1,
+    sampling_ratio: int = 0,
+    spatial_scale: float = 1.0,
+) -> Value:
+    """Each region of interest in bins of averaged (or largest) samples (He et al. 2017)."""
+    return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, False)
+
+
+@op("RoiAlign", since=16)
+def roi_align(
+    x: Value,
+    rois: Value,
+    batch: Value,
+    /,
+    *,
+    coordinate_transformation_mode: str = "half_pixel",
+    mode: str = "avg",
+    output_height: int = 1,
+    output_width: int = 1,
+    sampling_ratio: int = 0,
+    spatial_scale: float = 1.0,
+) -> Value:
+    """Each region of interest in bins of averaged (or largest) samples (He et al. 2017)."""
+    half = coordinate_transformation_mode == "half_pixel"
+    return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, half)
+
+
+@op("MaxRoiPool")
+def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Value:
+    """The largest entry of each bin of each region, which are in whole pixels; 0 where a bin is empty."""
+    m = xp(x, rois)
+    check_made((rois.shape[0], *x.shape[1:], pooled_shape[0]))
+    scaled = rois[:, 1:] * np.asarray(spatial_scale, rois.dtype)
+    corners = m.trunc(scaled + m.copysign(np.asarray(0.5, rois.dtype), scaled))  # halves away from zero
+    low, high = corners[:, 1::-1], corners[:, :1:-1]
+    extent = m.maximum(high - low + 1, 1)
+    best = m.asarray(x)[astype(rois[:, 0], np.int32)]
+    for axis, (bins, size) in enumerate(zip(pooled_shape, x.shape[2:], strict=True)):
+        each = extent[:, axis, None] / bins
+        edge = np.arange(bins + 1).astype(each.dtype)  # in the regions' type, whose rounding decides borders
+        first = m.clip(low[:, axis, None] + m.floor(edge[:-1] * each), 0, size)
+        last = m.clip(low[:, axis, None] + m.ceil(edge[1:] * each), 0, size)
+        at = np.arange(size)
+        inside = (at >= first[..., None]) & (at < last[..., None])  # (rois, bins, size)
+        shape = (inside.shape[0], 1, *((bins, size, 1) if axis == 0 else (1, bins, size)))
+        best = m.where(inside.reshape(shape), m.expand_dims(best, 2 + axis), -np.inf).max(3 + axis)
+    return astype(m.where(m.isfinite(best), best, 0), x.dtype)
+
+
+@op("DeformConv")
+def deform_conv(
+    x: Value,
+    w: Value,
+    offset: Value,
+    b: Value = None,
+    mask: Value = None,
+    /,
+    *,
+    dilations: Sequence[int] | None = None,
+    group: int = 1,
+    kernel_shape: Sequence[int] | None = None,
+    offset_group: int = 1,
+    pads: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> Value:
+    """A convolution whose taps each read at a place shifted by `offset`, weighted by `mask` (Zhu et al. 2019)."""
+    m, n, (count, channels) = xp(x, w, offset, b, mask), x.ndim - 2, x.shape[:2]
+    taps, out = w.shape[2:], offset.shape[2:]
+    strides, dilations, pads = strides or (1,) * n, dilations or (1,) * n, pads or (0,) * (2 * n)
+    total = math.prod(taps)
+    if channels % offset_group or w.shape[0] % group or channels != w.shape[1] * group:
+        raise InvalidInputError("Channels divide into the groups", got=f"{x.shape}, {w.shape}, {group}, {offset_group}")
+    check_made((count, channels, total, *out))
+    shifts = offset.reshape(count * offset_group, total, n, *out)
+    places = []
+    for axis in range(n):
+        at = np.arange(out[axis]) * strides[axis] - pads[axis]
+        tap = np.arange(taps[axis]) * dilations[axis]
+        tap = np.broadcast_to(tap.reshape((-1,) + (1,) * (n - 1 - axis)), taps).reshape(-1)
+        fixed = tap.reshape((-1,) + (1,) * n) + at.reshape((-1,) + (1,) * (n - 1 - axis))
+        places.append(shifts[:, :, axis] + astype(fixed, offset.dtype))
+    grouped = x.reshape(count * offset_group, channels // offset_group, *x.shape[2:])
+    batch = np.arange(count * offset_group).reshape((-1,) + (1,) * (n + 1))
+    read: Value = 0
+    for corner in itertools.product(*(_taps(p, "linear") for p in places)):
+        read = read + _read(grouped, batch, [p for p, _ in corner], 0) * math.prod(v for _, v in corner)[..., None]
+    if mask is not None:
+        read = read * mask.reshape(count * offset_group, total, *out)[..., None]
+    columns = m.moveaxis(read, -1, 1).reshape(count, group, channels // group * total, math.prod(out))
+    filters = w.reshape(group, w.shape[0] // group, channels // group * total)
+    y = m.matmul(filters, columns, **({} if m is np else {"precision": HIGHEST})).reshape(count, w.shape[0], *out)
+    return astype(y if b is None else y + b.reshape((-1,) + (1,) * n), x.dtype)
+
+
+@op("NonMaxSuppression")
+def non_max_suppression(
+    boxes: Static,
+    scores: Static,
+    most: Static = None,
+    overlap: Static = None,
+    threshold: Static = None,
+    /,
+    *,
+    center_point_box: int = 0,
+) -> Value:
+    """(batch, class, box) of the best boxes that overlap no better one; how many there are must be known."""
+    if not concrete(boxes, scores):
+        raise NotStaticError("Boxes and scores must be known", got="traced ones")
+    count = 0 if most is None else int(np.ravel(most)[0])
+    limit = 0.0 if overlap is None else float(np.ravel(overlap)[0])
+    if center_point_box:
+        half = boxes[..., 2:] / 2
+        low, high = boxes[..., :2] - half, boxes[..., :2] + half
+    else:
+        low, high = np.minimum(boxes[..., :2], boxes[..., 2:]), np.maximum(boxes[..., :2], boxes[..., 2:])
+    area = (high - low).prod(-1)
+    found = []
+    for batch, group in itertools.product(range(scores.shape[0]), range(scores.shape[1])):
+        score = scores[batch, group]
+        left = np.argsort(-score, kind="stable")
+        if threshold is not None:
+            left = left[score[left] > float(np.ravel(threshold)[0])]
+        kept = 0
+        while left.size and kept < count:
+            best, left, kept = left[0], left[1:], kept + 1
+            found.append((batch, group, best))
+            common = np.minimum(high[batch, best], high[batch, left]) - np.maximum(low[batch, best], low[batch, left])
+            shared = np.maximum(common, 0).prod(-1)
+            whole = area[batch, best] + area[batch, left] - shared
+            left = left[~(shared > limit * whole)]
+    return np.asarray(found, np.int64).reshape(-1, 3)

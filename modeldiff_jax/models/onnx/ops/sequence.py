@@ -1,0 +1,121 @@
+"""Sequences, which are tuples here, and optionals, which are the value itself or `None`.
+
+An operator that gives one sequence gives a tuple of one (see `registry.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import axis_index, sizes
+from modeldiff_jax.models.onnx.ops.tensor import split_at
+
+Sequence_ = tuple[Value, ...]
+
+
+def _place(position: Value, length: int, default: int) -> int:
+    """A position counted from the front."""
+    at = default if position is None else int(np.ravel(position)[0])
+    if not -length <= at < length:
+        raise InvalidInputError("A position must lie within the sequence", got=f"{at} in a sequence of {length}")
+    return at % length
+
+
+@op("SequenceEmpty")
+def sequence_empty(*, dtype: int | None = None) -> tuple[Sequence_]:
+    """A sequence of nothing."""
+    return ((),)
+
+
+@op("SequenceConstruct")
+def sequence_construct(*xs: Value) -> tuple[Sequence_]:
+    """The inputs as a sequence."""
+    return (xs,)
+
+
+@op("SequenceAt")
+def sequence_at(xs: Value, position: Static, /) -> Value:
+    """The entry at a position; negative ones count from the end."""
+    return xs[_place(position, len(xs), -1)]
+
+
+@op("SequenceInsert")
+def sequence_insert(xs: Value, x: Value, position: Static = None, /) -> tuple[Sequence_]:
+    """The sequence with `x` before a position, at its end by default."""
+    at = len(xs) if position is None else int(np.ravel(position)[0])
+    if not -len(xs) <= at <= len(xs):
+        raise InvalidInputError("A position must lie within the sequence", got=f"{at} in a sequence of {len(xs)}")
+    at = at + len(xs) if at < 0 else at
+    return ((*xs[:at], x, *xs[at:]),)
+
+
+@op("SequenceErase")
+def sequence_erase(xs: Value, position: Static = None, /) -> tuple[Sequence_]:
+    """The sequence without the entry at a position, the last by default."""
+    at = _place(position, len(xs), -1)
+    return ((*xs[:at], *xs[at + 1 :]),)
+
+
+@op("SequenceLength")
+def sequence_length(xs: Value, /) -> Value:
+    """How many entries there are; known while tracing."""
+    return np.asarray(len(xs), np.int64)
+
+
+@op("SequenceMap")
+def sequence_map(xs: Value, /, *others: Value, body: Callable[..., tuple[Value, ...]]) -> tuple[Sequence_, ...]:
+    """`body` of each entry, with the entry of every other sequence at its place, and every other tensor as it is."""
+    rows = [body(x, *(other[i] if isinstance(other, tuple) else other for other in others)) for i, x in enumerate(xs)]
+    return tuple(zip(*rows, strict=True)) if rows else ((),)
+
+
+@op("SplitToSequence")
+def split_to_sequence(x: Value, lengths: Static = None, /, *, axis: int = 0, keepdims: int = 1) -> tuple[Sequence_]:
+    """`x` cut along an axis: into single steps, into parts of one length (the last may be shorter), or of several."""
+    at = axis_index(axis, x.ndim)
+    size = x.shape[at]
+    if lengths is None:
+        parts = split_at(x, (1,) * size, at)
+        return (parts if keepdims else tuple(xp(x).squeeze(part, at) for part in parts),)
+    if np.ndim(lengths) == 0:
+        (each,) = sizes(lengths)
+        if each < 1:
+            raise InvalidInputError("The parts of a split are not empty", got=f"length {each}")
+        return (split_at(x, (each,) * (size // each) + ((size % each,) if size % each else ()), at),)
+    return (split_at(x, sizes(lengths), at),)
+
+
+@op("ConcatFromSequence")
+def concat_from_sequence(xs: Value, /, *, axis: int, new_axis: int = 0) -> Value:
+    """All entries one after another along an axis, or along a new one."""
+    return xp(*xs).stack(xs, axis) if new_axis else xp(*xs).concatenate(xs, axis)
+
+
+def _single(x: Value) -> Any:
+    """An operator's only output, which a tuple would be taken apart for."""
+    return (x,) if isinstance(x, tuple) else x
+
+
+@op("Optional")
+def optional(x: Value = None, /, *, type: str | None = None) -> Value:
+    """`x`, or where it is left out an absent value."""
+    return _single(x)
+
+
+@op("OptionalHasElement")
+def optional_has_element(x: Value = None, /) -> Value:
+    """Whether there is a value; known while tracing."""
+    return np.asarray(x is not None)
+
+
+@op("OptionalGetElement")
+def optional_get_element(x: Value, /) -> Value:
+    """The value, which must be there."""
+    if x is None:
+        raise InvalidInputError("The value of an optional must be there", got="an absent one")
+    return _single(x)

@@ -1,0 +1,114 @@
+"""Fourier transforms, windows and mel filters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.limits import check_made
+from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, element_type
+
+
+def _scalar(value: Static) -> float:
+    (found,) = np.ravel(value).tolist()
+    return found
+
+
+def _complex(x: Value) -> Value:
+    """The last axis, of one or two entries, as a complex number."""
+    if x.shape[-1] not in (1, 2):
+        raise InvalidInputError("The last axis holds a real or a complex number", got=f"{x.shape[-1]} entries")
+    wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
+    return wide[..., 0] if x.shape[-1] == 1 else wide[..., 0] + 1j * wide[..., 1]
+
+
+def _parts(z: Value) -> Value:
+    return xp(z).stack([z.real, z.imag], -1)
+
+
+def _dft(x: Value, length: Static, axis: int, inverse: int, onesided: int) -> Value:
+    at, m = axis_index(axis, x.ndim), xp(x)
+    if at == x.ndim - 1:
+        raise InvalidInputError("A transform goes over an axis before the last", got=f"axis {axis}")
+    size = x.shape[at]
+    if length is not None:
+        size = int(_scalar(length))
+    elif inverse and onesided:
+        size = 2 * (size - 1)
+    check_made((*x.shape[:at], size, *x.shape[at + 1 :], 2))
+    signal = _complex(x)
+    if inverse and onesided:
+        return astype(m.fft.irfft(signal, size, at)[..., None], x.dtype)
+    if inverse:
+        return astype(_parts(m.fft.ifft(signal, size, at)), x.dtype)
+    z = m.fft.fft(signal, size, at)
+    if onesided:
+        z = z[(slice(None),) * at + (slice(size // 2 + 1),)]
+    return astype(_parts(z), x.dtype)
+
+
+@op("DFT")
+def dft_17(x: Value, length: Static = None, /, *, axis: int = 1, inverse: int = 0, onesided: int = 0) -> Value:
+    """The discrete Fourier transform along an axis; the last axis holds real and imaginary parts."""
+    return _dft(x, length, axis, inverse, onesided)
+
+
+@op("DFT", since=20)
+def dft(x: Value, length: Static = None, axis: Static = None, /, *, inverse: int = 0, onesided: int = 0) -> Value:
+    """The discrete Fourier transform along an axis, which is an input."""
+    return _dft(x, length, -2 if axis is None else int(_scalar(axis)), inverse, onesided)
+
+
+@op("STFT")
+def stft(x: Value, step: Static, window: Value = None, length: Static = None, /, *, onesided: int = 1) -> Value:
+    """The transform of each frame of a signal (batch, time[, 1 or 2]), `step` after the one before."""
+    signal = x if x.ndim == 3 else x[..., None]
+    hop = int(_scalar(step))
+    size = signal.shape[1] if window is None else window.shape[0]
+    if length is not None:
+        size = int(_scalar(length))
+    if hop < 1 or not 0 < size <= signal.shape[1]:
+        got = f"step {hop}, frames of {size} in a signal of {signal.shape[1]}"
+        raise InvalidInputError("Frames lie within the signal and move on", got=got)
+    count = 1 + (signal.shape[1] - size) // hop
+    check_made((signal.shape[0], count, size, 2))
+    frames = signal[:, np.arange(count)[:, None] * hop + np.arange(size)]
+    if window is not None:
+        frames = frames * window[:, None]
+    return _dft(frames, None, 2, 0, onesided)
+
+
+def _window(name: str, weights: tuple[float, ...]) -> None:
+    def window(size: Static, /, *, output_datatype: int = 1, periodic: int = 1) -> Value:
+        count = int(_scalar(size))
+        check_made((count,))
+        turn = 2 * np.pi * np.arange(count) / max(count if periodic else count - 1, 1)
+        values = np.asarray(sum(w * np.cos(i * turn) for i, w in enumerate(weights)))
+        return values.astype(element_type(output_datatype))
+
+    op(name)(window)
+
+
+_window("HannWindow", (0.5, -0.5))
+_window("HammingWindow", (25 / 46, -21 / 46))
+_window("BlackmanWindow", (0.42, -0.5, 0.08))
+
+
+@op("MelWeightMatrix")
+def mel_weight_matrix(
+    bins: Static, length: Static, rate: Static, low: Static, high: Static, /, *, output_datatype: int = 1
+) -> Value:
+    """Triangles, evenly spaced on the mel scale, that sum a spectrum's bins into mel bins."""
+    count, size = int(_scalar(bins)), int(_scalar(length))
+    check_made((size // 2 + 1, count))
+    first, last = (2595 * np.log10(1 + _scalar(edge) / 700) for edge in (low, high))
+    mels = first + np.arange(count + 2) * (last - first) / (count + 2)
+    corner = np.floor((size + 1) * 700 * (10 ** (mels / 2595) - 1) / _scalar(rate)).astype(np.int64)
+    left, centre, right = corner[:-2], corner[1:-1], corner[2:]
+    at = np.arange(size // 2 + 1)[:, None]
+    rising = np.where(left == centre, at == centre, (at - left) / np.maximum(centre - left, 1))
+    falling = (right - at) / np.maximum(right - centre, 1)
+    inside = np.where((at >= left) & (at <= centre), rising, 0)
+    y = np.where((at >= centre) & (at < right), falling, inside)
+    return y.astype(element_type(output_datatype))

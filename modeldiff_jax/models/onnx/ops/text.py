@@ -1,0 +1,125 @@
+"""Strings, which stay on the host in arrays of objects, and counts of n-grams."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.limits import check_made
+from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.onnx.ops.common import add_at
+from modeldiff_jax.models.onnx.ops.regex import compile_pattern
+
+
+@op("StringConcat")
+def string_concat(a: Static, b: Static, /) -> Value:
+    """Strings one after the other, with broadcasting."""
+    return np.asarray(np.add(a, b), object)
+
+
+@op("StringSplit")
+def string_split(x: Static, /, *, delimiter: str | None = None, maxsplit: int | None = None) -> tuple[Value, Value]:
+    """The parts of each string, filled up with empty ones to equal numbers, and how many there are."""
+    most = -1 if maxsplit is None else maxsplit
+    parts = [str(v).split(delimiter or None, most) for v in x.flat]
+    counts = np.asarray([len(p) for p in parts], np.int64)
+    longest = int(counts.max(initial=0))
+    check_made((len(parts), longest))
+    filled = np.empty((len(parts), longest), object)
+    filled[:] = ""
+    for row, found in zip(filled, parts, strict=True):
+        row[: len(found)] = found
+    return filled.reshape(*x.shape, longest), counts.reshape(x.shape)
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+
+
+@op("StringNormalizer")
+def string_normalizer(
+    x: Static,
+    /,
+    *,
+    case_change_action: str = "NONE",
+    is_case_sensitive: int = 0,
+    locale: str | None = None,
+    stopwords: Sequence[str] | None = None,
+) -> Value:
+    """The strings of a vector (or of a matrix of one row) that are no stop words, in one case."""
+    if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[0] != 1):
+        raise InvalidInputError("StringNormalizer takes a vector or a matrix of one row", got=f"shape {x.shape}")
+    changes: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
+    if case_change_action not in changes:
+        raise InvalidInputError(f"The change of case is one of {', '.join(changes)}", got=case_change_action)
+    change = changes[case_change_action]
+    compared: Callable[[str], str] = str if is_case_sensitive else str.casefold
+    stops = {compared(word) for word in stopwords or ()}
+    words = [_without_accents(str(v)) for v in x.flat]
+    kept = [change(word) for word in words if compared(word) not in stops] or [""]
+    return np.asarray(kept, object).reshape((1, -1) if x.ndim == 2 else (-1,))
+
+
+@op("RegexFullMatch")
+def regex_full_match(x: Static, /, *, pattern: str | None = None) -> Value:
+    """Whether each whole string matches the pattern, in time linear in the string."""
+    matcher = compile_pattern(pattern or "")
+    return np.asarray([matcher.matches(str(v)) for v in x.flat], bool).reshape(x.shape)
+
+
+@op("TfIdfVectorizer")
+def tf_idf_vectorizer(
+    x: Value,
+    /,
+    *,
+    max_gram_length: int,
+    max_skip_count: int,
+    min_gram_length: int,
+    mode: str,
+    ngram_counts: Sequence[int],
+    ngram_indexes: Sequence[int],
+    pool_int64s: Sequence[int] | None = None,
+    pool_strings: Sequence[str] | None = None,
+    weights: Sequence[float] | None = None,
+) -> Value:
+    """How often each n-gram of a pool stands in a row of `x`, with gaps of up to `max_skip_count`; or its weight."""
+    if mode not in ("TF", "IDF", "TFIDF") or (pool_int64s is None) == (pool_strings is None):
+        raise InvalidInputError("TfIdfVectorizer has a mode and one pool", got=mode)
+    pool = np.asarray(pool_int64s, np.int64) if pool_strings is None else np.asarray(pool_strings, object)
+    m, rows = xp(x), x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+    bounds = [*ngram_counts, len(pool)]
+    places = np.asarray(ngram_indexes, np.int64)
+    if sorted(bounds) != bounds or bounds[0] < 0 or places.min(initial=0) < 0:
+        raise InvalidInputError("A pool's parts lie in it one after the other", got=f"{bounds}")
+    width = int(places.max(initial=-1)) + 1
+    check_made((rows.shape[0], width))
+    y = m.zeros((rows.shape[0], width), np.float32)
+    first = 0  # number of the first n-gram of this length
+    for length, (start, end) in enumerate(pairwise(bounds), 1):
+        grams = pool[start:end].reshape(-1, length)
+        index = places[first : first + len(grams)]
+        first += len(grams)
+        if not (min_gram_length <= length <= max_gram_length and len(grams)):
+            continue
+        for step in range(1, 2 if length == 1 else max_skip_count + 2):
+            count = rows.shape[1] - (length - 1) * step
+            if count <= 0:
+                break
+            check_made((rows.shape[0], count, len(grams)))
+            same: Value = True
+            for i in range(length):
+                same = same & m.equal(rows[:, i * step : i * step + count, None], grams[:, i])
+            found = m.sum(same, axis=1, dtype=np.float32)
+            y = add_at(y, index, found)
+    if mode != "TF":
+        scale = np.ones(width, np.float32)
+        if weights is not None:
+            scale[: len(weights)] = weights[:width]
+        y = (m.where(y > 0, scale, 0) if mode == "IDF" else y * scale).astype(np.float32)
+    return y.reshape((*x.shape[:-1], width))
