@@ -15,7 +15,10 @@ def first_line(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+LARGE = {"node", "pytorch-converted"}
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in LARGE)) for kind in KINDS])
 def test_exactly_the_listed_cases_do_not_pass(kind):
     found = cases()[kind]
     assert len(found) >= SIZES[kind]
