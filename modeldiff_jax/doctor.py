@@ -19,6 +19,7 @@ _NEEDED_FOR = {
     "cuda13": "NVIDIA GPUs, CUDA 13",
     "tpu": "Google TPUs",
     "dev": "the tests and checks of this project",
+    "fuzz": "its fuzz targets",
 }
 # `jax[cuda12]` is jax, which is always here; these are what the extra adds.
 _ADDED_BY = {"jax[cuda12]": "jax-cuda12-plugin", "jax[cuda13]": "jax-cuda13-plugin", "jax[tpu]": "libtpu"}
