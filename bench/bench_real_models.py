@@ -222,7 +222,7 @@ def quantised(path: Path, form: str, folder: Path) -> Path:
         return made
     model = md.load(path)
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             several = (example_inputs(model, key) for key in range(4))
             self.feeds = iter([{**e.inputs, **e.resolved.bound} for e in several])

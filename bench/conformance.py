@@ -130,7 +130,7 @@ def gradient_agrees(case: Case) -> bool | None:
 
         try:
             slope, numeric = map(float, both())
-        except Exception:
+        except Exception:  # a gradient that cannot be taken counts as one that does not match
             return False
     return bool(abs(slope - numeric) <= TOLERANCE * (1 + abs(numeric)))
 

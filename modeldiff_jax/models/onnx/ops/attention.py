@@ -18,16 +18,16 @@ from modeldiff_jax.models.onnx.ops.math import matmul
 _RAW, _CAPPED, _BIASED, _PROBABILITIES = range(4)  # what `qk_matmul_output_mode` asks for
 
 
-def _heads(x: Value, count: int | None) -> Value:
+def split_heads(x: Value, count: int | None) -> Value:
     """(batch, length, heads * size) as (batch, heads, length, size)."""
     if x.ndim == 4:
         return x
-    if not count or x.ndim != 3 or x.shape[2] % count:
+    if count is None or count < 1 or x.ndim != 3 or x.shape[2] % count:
         raise InvalidInputError("Inputs of rank 3 divide into their heads", got=f"shape {x.shape}, {count} heads")
     return xp(x).swapaxes(x.reshape(*x.shape[:2], count, x.shape[2] // count), 1, 2)
 
 
-def _joined(x: Value) -> Value:
+def joined_heads(x: Value) -> Value:
     """(batch, heads, length, size) as (batch, length, heads * size)."""
     y = xp(x).swapaxes(x, 1, 2)
     return y.reshape(*y.shape[:2], y.shape[2] * y.shape[3])
@@ -97,7 +97,7 @@ def _attention(
     window: tuple[int, int] = (-1, -1),
 ) -> tuple[Value, Value, Value, Value]:
     flat = q.ndim == 3
-    q, k, v = _heads(q, q_num_heads), _heads(k, kv_num_heads), _heads(v, kv_num_heads)
+    q, k, v = split_heads(q, q_num_heads), split_heads(k, kv_num_heads), split_heads(v, kv_num_heads)
     seen: Any = 0
     if past_key is not None:
         seen = past_key.shape[2]
@@ -126,7 +126,7 @@ def _attention(
     if qk_matmul_output_mode == _PROBABILITIES:
         shown = weights
     y = astype(matmul(weights, values), v.dtype)
-    return (_joined(y) if flat else y), k, v, shown
+    return (joined_heads(y) if flat else y), k, v, shown
 
 
 @op("Attention")
@@ -233,6 +233,16 @@ def flex_attention(
     return astype(matmul(weights, astype(values, wide)), v.dtype)
 
 
+def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:
+    """(batch, heads, length, size) with as many pairs of each head's first entries turned as there are angles."""
+    m, half = xp(x, cosines, sines), cosines.shape[-1]
+    part, rest = x[..., : 2 * half], x[..., 2 * half :]
+    a, b = (part[..., 0::2], part[..., 1::2]) if interleaved else (part[..., :half], part[..., half:])
+    real, imaginary = cosines * a - sines * b, sines * a + cosines * b
+    both = m.stack([real, imaginary], -1) if interleaved else m.concatenate([real, imaginary], -1)
+    return m.concatenate([both.reshape(part.shape), rest], -1)
+
+
 @op("RotaryEmbedding")
 def rotary_embedding(
     x: Value,
@@ -246,22 +256,18 @@ def rotary_embedding(
     rotary_embedding_dim: int = 0,
 ) -> Value:
     """Pairs of each head's entries turned by an angle that grows with the place in the sequence (Su et al. 2021)."""
-    heads = _heads(x, num_heads)
+    heads = split_heads(x, num_heads)
     m = xp(x, cosines, sines, positions)
     if positions is not None:
         cosines, sines = m.asarray(cosines)[positions], m.asarray(sines)[positions]
     cosines, sines = cosines[:, None], sines[:, None]  # (batch, 1, length, half)
-    turned = rotary_embedding_dim or heads.shape[3]
-    part, rest = heads[..., :turned], heads[..., turned:]
-    if interleaved:
-        a, b = part[..., 0::2], part[..., 1::2]
-    else:
-        a, b = part[..., : turned // 2], part[..., turned // 2 :]
-    real, imaginary = cosines * a - sines * b, sines * a + cosines * b
-    both = m.stack([real, imaginary], -1) if interleaved else m.concatenate([real, imaginary], -1)
-    part = both.reshape(part.shape)
-    y = m.concatenate([part, rest], -1)
-    return _joined(y) if x.ndim == 3 else y
+    if rotary_embedding_dim not in (0, 2 * cosines.shape[-1]):
+        raise InvalidInputError(
+            "Half as many angles are given as entries turned",
+            got=f"{cosines.shape[-1]} angles, rotary_embedding_dim {rotary_embedding_dim}",
+        )
+    y = rotated(heads, cosines, sines, interleaved)
+    return joined_heads(y) if x.ndim == 3 else y
 
 
 _GATED, _DELTA = ("gated", "gated_delta"), ("delta", "gated_delta")
@@ -290,15 +296,16 @@ def linear_attention(
         raise InvalidInputError("Gated rules take a decay, delta rules a beta", got=update_rule)
     wide = jnp.promote_types(query.dtype, np.float32)
     q, k, v = (
-        jnp.asarray(_heads(x, n), wide) for x, n in ((query, q_num_heads), (key, kv_num_heads), (value, kv_num_heads))
+        jnp.asarray(split_heads(x, n), wide)
+        for x, n in ((query, q_num_heads), (key, kv_num_heads), (value, kv_num_heads))
     )
     start = jnp.zeros((*k.shape[:2], k.shape[3], v.shape[3])) if past_state is None else past_state
     factor = scale or 1 / math.sqrt(q.shape[3])
     steps = {"q": q, "k": k, "v": v}
     if decay is not None:
-        steps["decay"] = _heads(decay, kv_num_heads)
+        steps["decay"] = split_heads(decay, kv_num_heads)
     if beta is not None:
-        steps["beta"] = _heads(beta, beta.shape[2])
+        steps["beta"] = split_heads(beta, beta.shape[2])
 
     def step(state: Value, now: dict[str, Value]) -> tuple[Value, Value]:
         k, v = now["k"], now["v"]
@@ -316,7 +323,7 @@ def linear_attention(
         {name: jnp.moveaxis(jnp.asarray(x, wide), 2, 0) for name, x in steps.items()},
     )
     kept = query.dtype if past_state is None else past_state.dtype
-    return astype(_joined(jnp.moveaxis(rows, 0, 2)), query.dtype), astype(last, kept)
+    return astype(joined_heads(jnp.moveaxis(rows, 0, 2)), query.dtype), astype(last, kept)
 
 
 @op("CausalConvWithState")

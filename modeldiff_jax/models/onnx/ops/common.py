@@ -14,6 +14,9 @@ from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Value, concrete, op, xp
 from modeldiff_jax.models.graph.sizes import is_sizes
 
+MICROSOFT = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
 HIGHEST = jax.lax.Precision.HIGHEST
 """Products of float32 are computed in float32 on every device, as the model's own runtime does."""
 

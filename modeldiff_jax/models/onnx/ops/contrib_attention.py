@@ -12,9 +12,9 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Static, Value, op
 from modeldiff_jax.models.onnx.ops import math
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype
+from modeldiff_jax.models.onnx.ops.attention import joined_heads, rotated, split_heads
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, MICROSOFT, astype
 
-MICROSOFT = "com.microsoft"
 _MASKED = -10000.0
 _LEAST = float(np.finfo(np.float32).min)
 
@@ -26,19 +26,6 @@ def _refuse(operator: str, **given: Any) -> None:
         raise UnsupportedModelError(
             f"{operator} is implemented without some of its options", got=", ".join(used), fix="export without them"
         )
-
-
-def _heads(x: Value, n: int) -> Value:
-    """(batch, places, n * size) as (batch, n, places, size)."""
-    if n < 1 or x.shape[-1] % n:
-        raise InvalidInputError("The features divide into the heads", got=f"{x.shape[-1]} features, {n} heads")
-    return jnp.swapaxes(x.reshape(*x.shape[:2], n, x.shape[-1] // n), 1, 2)
-
-
-def _joined(x: Value) -> Value:
-    """(batch, heads, places, size) as (batch, places, heads * size)."""
-    x = jnp.swapaxes(x, 1, 2)
-    return x.reshape(*x.shape[:2], -1)
 
 
 def _scaled(scale: float | None, size: int) -> float:
@@ -112,7 +99,7 @@ def attention(
     projected = projected if bias is None else projected + bias
     size = projected.shape[-1] // 3
     widths = list(qkv_hidden_sizes or (size, size, size))
-    q, k, v = (_heads(part, num_heads) for part in jnp.split(projected, np.cumsum(widths)[:2].tolist(), -1))
+    q, k, v = (split_heads(part, num_heads) for part in jnp.split(projected, np.cumsum(widths)[:2].tolist(), -1))
     if past is not None:
         k, v = _appended(past[0], k), _appended(past[1], v)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
@@ -121,7 +108,7 @@ def attention(
     if mask is not None:
         fill = _MASKED if mask_filter_value is None else mask_filter_value
         scores = scores + _padding(mask, x.shape[0], k.shape[2], fill)
-    y = _joined(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v))
+    y = joined_heads(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v))
     return y, (jnp.stack([k, v]) if k.shape == v.shape else None)
 
 
@@ -157,8 +144,8 @@ def multi_head_attention(
         for_q, for_k, for_v = jnp.split(bias, np.cumsum(widths).tolist())
         query = query + for_q
         key, value = (key + for_k, value + for_v) if key.ndim == 3 else (key, value)
-    q = _heads(query, num_heads)
-    k, v = (x if x.ndim == 4 else _heads(x, num_heads) for x in (key, value))
+    q = split_heads(query, num_heads)
+    k, v = split_heads(key, num_heads), split_heads(value, num_heads)
     k, v = _appended(past_key, k), _appended(past_value, v)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
     if attention_bias is not None:
@@ -166,18 +153,13 @@ def multi_head_attention(
     if mask is not None:
         fill = _MASKED if mask_filter_value is None else mask_filter_value
         scores = scores + _padding(mask, q.shape[0], k.shape[2], fill)
-    return _joined(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v)), k, v
+    return joined_heads(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v)), k, v
 
 
-def rotated(x: Value, positions: Value, cos: Value, sin: Value, interleaved: int) -> Value:
+def _rotated_at(x: Value, positions: Value, cos: Value, sin: Value, interleaved: int) -> Value:
     """(batch, heads, places, size) with the first entries turned by the angles at `positions` (batch, places)."""
-    half = cos.shape[-1]
     c, s = (jnp.take(jnp.asarray(table), positions, axis=0, mode="clip")[:, None] for table in (cos, sin))
-    turning, rest = x[..., : 2 * half], x[..., 2 * half :]
-    a, b = (turning[..., ::2], turning[..., 1::2]) if interleaved else (turning[..., :half], turning[..., half:])
-    a, b = a * c - b * s, b * c + a * s
-    turned = jnp.stack([a, b], -1).reshape(turning.shape) if interleaved else jnp.concatenate([a, b], -1)
-    return jnp.concatenate([turned, rest], -1)
+    return rotated(jnp.asarray(x), c, s, interleaved)
 
 
 @op("RotaryEmbedding", domain=MICROSOFT)
@@ -198,12 +180,12 @@ def rotary_embedding(
     _refuse("RotaryEmbedding", is_packed_batching=is_packed_batching)
     heads = x
     if x.ndim == 3:
-        heads = _heads(x, num_heads if rotary_embedding_dim and num_heads else x.shape[-1] // (2 * cos.shape[-1]))
+        heads = split_heads(x, num_heads if rotary_embedding_dim and num_heads else x.shape[-1] // (2 * cos.shape[-1]))
     positions = jnp.asarray(position_ids)
     if positions.ndim < 2:  # where the first of them stands
         positions = positions.reshape(-1, 1) + jnp.arange(heads.shape[2])
-    turned = rotated(heads, positions, cos, sin, interleaved or 0)
-    return _joined(turned) if x.ndim == 3 else turned
+    turned = _rotated_at(heads, positions, cos, sin, interleaved or 0)
+    return joined_heads(turned) if x.ndim == 3 else turned
 
 
 @op("GroupQueryAttention", domain=MICROSOFT)
@@ -264,7 +246,7 @@ def group_query_attention(
         query, key, value = jnp.split(query, [num_heads * size, (num_heads + kv_num_heads) * size], -1)
     if kv_num_heads < 1 or num_heads % kv_num_heads:
         raise InvalidInputError("The query heads divide into the key heads", got=f"{num_heads} and {kv_num_heads}")
-    q, k, v = _heads(query, num_heads), _heads(key, kv_num_heads), _heads(value, kv_num_heads)
+    q, k, v = split_heads(query, num_heads), split_heads(key, kv_num_heads), split_heads(value, kv_num_heads)
     new, total = q.shape[2], int(total_length.reshape(()))
     ends = jnp.asarray(seqlens_k).reshape(-1) + 1
     starts = jnp.zeros_like(ends) if new == total else ends - new
@@ -273,7 +255,7 @@ def group_query_attention(
         if cos is None or sin is None:
             raise InvalidInputError("Rotary positions need the tables of cosines and sines", got="none")
         places = at if position_ids is None else jnp.asarray(position_ids)
-        q, k = (rotated(x, places, cos, sin, rotary_interleaved or 0) for x in (q, k))
+        q, k = (_rotated_at(x, places, cos, sin, rotary_interleaved or 0) for x in (q, k))
     k, v = _written(past_key, k, starts, total), _written(past_value, v, starts, total)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
     if softcap:
@@ -294,7 +276,7 @@ def group_query_attention(
         shares = jax.nn.softmax(jnp.concatenate([scores, astype(sinks, scores.dtype)], -1))[..., :-1]
     else:
         shares = jax.nn.softmax(scores)
-    return _joined(_mixed(shares, v)), k, v
+    return joined_heads(_mixed(shares, v)), k, v
 
 
 def _written(past: Value, new: Value, starts: Value, total: int) -> Value:

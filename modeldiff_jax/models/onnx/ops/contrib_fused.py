@@ -12,9 +12,8 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Value, op
 from modeldiff_jax.models.onnx.ops import activation, conv, math, nn
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index
 
-MICROSOFT = "com.microsoft"
 _EPSILON = float(np.float32(1e-12))
 
 # name -> function of x and the parameters after it; a parameter left out is the operator's own default

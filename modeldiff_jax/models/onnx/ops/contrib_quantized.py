@@ -13,11 +13,9 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Value, op
 from modeldiff_jax.models.onnx.ops import integer, pool, quantization
 from modeldiff_jax.models.onnx.ops.activation import leaky_relu
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, divide, rounded
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index, divide, rounded
 from modeldiff_jax.models.onnx.ops.integer import integer_matmul, requantize
 from modeldiff_jax.models.onnx.ops.quantization import quantize, saturate
-
-MICROSOFT = "com.microsoft"
 
 
 def _scalar(value: Value) -> Value:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn, TypeAlias
 
 from modeldiff_jax.errors import UnsupportedModelError
@@ -255,7 +256,7 @@ class Pattern:
                 last = self._literal(self._take()) if last == "\\" else last
                 if last < c:
                     self._refuse("a range that ends before it begins")
-            tests.append(lambda x, low=c, high=last: low <= x <= high)  # type: ignore[misc]
+            tests.append(partial(_between, c, last))
         self._take()
         return (lambda c: not any(t(c) for t in tests)) if negative else (lambda c: any(t(c) for t in tests))
 
@@ -265,6 +266,10 @@ class Pattern:
             got=f"{what} at {self._at} in {self._pattern[:80]!r}",
             fix="write it without",
         )
+
+
+def _between(low: str, high: str, c: str) -> bool:
+    return low <= c <= high
 
 
 def compile_pattern(pattern: str) -> Pattern:
