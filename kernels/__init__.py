@@ -4,14 +4,20 @@ Each file holds one operation, in one order: what to know of it (types, stabilit
 public function, `reference` (the definition), `xla` (compiled for any device), and `VARIANTS`, the names to ask for.
 
   convolution.py      convolution and its transpose, dense or grouped
+  correlation.py      Pearson's and Spearman's, of all vectors of two matrices
   cosine.py           cosine similarity of all vectors of two matrices
   depthwise_conv.py   convolution with filters for each channel alone
   paired.py           distances between two arrays of vectors, pair by pair, in nine metrics
+  pairwise.py         the same distances between all vectors of two arrays; bundles of unequal width
+  rdm.py              how alike two dissimilarity matrices are
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
 
 Import these as `modeldiff_jax.kernels`, never as `kernels`, which would make a second copy of each module.
 """
 
+from modeldiff_jax.kernels.correlation import pearson_similarity as pearson_similarity
+from modeldiff_jax.kernels.correlation import spearman_similarity as spearman_similarity
 from modeldiff_jax.kernels.cosine import cosine_similarity as cosine_similarity
 from modeldiff_jax.kernels.paired import paired_distances as paired_distances
+from modeldiff_jax.kernels.pairwise import pairwise_distances as pairwise_distances

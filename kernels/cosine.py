@@ -56,7 +56,7 @@ def cosine_similarity(
     return run("cosine_similarity", VARIANTS, implementation, left, right)
 
 
-def _unit(x: Float[Array, "*rows d"]) -> tuple[Float[Array, "*rows d"], Bool[Array, "*rows"]]:
+def unit(x: Float[Array, "*rows d"]) -> tuple[Float[Array, "*rows d"], Bool[Array, "*rows"]]:
     """The unit vectors, and which vectors are zero: these have none and stay zero, with a gradient of zero."""
     x = x * (1 / power_of_two(x))
     square = jnp.sum(x * x, axis=-1)
@@ -70,7 +70,7 @@ def reference(a: Float[Array, "m d"], b: Float[Array, "k d"] | None) -> Float[Ar
     """The definition: the inner product of unit vectors, one pair after the other."""
 
     def pair(x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
-        (u, u_zero), (v, v_zero) = _unit(x), _unit(y)
+        (u, u_zero), (v, v_zero) = unit(x), unit(y)
         return jnp.where(u_zero & v_zero, 1, jnp.clip(jnp.sum(u * v), -1, 1))
 
     others = a if b is None else b
@@ -81,8 +81,8 @@ def reference(a: Float[Array, "m d"], b: Float[Array, "k d"] | None) -> Float[Ar
 @jax.named_scope("cosine_similarity.xla")
 def xla(a: Float[Array, "m d"], b: Float[Array, "k d"] | None) -> Float[Array, "m k"]:
     """One matrix product of the unit vectors."""
-    u, u_zero = _unit(a)
-    v, v_zero = (u, u_zero) if b is None else _unit(b)
+    u, u_zero = unit(a)
+    v, v_zero = (u, u_zero) if b is None else unit(b)
     products = jnp.matmul(u, v.T, precision=lax.Precision.HIGHEST)
     if b is None:
         products = (products + products.T) / 2  # a matrix product need not add up (i, j) and (j, i) in one order
