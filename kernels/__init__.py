@@ -8,7 +8,8 @@ public function, `reference` (the definition), `xla` (compiled for any device), 
   cosine.py           cosine similarity of all vectors of two matrices
   depthwise_conv.py   convolution with filters for each channel alone
   paired.py           distances between two arrays of vectors, pair by pair, in nine metrics
-  pairwise.py         the same distances between all vectors of two arrays; bundles of unequal width
+  pairwise.py         the same distances between all vectors of two arrays
+  ragged.py           those of many models whose vectors differ in length
   rdm.py              how alike two dissimilarity matrices are
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
@@ -21,3 +22,5 @@ from modeldiff_jax.kernels.correlation import spearman_similarity as spearman_si
 from modeldiff_jax.kernels.cosine import cosine_similarity as cosine_similarity
 from modeldiff_jax.kernels.paired import paired_distances as paired_distances
 from modeldiff_jax.kernels.pairwise import pairwise_distances as pairwise_distances
+from modeldiff_jax.kernels.ragged import ragged_distances as ragged_distances
+from modeldiff_jax.kernels.rdm import rdm_similarity as rdm_similarity

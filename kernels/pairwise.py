@@ -32,7 +32,7 @@ from modeldiff_jax.kernels.dispatch import run
 from modeldiff_jax.kernels.inputs import ArrayInput, as_float32
 from modeldiff_jax.kernels.paired import METRICS
 
-_ASYMMETRIC = ("kl",)
+ASYMMETRIC = ("kl",)
 _NEAR = 0.05
 """Pairs whose squared distance is below this share of the sum of their squared lengths are computed again. The matrix
 product's error is about 2e-7 of that sum."""
@@ -75,7 +75,7 @@ def pairwise_distances(
         )
     if metric not in METRICS:
         raise InvalidInputError(f"`metric` is one of {', '.join(METRICS)}", got=repr(metric), where=where)
-    if condensed and (right is not None or metric in _ASYMMETRIC):
+    if condensed and (right is not None or metric in ASYMMETRIC):
         raise InvalidInputError(
             "Distances within one array, the same in both directions, can be condensed",
             got=f"metric {metric!r}" if right is None else "two arrays",
@@ -163,7 +163,7 @@ def _by_tiles(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metric:
     def filled(entries: int, a: Array, b: Array | None) -> Array:
         tile = _tile(a, b, entries)
         down, across = -(-a.shape[1] // tile[0]), -(-columns // tile[1])
-        half = b is None and metric not in _ASYMMETRIC  # the tiles on and above the diagonal
+        half = b is None and metric not in ASYMMETRIC  # the tiles on and above the diagonal
         each = down * (down + 1) // 2 if half else down * across
 
         def place(k: Array) -> tuple[Array, Array, Array]:
@@ -190,7 +190,7 @@ def _fill(
     pair = METRICS[metric]
     rows, columns = tile
     right = a if b is None else b
-    mirrored = b is None and metric not in _ASYMMETRIC
+    mirrored = b is None and metric not in ASYMMETRIC
 
     @jax.checkpoint
     def compute(a: Array, b: Array, model: Array, row: Array, column: Array) -> Array:

@@ -1,6 +1,7 @@
 """The distances in float64, by their textbook definitions: scipy where it has them. Pairs of vectors to scalars."""
 
 import numpy as np
+from scipy import stats
 from scipy.spatial import distance
 from scipy.special import rel_entr
 
@@ -51,3 +52,20 @@ def cosine_similarity(a, b):
     """(M, D), (K, D) -> (M, K), in float64."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+
+
+def pairwise(a, b, metric):
+    """(..., N, C), (..., K, C) -> (..., N, K), in float64."""
+    a, b = np.asarray(a), np.asarray(b)
+    shape = (*a.shape[:-1], b.shape[-2], a.shape[-1])
+    return paired(np.broadcast_to(a[..., :, None, :], shape), np.broadcast_to(b[..., None, :, :], shape), metric)
+
+
+def pearson(a, b):
+    """(M, D), (K, D) -> (M, K), in float64."""
+    return np.array([[stats.pearsonr(x, y)[0] for y in np.asarray(b, np.float64)] for x in np.asarray(a, np.float64)])
+
+
+def spearman(a, b):
+    """(M, D), (K, D) -> (M, K), in float64."""
+    return np.array([[stats.spearmanr(x, y)[0] for y in np.asarray(b)] for x in np.asarray(a)])
