@@ -128,8 +128,8 @@ def triangle(k: Int[Array, "*p"], n: int) -> tuple[Int[Array, "*p"], Int[Array, 
     """Row and column of the `k`-th pair of `n` things, as scipy orders them."""
     back = n * (n - 1) // 2 - 1 - k  # counted from the end, where the root is exact to one, however large n is
     row = jnp.floor((jnp.sqrt(8.0 * back.astype(jnp.float32) + 1) - 1) / 2).astype(jnp.int32)
-    row = row - (row * (row + 1) // 2 > back)
-    row = row + ((row + 1) * (row + 2) // 2 <= back)
+    row = jnp.where(row * (row + 1) // 2 > back, row - 1, row)
+    row = jnp.where((row + 1) * (row + 2) // 2 <= back, row + 1, row)
     return n - 2 - row, n - 1 - (back - row * (row + 1) // 2)
 
 
@@ -236,8 +236,8 @@ class _Rows(NamedTuple):
 def _centred(*sides: Array) -> tuple[_Rows, ...]:
     """Less the mean of all vectors, which takes an offset in common out of the product's error."""
     count = sum(x.shape[1] for x in sides)
-    finite = [jnp.where(jnp.isfinite(x), x, 0) * (1 / count) for x in sides]
-    mean = sum(jnp.sum(x, axis=1, keepdims=True) for x in finite)
+    mean = sum(jnp.sum(x, axis=1, keepdims=True) for x in sides) * (1 / count)
+    mean = jnp.where(jnp.isfinite(mean), mean, 0)  # where an entry is not, only the speed depends on it
     return tuple(_rows(x - mean, jnp.zeros(x.shape[:2], bool)) for x in sides)
 
 
@@ -277,15 +277,16 @@ def _by_product(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metri
         distances = jnp.where(ruled, one.astype(jnp.float32), jnp.minimum(distances / 2, 2))
         near = near & ~ruled
     if b is None:
-        itself = jnp.eye(a.shape[1], dtype=bool) & (left.square < 1 / _TINY)[:, :, None]
+        itself = jnp.eye(a.shape[1], dtype=bool)[None] & (left.square < 1 / _TINY)[:, :, None]
         distances, near = jnp.where(itself, 0, distances), near & ~itself
     return _again(distances, near, a, b, metric)
 
 
 @_by_product.defjvp
 def _by_tiles_too(metric: str, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    tangent = jax.jvp(lambda *sides: _by_tiles(*sides, metric), primals, tangents)[1]
-    return _by_product(*primals, metric), tangent
+    tangent = jax.jvp(lambda a, b: _by_tiles(a, b, metric), primals, tangents)[1]
+    a, b = primals
+    return _by_product(a, b, metric), tangent
 
 
 def _again(distances: Array, near: Array, a: Array, b: Array | None, metric: str) -> Array:

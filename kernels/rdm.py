@@ -151,7 +151,7 @@ def _by_moments(similarity: str, a: Float[Array, "n c"], b: Float[Array, "n d"])
     """
     n = a.shape[0]
     a, b = (x * (1 / jnp.max(power_of_two(x))) for x in (a, b))
-    a, b = a - jnp.mean(a, axis=0), b - jnp.mean(b, axis=0)
+    a, b = a - jnp.mean(a, axis=0, keepdims=True), b - jnp.mean(b, axis=0, keepdims=True)
     s, t = jnp.sum(a * a, axis=1), jnp.sum(b * b, axis=1)
 
     def products(x: Array, y: Array, s: Array, t: Array) -> Array:

@@ -24,3 +24,15 @@ def test_the_pytorch_page_runs(tmp_path, monkeypatch, capsys):
     assert len(errors) == 2
     assert max(errors) < 1e-5
     assert names["model"].inputs[0].shape[0] not in (1, 2)
+
+
+def test_the_backend_page_runs(monkeypatch, capsys):
+    pytest.importorskip("torch", reason="torch, which the page's reader has, is not installed")
+    code = "".join(re.findall(r"^```python\n(.*?)^```", (PAGES / "backend.md").read_text("utf-8"), re.M | re.S))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own
+        exec(compile(code, "backend.md", "exec"), {})
+    printed = capsys.readouterr().out.split()
+    assert len(printed) == 4
+    assert max(float(error) for error in printed[:2]) < 1e-5
+    assert printed[2:] == ["True", "True"]

@@ -184,10 +184,10 @@ def _served(
     if known is None and isinstance(metric, str):
         raise InvalidInputError(f"The metric is one of {', '.join(_PAIRS)}", got=repr(metric), where=where)
     if known is not None:
-        a, b, kwargs = _checked(known, a, b, kwargs)
+        kwargs = _OPTIONS.get(known, _weights)(known, a, b, **kwargs)
     if known is None or name.startswith(_DEFINED) or (callable(metric) and metric is not _PAIRS[known]):
         pair = metric if callable(metric) else _PAIRS[str(known)]
-        values = _pair_by_pair(a, b, pair, kwargs)
+        values = _pair_by_pair(_typed(known, a), None if b is None else _typed(known, b), pair, kwargs)
     else:
         values = _computed(known, a, b, kwargs)
     if out is None:
@@ -209,18 +209,12 @@ def _pair_by_pair(a: np.ndarray, b: np.ndarray | None, pair: Callable[..., Any],
     return np.array([[pair(u, v, **kwargs) for v in b] for u in a], np.float64).reshape(len(a), len(b))
 
 
-def _checked(
-    metric: str, a: np.ndarray, b: np.ndarray | None, kwargs: dict[str, Any]
-) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
-    """Arrays of the metric's type, and its options complete, as the functions of one pair take them."""
-    booleans = metric in _OF_BOOLEANS or (metric in _BOOLEANS_TOO and a.dtype == bool)
-    a, b = (None if x is None else np.ascontiguousarray(x, bool if booleans else np.float64) for x in (a, b))
-    assert a is not None
-    return (
-        a,
-        b,
-        {"seuclidean": _variances, "mahalanobis": _inverse_covariances}.get(metric, _weights)(metric, a, b, **kwargs),
-    )
+def _typed(metric: str | None, x: np.ndarray) -> np.ndarray:
+    """In the type in which the function of one pair takes the vectors."""
+    if metric is None:
+        return x
+    booleans = metric in _OF_BOOLEANS or (metric in _BOOLEANS_TOO and x.dtype == bool)
+    return np.ascontiguousarray(x, bool if booleans else np.float64)
 
 
 def _weights(metric: str, a: np.ndarray, b: np.ndarray | None, **kwargs: Any) -> dict[str, Any]:
@@ -265,13 +259,16 @@ def _inverse_covariances(metric: str, a: np.ndarray, b: np.ndarray | None, VI: A
     return {"VI": np.linalg.inv(np.atleast_2d(np.cov(rows.T))).T}
 
 
+_OPTIONS: dict[str, Callable[..., dict[str, Any]]] = {"mahalanobis": _inverse_covariances, "seuclidean": _variances}
+
+
 def _computed(metric: str, a: np.ndarray, b: np.ndarray | None, kwargs: dict[str, Any]) -> np.ndarray:
     if metric == "seuclidean":
         metric, kwargs = "euclidean", {"w": 1 / kwargs["V"]}
     elif metric == "mahalanobis":
         return np.sqrt(_quadratic(a, b, kwargs["VI"]))
-    rows = a.astype(np.float64, copy=False)
-    others = rows if b is None else b.astype(np.float64, copy=False)
+    rows = a.astype(np.float64)  # a copy: jax lets go of what it is given later than the caller may expect
+    others = rows if b is None else b.astype(np.float64)
     if min(rows.shape[0], others.shape[0], rows.shape[1]) == 0:
         values = np.zeros((rows.shape[0], others.shape[0]))
     else:

@@ -23,7 +23,9 @@ Matrix = Float[Array, "n k"]
 
 def distances(metric: str, a: np.ndarray, b: np.ndarray, w: np.ndarray | None, p: float) -> np.ndarray:
     """The matrix of distances, `w` being weights of the entries and `p` Minkowski's exponent."""
-    with jax.enable_x64(True), jax.default_device(jax.local_devices(backend="cpu")[0]):
+    cpu = jax.local_devices(backend="cpu")[0]
+    lenient = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
+    with jax.enable_x64(True), jax.default_device(cpu), lenient[0], lenient[1]:
         return np.array(_distances(metric, a, b, w, np.float64(p)))
 
 
@@ -32,6 +34,8 @@ def distances(metric: str, a: np.ndarray, b: np.ndarray, w: np.ndarray | None, p
 def _distances(metric: str, a: Array, b: Array, w: Array | None, p: Array) -> Array:
     weights = jnp.ones(a.shape[1]) if w is None else w
     if metric in _BY_COUNTS:
+        if metric == "jaccard":
+            a, b = (a != 0).astype(a.dtype), (b != 0).astype(b.dtype)
         return _BY_COUNTS[metric](_counts(a, b, weights))
     if metric in _WHOLE:
         return _WHOLE[metric](a, b, weights)
@@ -56,7 +60,7 @@ def _squared(a: Array, b: Array, w: Weights) -> Matrix:
         return lax.map(lambda u: jnp.sum(w * (u - b) ** 2, 1), a)
 
     # most often the only near pairs are those of a vector with itself
-    itself = jnp.eye(*squares.shape, dtype=bool) & jnp.all(a == b) if a.shape == b.shape else False
+    itself = jnp.eye(a.shape[0], b.shape[0], dtype=bool) & jnp.all(a == b) if a.shape == b.shape else False
     enough = (squares > _NEAR * lengths) | itself
     return lax.cond(enough.all(), lambda: jnp.where(itself, 0, squares), differences)
 
@@ -68,21 +72,13 @@ def _cosine(a: Array, b: Array, w: Weights) -> Matrix:
 
 def _correlation(a: Array, b: Array, w: Weights) -> Matrix:
     w = w / jnp.sum(w)
-    return _cosine(*(x - jnp.sum(w * x, 1, keepdims=True) for x in (a, b)), w)
-
-
-def _jaccard(a: Array, b: Array, w: Weights) -> Matrix:
-    both, first, second, _ = _counts((a != 0).astype(w.dtype), (b != 0).astype(w.dtype), w)
-    some = both + first + second
-    differing = lax.map(lambda u: jnp.sum(w * ((u != b) & ((u != 0) | (b != 0))), 1), a)
-    return jnp.where(some == 0, 0, differing / jnp.where(some == 0, 1, some))
+    return _cosine(a - jnp.sum(w * a, 1, keepdims=True), b - jnp.sum(w * b, 1, keepdims=True), w)
 
 
 _WHOLE: dict[str, Callable[[Array, Array, Weights], Matrix]] = {
     "correlation": _correlation,
     "cosine": _cosine,
     "euclidean": lambda a, b, w: jnp.sqrt(_squared(a, b, w)),
-    "jaccard": _jaccard,
     "sqeuclidean": _squared,
 }
 
@@ -100,6 +96,12 @@ def _counts(a: Array, b: Array, w: Weights) -> Counts:
 def _dice(counts: Counts) -> Matrix:
     both, first, second, _ = counts
     return (first + second) / (2 * both + first + second)
+
+
+def _jaccard(counts: Counts) -> Matrix:
+    both, first, second, _ = counts
+    some = both + first + second
+    return jnp.where(some == 0, 0, (first + second) / jnp.where(some == 0, 1, some))
 
 
 def _rogerstanimoto(counts: Counts) -> Matrix:
@@ -125,6 +127,7 @@ def _yule(counts: Counts) -> Matrix:
 
 _BY_COUNTS: dict[str, Callable[[Counts], Matrix]] = {
     "dice": _dice,
+    "jaccard": _jaccard,
     "rogerstanimoto": _rogerstanimoto,
     "russellrao": _russellrao,
     "sokalsneath": _sokalsneath,
