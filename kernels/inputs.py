@@ -71,7 +71,8 @@ def _from_dlpack(x: SupportsDLPack, where: str) -> jax.Array | np.ndarray:
         )
     try:
         # numpy keeps 64-bit types, which jax narrows; jax knows bfloat16 and devices, which numpy does not.
-        return np.from_dlpack(x)
+        view = np.from_dlpack(x)
+        return jax.dlpack.from_dlpack(x) if view.dtype == np.float32 else view  # the first shares the memory
     except (BufferError, RuntimeError, TypeError, ValueError):
         pass
     try:

@@ -208,7 +208,7 @@ def _fill(
         values = compute(a, right, model, row, column)[None]
         if b is not None:
             return lax.dynamic_update_slice(distances, values, (model, row, column))
-        i, j = row + jnp.arange(rows)[:, None], column + jnp.arange(columns)[None, :]
+        i, j = row + jnp.arange(rows)[None, :, None], column + jnp.arange(columns)[None, None, :]
         values = jnp.where((i == j) & ~jnp.isnan(values), 0, values)
         if not mirrored:
             return lax.dynamic_update_slice(distances, values, (model, row, column))
@@ -216,7 +216,7 @@ def _fill(
         for at in ((model, row, column), (model, column, row)):  # what is above the diagonal, then its mirror image
             there = lax.dynamic_slice(distances, at, values.shape)
             distances = lax.dynamic_update_slice(distances, jnp.where(upper, values, there), at)
-            values, upper = jnp.swapaxes(values, 1, 2), upper.T
+            values, upper = jnp.swapaxes(values, 1, 2), jnp.swapaxes(upper, 1, 2)
         return distances
 
     return lax.fori_loop(0, count, step, distances)
