@@ -76,8 +76,25 @@ TABLE = {
         ]
     },
 }
-EVERY = [pytest.param(row, variant, id=f"{name}-{variant}") for name, row in TABLE.items() for variant in row.variants]
-every = pytest.mark.parametrize(("row", "variant"), EVERY)
+
+
+def each(reference_is_long):
+    """Every variant of every kernel; the slow definitions in the long step where a law is no news about them."""
+    return pytest.mark.parametrize(
+        ("row", "variant"),
+        [
+            pytest.param(
+                *(row, variant),
+                id=f"{name}-{variant}",
+                marks=[pytest.mark.long] if reference_is_long and variant == "reference" else [],
+            )
+            for name, row in TABLE.items()
+            for variant in row.variants
+        ],
+    )
+
+
+every, every_law = each(False), each(True)
 
 
 def arguments(row, seed=0):
@@ -95,11 +112,13 @@ def test_agrees_with_float64_is_float32_and_needs_no_jit(row, variant):
     np.testing.assert_allclose(jax.jit(call)(a, b), got, rtol=2e-6, atol=2e-7)
 
 
-@every
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "uint8"])
-def test_other_types_are_what_they_are_in_float32(row, variant, dtype):
-    if variant == "reference" and dtype != "bfloat16":
-        pytest.skip("the types are told apart before the variants")
+@every_law
+def test_other_types_are_what_they_are_in_float32(row, variant):
+    for dtype in ("bfloat16", "float16", "float64", "uint8"):
+        check_type(row, variant, dtype)
+
+
+def check_type(row, variant, dtype):
     a, b = (
         x.astype(dtype) if dtype == "float64" else np.asarray(jnp.asarray(9 * x).astype(dtype)) for x in arguments(row)
     )
@@ -107,7 +126,7 @@ def test_other_types_are_what_they_are_in_float32(row, variant, dtype):
     np.testing.assert_array_equal(row.call(a, b, implementation=variant), want)
 
 
-@every
+@every_law
 def test_vmap_is_a_loop(row, variant):
     call = partial(row.call, implementation=variant)
     first, second = arguments(row), arguments(row, seed=1)
@@ -115,7 +134,7 @@ def test_vmap_is_a_loop(row, variant):
     np.testing.assert_allclose(got, [call(*first), call(*second)], rtol=2e-6, atol=2e-7)
 
 
-@every
+@every_law
 def test_the_matmul_precision_setting_changes_nothing(row, variant):
     a, b = arguments(row)
     call = jax.jit(partial(row.call, implementation=variant))
@@ -127,7 +146,7 @@ def test_the_matmul_precision_setting_changes_nothing(row, variant):
     assert "precision = [DEFAULT" not in programs.pop()
 
 
-@every
+@every_law
 def test_nan_does_not_leave_its_rows(row, variant):
     a, b = arguments(row)
     want = np.array(row.call(a, b, implementation=variant))
@@ -137,7 +156,7 @@ def test_nan_does_not_leave_its_rows(row, variant):
     np.testing.assert_allclose(row.call(a, b, implementation=variant), want, rtol=2e-6, atol=2e-7)
 
 
-@every
+@every_law
 def test_gradients_are_finite_and_those_of_the_reference(row, variant):
     a, b = arguments(row)
     b = b.copy()
