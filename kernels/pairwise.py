@@ -97,7 +97,13 @@ def reference(
         return lax.map(lambda x: lax.map(lambda y: pair(x, y), rows[1]), rows[0])
 
     left, right = _models(a), _models(a if b is None else b)
-    return lax.map(matrix, (left, right)).reshape(*a.shape[:-1], right.shape[1])
+    distances = lax.map(matrix, (left, right))
+    if b is None:
+        i, j = jnp.arange(a.shape[-2])[None, :, None], jnp.arange(a.shape[-2])[None, None, :]
+        if metric not in ASYMMETRIC:
+            distances = jnp.where(i <= j, distances, jnp.swapaxes(distances, 1, 2))
+        distances = jnp.where((i == j) & ~jnp.isnan(distances), 0, distances)
+    return distances.reshape(*a.shape[:-1], right.shape[1])
 
 
 @partial(jax.jit, static_argnames="metric")

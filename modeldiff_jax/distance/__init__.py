@@ -184,7 +184,8 @@ def _served(
     if known is None and isinstance(metric, str):
         raise InvalidInputError(f"The metric is one of {', '.join(_PAIRS)}", got=repr(metric), where=where)
     if known is not None:
-        kwargs = _OPTIONS.get(known, _weights)(known, a, b, **kwargs)
+        options: Callable[..., dict[str, Any]] = _OPTIONS.get(known, _weights)
+        kwargs = options(known, a, b, **kwargs)
     if known is None or name.startswith(_DEFINED) or (callable(metric) and metric is not _PAIRS[known]):
         pair = metric if callable(metric) else _PAIRS[str(known)]
         values = _pair_by_pair(_typed(known, a), None if b is None else _typed(known, b), pair, kwargs)

@@ -15,9 +15,7 @@ import scipy.spatial.tests
 
 from modeldiff_jax import distance
 
-pytestmark = [pytest.mark.filterwarnings("default")]
-
-EXCLUDED = {}
+pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.long]
 
 
 def suite():
