@@ -185,7 +185,7 @@ def _served(
         raise InvalidInputError(f"The metric is one of {', '.join(_PAIRS)}", got=repr(metric), where=where)
     if known is not None:
         options: Callable[..., dict[str, Any]] = _OPTIONS.get(known, _weights)
-        kwargs = options(known, a, b, **kwargs)
+        kwargs = options(known, *(None if x is None else x.astype(np.float64) for x in (a, b)), **kwargs)
     if known is None or name.startswith(_DEFINED) or (callable(metric) and metric is not _PAIRS[known]):
         pair = metric if callable(metric) else _PAIRS[str(known)]
         values = _pair_by_pair(_typed(known, a), None if b is None else _typed(known, b), pair, kwargs)
@@ -264,12 +264,12 @@ _OPTIONS: dict[str, Callable[..., dict[str, Any]]] = {"mahalanobis": _inverse_co
 
 
 def _computed(metric: str, a: np.ndarray, b: np.ndarray | None, kwargs: dict[str, Any]) -> np.ndarray:
-    if metric == "seuclidean":
-        metric, kwargs = "euclidean", {"w": 1 / kwargs["V"]}
-    elif metric == "mahalanobis":
-        return np.sqrt(_quadratic(a, b, kwargs["VI"]))
     rows = a.astype(np.float64)  # a copy: jax lets go of what it is given later than the caller may expect
     others = rows if b is None else b.astype(np.float64)
+    if metric == "mahalanobis":
+        return np.sqrt(_quadratic(rows, None if b is None else others, kwargs["VI"]))
+    if metric == "seuclidean":
+        metric, kwargs = "euclidean", {"w": 1 / kwargs["V"]}
     if min(rows.shape[0], others.shape[0], rows.shape[1]) == 0:
         values = np.zeros((rows.shape[0], others.shape[0]))
     else:
