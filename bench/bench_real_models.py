@@ -117,6 +117,7 @@ def measured(path: Path, model: Any, batch: int, options: argparse.Namespace, ex
     """Error, compile time and ratio at one batch size; where the file fixes its batch, said so."""
     import jax
 
+    from modeldiff_jax.compilation import Program
     from modeldiff_jax.models.examples import example_inputs
     from modeldiff_jax.models.inspect import compare_output
 
@@ -125,7 +126,7 @@ def measured(path: Path, model: Any, batch: int, options: argparse.Namespace, ex
     if batch > 1 and not any(array.shape[:1] == (batch,) for array in arrays):
         return {f"ratio at batch {batch}": "the file fixes its batch"}
     start = time.perf_counter()
-    compiled = jax.jit(ready.apply).lower(ready.params, *arrays).compile()
+    compiled = Program(ready.apply).lower(ready.params, *arrays).compile()
     seconds = time.perf_counter() - start
     arrays = [jax.device_put(array) for array in arrays]
     feed = {**examples.inputs, **examples.resolved.bound}

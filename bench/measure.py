@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+_REST = 0.1
+"""Seconds before each measurement: threads of the one before still spin for a while, waiting for more work."""
 
 
 def use_cores(count: int) -> None:
@@ -45,6 +47,7 @@ def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int, warm:
     for i in range(rounds):
         busy, own, wall = _busy(), time.process_time(), time.perf_counter()
         for name in names[i % len(names) :] + names[: i % len(names)]:
+            time.sleep(_REST)
             start, cpu = time.perf_counter(), time.process_time()
             contestants[name]()
             seconds[name].append(time.perf_counter() - start)

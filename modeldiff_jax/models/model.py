@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.graph.ir import Graph
@@ -74,7 +75,7 @@ class Model:
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(self.apply) if self.traceable else self.apply
+        return Program(self.apply) if self.traceable else self.apply
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
+from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NonFiniteError, NotAdaptableError
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.cost import count_flops, count_values
@@ -56,7 +57,7 @@ class Constant:
 class Reactions:
     """`reactions(params, x)`: probes to reactions as a pure function to be traced, differentiated, vmapped, compiled.
 
-    Without parameters, so equal ones serve every model of one graph: pass it as a static argument of `jax.jit`.
+    Without parameters, so equal ones serve every model of one graph: pass it as a static argument of a program.
 
     Attributes:
       apply: of the model.
@@ -103,8 +104,8 @@ class Reactions:
         return rows.reshape(groups * size, -1)[:n]
 
 
-_react = jax.jit(Reactions.__call__, static_argnums=0)
-_convert = jax.jit(Reactions.native, static_argnums=0)
+_react = Program(Reactions.__call__, static_argnums=0)
+_convert = Program(Reactions.native, static_argnums=0)
 
 
 @dataclass(eq=False)
