@@ -206,7 +206,7 @@ def test_vmap_over_the_batch_1_model_is_a_loop(name):
     model = three(name)[0].model
     outputs = jax.jit(jax.vmap(model.apply, (None, *(0 for _ in model.inputs))))(model.params, *stack(three(name)))
     looped = tuple(np.stack(parts) for parts in zip(*one_by_one(name), strict=True))
-    assert_close(as_tuple(outputs), looped, 1e-5)
+    assert_close(as_tuple(outputs), looped, 1e-4)
 
 
 # Why a model cannot take several examples in one call
@@ -235,7 +235,7 @@ def test_a_batch_in_one_call_is_a_loop(name):
     _, direct = in_one_call(name)
     for output, single in zip(direct, zip(*one_by_one(name), strict=True), strict=True):
         (axis,) = [i for i, (a, b) in enumerate(zip(output.shape, single[0].shape, strict=True)) if a != b]
-        assert_close(output, np.concatenate(single, axis), 1e-5)
+        assert_close(output, np.concatenate(single, axis), 1e-4)
 
 
 @every_model

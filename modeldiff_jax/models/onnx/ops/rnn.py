@@ -76,6 +76,7 @@ def _run(
 ) -> tuple[Value, ...]:
     """Outputs of all steps, then the last states; `cell` makes a direction's input bias and step."""
     n_directions, hidden = r.shape[0], r.shape[-1]
+    w = jnp.swapaxes(w, 1, 2)
     if options.direction not in ("forward", "foward", "reverse", "bidirectional"):  # one schema default is misspelt
         raise InvalidInputError("A direction is forward, reverse or bidirectional", got=options.direction)
     if n_directions != 1 + (options.direction == "bidirectional"):
@@ -94,7 +95,7 @@ def _run(
         bias, step = cell(d, functions[d * each : (d + 1) * each])
         backward = d == 1 or options.direction == "reverse"
         steps = _turned(x, lengths) if backward else x
-        projected = jnp.einsum("sbi,gi->sbg", steps, w[d], precision=HIGHEST) + bias
+        projected = _dot(steps, w[d]) + bias
         ys, last = _scan(step, start, projected, lengths)
         outputs.append(_turned(ys, lengths) if backward else ys)
         states.append(last)
@@ -134,7 +135,7 @@ def _scan(step: Step, start: Carry, xs: Value, lengths: Value) -> tuple[Value, C
 
 
 def _dot(h: Value, weight: Value) -> Value:
-    return jnp.matmul(h, weight.T, precision=HIGHEST)
+    return jnp.matmul(h, weight, precision=HIGHEST)
 
 
 def _biases(b: Value, d: int, gates: int, dtype: Any) -> tuple[Value, Value]:
@@ -171,11 +172,12 @@ def rnn(
 ) -> tuple[Value, ...]:
     """h' = f(W x + R h + b)."""
     names = _names(activations, ("Tanh",), r)
+    to_gates = jnp.swapaxes(r, 1, 2)
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         (f,) = functions
         wb, rb = _biases(b, d, w.shape[1], x.dtype)
-        return wb + rb, lambda carry, x: (f(x + _dot(carry[0], r[d])),)
+        return wb + rb, lambda carry, x: (f(x + _dot(carry[0], to_gates[d])),)
 
     options = _Options(direction, names, activation_alpha, activation_beta, clip, layout)
     return _run(x, w, r, lengths, [initial_h], cell, options)
@@ -203,12 +205,12 @@ def gru(
 ) -> tuple[Value, ...]:
     """Gated recurrent unit (Cho et al. 2014), gates in the order update, reset, new."""
     names = _names(activations, ("Sigmoid", "Tanh"), r)
-    hidden = r.shape[-1]
+    hidden, to_gates = r.shape[-1], jnp.swapaxes(r, 1, 2)
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         f, g = functions
         wb, rb = _biases(b, d, 3 * hidden, x.dtype)
-        r_gates, r_new = r[d][: 2 * hidden], r[d][2 * hidden :]
+        r_gates, r_new = to_gates[d][:, : 2 * hidden], to_gates[d][:, 2 * hidden :]
         rb_gates, rb_new = rb[: 2 * hidden], rb[2 * hidden :]
 
         def step(carry: Carry, x: Value) -> Carry:
@@ -247,6 +249,7 @@ def lstm(
 ) -> tuple[Value, ...]:
     """Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, output, forget, new."""
     names = _names(activations, ("Sigmoid", "Tanh", "Tanh"), r)
+    to_gates = jnp.swapaxes(r, 1, 2)
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         f, g, k = functions
@@ -255,7 +258,7 @@ def lstm(
 
         def step(carry: Carry, x: Value) -> Carry:
             h, c = carry
-            i, o, forget, new = jnp.split(x + _dot(h, r[d]), 4, -1)
+            i, o, forget, new = jnp.split(x + _dot(h, to_gates[d]), 4, -1)
             i = f(i + to_input * c)
             forget = 1 - i if input_forget else f(forget + to_forget * c)
             c = forget * c + i * g(new)
