@@ -11,6 +11,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.limits import check_call, check_computed
+from modeldiff_jax.models.graph.channels import is_elementwise, is_kernel, moved_first, moved_last
 from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.graph.registry import Op, Value, concrete, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
@@ -21,14 +22,18 @@ Environment = dict[str, Value]
 def run(graph: Graph, environment: Mapping[str, Value]) -> tuple[Value, ...]:
     """Evaluates the graph's outputs; `environment` holds its inputs, constants, parameters and outer values."""
     values: Environment = dict(environment)
+    channels_last: set[str] = set()
     for node in graph.nodes:
-        results = call(node, graph.opsets, values)
+        moves = is_elementwise(node) and not channels_last.isdisjoint(node.inputs)
+        results = call(node, graph.opsets, values, moves)
+        if moves or is_kernel(node):
+            channels_last.add(node.outputs[0])
         values.update((name, result) for name, result in zip(node.outputs, results, strict=False) if name)
     return tuple(values[spec.name] for spec in graph.outputs)
 
 
-def call(node: Node, opsets: Mapping[str, int], values: Environment) -> tuple[Value, ...]:
-    """Evaluates one node."""
+def call(node: Node, opsets: Mapping[str, int], values: Environment, channels_last: bool = False) -> tuple[Value, ...]:
+    """Evaluates one node, an elementwise one `channels_last` if asked to."""
     check_call()
     found = lookup(node, opsets)
     arguments: list[Value] = [
@@ -44,7 +49,10 @@ def call(node: Node, opsets: Mapping[str, int], values: Environment) -> tuple[Va
         attributes["n_outputs"] = len(node.outputs)
     try:
         with np.errstate(all="ignore"), jax.named_scope(node.op):
-            result = found.function(*arguments, **attributes)
+            if channels_last:
+                result = moved_first(found.function(*moved_last(arguments), **attributes), arguments)
+            else:
+                result = found.function(*arguments, **attributes)
             for value in result if isinstance(result, tuple) else (result,):
                 check_computed(np.shape(value) if isinstance(value, (np.ndarray, jax.Array)) else ())
     except ModelDiffError as error:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
 from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices
 
 _EPSILON = float(np.float32(1e-5))
@@ -25,7 +25,10 @@ def _batch_norm(x: Value, scale: Value, bias: Value, mean: Value, variance: Valu
         return (x - mean) / xp(variance).sqrt(variance + epsilon) * scale + bias
     factor = scale / xp(variance).sqrt(variance + epsilon)
     shift = bias - mean * factor
-    return astype(x * _per_channel(factor, x.ndim) + _per_channel(shift, x.ndim), x.dtype)
+    if concrete(x) or x.ndim < 3:
+        return astype(x * _per_channel(factor, x.ndim) + _per_channel(shift, x.ndim), x.dtype)
+    # channels last, as convolutions leave and take them
+    return jnp.moveaxis(astype(jnp.moveaxis(x, 1, -1) * factor + shift, x.dtype), -1, 1)
 
 
 @op("BatchNormalization")

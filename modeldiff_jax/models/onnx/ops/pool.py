@@ -286,26 +286,31 @@ def lp_pool(
     return _lp_pool(x, p, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 
-def _places(x: Value) -> tuple[int, ...]:
-    return tuple(range(2, x.ndim))
+def _over_places(reduce: Callable[..., Value], x: Value) -> Value:
+    """A reduction over all places, channels last, as convolutions leave and take them.
+
+    Over the last axes it would make XLA copy a network's tensors to and fro between the two orders.
+    """
+    y = reduce(jnp.moveaxis(x, 1, -1), tuple(range(1, x.ndim - 1)), keepdims=True)
+    return jnp.moveaxis(y, -1, 1)
 
 
 @op("GlobalAveragePool")
 def global_average_pool(x: Value, /) -> Value:
     """The mean of each channel."""
-    return jnp.mean(x, _places(x), keepdims=True)
+    return _over_places(jnp.mean, x)
 
 
 @op("GlobalMaxPool")
 def global_max_pool(x: Value, /) -> Value:
     """The largest of each channel."""
-    return jnp.max(x, _places(x), keepdims=True)
+    return _over_places(jnp.max, x)
 
 
 @op("GlobalLpPool")
 def global_lp_pool(x: Value, /, *, p: int = 2) -> Value:
     """The p-norm of each channel."""
-    return _root(_raised(jnp.asarray(x), p).sum(_places(x), keepdims=True), p)
+    return _root(_over_places(jnp.sum, _raised(jnp.asarray(x), p)), p)
 
 
 @op("MaxUnpool")
