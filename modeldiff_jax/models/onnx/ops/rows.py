@@ -1,7 +1,7 @@
 """Which operators make each row of their results from the same row of their inputs, and where the rows then lie.
 
-A rule answers only where that holds whatever the other rows are; anything else is refused. A rule may say too little, but
-never too much.
+A rule answers only where that holds whatever the other rows are; anything else is refused. So a rule may say too
+little, never too much.
 """
 
 from __future__ import annotations
