@@ -8,7 +8,8 @@ kernel moves its inputs' channels to the end and its result's back: the moves of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
@@ -41,24 +42,25 @@ def is_elementwise(node: Node) -> bool:
     return not node.domain and node.op in _ELEMENTWISE and "axis" not in node.attributes
 
 
-def moved_last(arguments: Sequence[Value]) -> list[Value]:
-    """The arguments with their channels last, those of lower rank as they broadcast."""
-    rank = max(map(np.ndim, _arrays(arguments)))
-    return [_last(value, rank) for value in arguments]
+def computed_last(function: Callable[..., Value]) -> Callable[..., Value]:
+    """An elementwise function of channels-first values, computed channels last."""
 
+    def moved(*arguments: Value, **attributes: Any) -> Value:
+        rank = max(np.ndim(value) for value in arguments if value is not None)
+        if rank < 3:
+            return function(*arguments, **attributes)
+        result = function(*(_last(value, rank) for value in arguments), **attributes)
+        return _library(result).moveaxis(result, -1, 1)
 
-def moved_first(result: Value, arguments: Sequence[Value]) -> Value:
-    """The result of operands that `moved_last` gave with its channels where the graph has them."""
-    rank = max(map(np.ndim, _arrays(arguments)))
-    return jnp.moveaxis(result, -1, 1) if np.ndim(result) == rank > 2 else result
+    return moved
 
 
 def _last(value: Value, rank: int) -> Value:
-    if value is None or rank < 3 or (np.size(value) == 1 and np.ndim(value) < rank):
+    """With the channels at the end; what has fewer axes gets those that broadcasting gives it."""
+    if value is None or (np.size(value) == 1 and np.ndim(value) < rank):
         return value
-    library: Any = np if isinstance(value, np.ndarray) else jnp
-    return library.moveaxis(value.reshape((1,) * (rank - np.ndim(value)) + np.shape(value)), 1, -1)
+    return _library(value).moveaxis(value.reshape((1,) * (rank - np.ndim(value)) + np.shape(value)), 1, -1)
 
 
-def _arrays(arguments: Iterable[Value]) -> list[Value]:
-    return [value for value in arguments if value is not None]
+def _library(value: Value) -> ModuleType:
+    return np if isinstance(value, np.ndarray) else jnp

@@ -3,6 +3,7 @@
 from modeldiff_jax.models.onnx.ops import (
     activation,
     attention,
+    bounded,
     contrib_attention,
     contrib_fused,
     contrib_quantized,
@@ -24,6 +25,7 @@ from modeldiff_jax.models.onnx.ops import (
     reduction,
     resize,
     rnn,
+    rows,
     sampling,
     sequence,
     signal,
@@ -35,6 +37,7 @@ from modeldiff_jax.models.onnx.ops import (
 __all__ = [
     "activation",
     "attention",
+    "bounded",
     "contrib_attention",
     "contrib_fused",
     "contrib_quantized",
@@ -56,6 +59,7 @@ __all__ = [
     "reduction",
     "resize",
     "rnn",
+    "rows",
     "sampling",
     "sequence",
     "signal",
