@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench import measure
-from modeldiff_jax.errors import ModelDiffError, NotStaticError
+from modeldiff_jax.errors import ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.models.onnx import backend
 from tests.models.onnx.suite import Case, cases
 
@@ -107,6 +107,8 @@ def run_traced(case: Case) -> None:
 def as_jax(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(as_jax, value))
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        raise UnsupportedModelError("Strings are not traced")
     return None if value is None else jnp.asarray(value)
 
 
