@@ -31,7 +31,9 @@ def in_order(nodes: Sequence[NodeProto], where: str) -> Sequence[NodeProto]:
     except CycleError as error:
         labels = [label(nodes[i]) for i in error.args[1]]
         shown = " <- ".join(f"`{name}`" for name in labels[:5]) + (" <- ..." if len(labels) > 5 else "")
-        raise InvalidModelError("A node does not wait for itself", got=shown, where=where, fix="export it again") from error
+        raise InvalidModelError(
+            "A node does not wait for itself", got=shown, where=where, fix="export it again"
+        ) from error
 
 
 def _reads(node: NodeProto) -> set[str]:
