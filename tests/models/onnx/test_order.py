@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from modeldiff_jax.errors import InvalidModelError, LimitExceededError
 from modeldiff_jax.limits import Limits
@@ -13,8 +13,10 @@ from tests.models.onnx.helpers import assert_same, convert, expected
 from tests.onnx_protos import branch, model, node, value
 
 X = np.float32([-1, 2])
+LATE = branch([node("Neg", "z", "c")], "c")
+NOTHING = branch([], "x")
 CHAIN = [node("Constant", "", "c", value_float=3.0), node("Mul", "x c", "a"), node("Relu", "a", "b")]
-CHAIN += [helper.make_node("Add", ["a", "b"], ["y"])]
+CHAIN += [node("Add", "a b", "y")]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
@@ -33,12 +35,15 @@ def choice():
     for what the outer graph calls otherwise."""
     then = branch([node("Neg", "late", "t")], "t", "then")
     other = branch([node("Identity", "own", "e"), node("Identity", "late", "own")], "e", "else")
-    return model(
-        [node("If", "below", "y", then_branch=then, else_branch=other), node("Add", "x x", "late")]
-        + [node("ReduceMax", "x", "top", keepdims=0), node("Less", "top zero", "below")]
-        + [node("Constant", "", "zero", value_float=0.0), node("Identity", "y", "own_of_outer")],
-        [value("x", (2,))],
-    )
+    nodes = [
+        node("If", "below", "y", then_branch=then, else_branch=other),
+        node("Add", "x x", "late"),
+        node("ReduceMax", "x", "top", keepdims=0),
+        node("Less", "top zero", "below"),
+        node("Constant", "", "zero", value_float=0.0),
+        node("Identity", "y", "own_of_outer"),
+    ]
+    return model(nodes, [value("x", (2,))])
 
 
 @pytest.mark.parametrize("x", [X, X - 5])
@@ -67,8 +72,10 @@ def test_a_name_of_a_nested_graph_makes_nobody_wait():
     [
         [node("Add", "x y", "y")],
         [node("Add", "x b", "a"), node("Neg", "a", "b"), node("Relu", "b", "y")],
-        [node("If", "t", "y", then_branch=branch([node("Neg", "z", "c")], "c"), else_branch=branch([], "x"))]
-        + [node("Relu", "y", "z")],
+        [
+            node("If", "t", "y", then_branch=branch([node("Neg", "z", "c")], "c"), else_branch=NOTHING),
+            node("Relu", "y", "z"),
+        ],
     ],
     ids=["itself", "each other", "by way of a nested graph"],
 )
