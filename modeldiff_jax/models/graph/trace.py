@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,6 +60,8 @@ def call(node: Node, opsets: Mapping[str, int], values: Environment, channels_la
     }
     if found.wants_n_outputs:
         attributes["n_outputs"] = len(node.outputs)
+    if found.wants_stream:
+        attributes["stream"] = zlib.crc32("/".join(node.outputs).encode())
     try:
         with np.errstate(all="ignore"), jax.named_scope(node.op):
             result = function(*arguments, **attributes)

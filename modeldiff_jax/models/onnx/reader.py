@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.fields import domain, text
 from modeldiff_jax.models.onnx.fields import label as label_of
 from modeldiff_jax.models.onnx.functions import Functions
+from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.types import ANY, Shape, TensorSpec
 
 _MAX_RANK = 64  # numpy's
@@ -173,11 +174,12 @@ class _Reader:
         return Graph(label, tuple(nodes), inputs, outputs, self.opsets, self.constants if depth == 0 else {})
 
     def nodes(
-        self, protos: Iterable[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
+        self, protos: Sequence[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
     ) -> list[Node]:
-        """Reads nodes, those of functions in place of their calls, and sets Constants aside."""
+        """Reads nodes in the order they run, those of functions in place of their calls, and sets Constants aside."""
         found: list[Node] = []
-        for proto in protos:
+        self.limits.check("nodes", self.n_nodes + len(protos), where=self.where)
+        for proto in in_order(protos, self.where):
             self.n_nodes += 1
             self.limits.check("nodes", self.n_nodes, where=self.where)
             function = self.functions.called(proto)

@@ -9,7 +9,7 @@ import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, known
 
 _EPSILON = float(np.float32(1e-5))
 _MOMENTUM = float(np.float32(0.9))
@@ -228,10 +228,11 @@ def dropout_7(x: Value, /, *, ratio: float = 0.5) -> tuple[Value, Value]:
 
 @op("Dropout", since=12)
 def dropout(
-    x: Value, ratio: Static = None, training_mode: Static = None, /, *, seed: int | None = None
+    x: Value, ratio: Value = None, training_mode: Static = None, /, *, seed: int | None = None
 ) -> tuple[Value, Value]:
     """x itself; dropping in training mode is refused, for it would make a model's answers random."""
-    if training_mode is not None and np.any(training_mode) and (ratio is None or np.any(ratio)):
+    drops = ratio is None or not known(ratio) or np.any(ratio)
+    if training_mode is not None and np.any(training_mode) and drops:
         raise UnsupportedModelError(
             "Dropout must be in inference mode", got="training_mode true", fix="export the model for inference"
         )
