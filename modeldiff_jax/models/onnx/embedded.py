@@ -43,7 +43,7 @@ def cut_out(data: bytes | Bytes, least: int = LEAST) -> tuple[bytes, Mapping[int
       nothing where there is nothing to cut or the bytes are not plain.
     """
     array = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
-    walk = _Walk(memoryview(array), least)
+    walk = _Walk(array.data, least)
     try:
         rest = walk.model()
     except _NotPlainError:
