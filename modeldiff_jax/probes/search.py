@@ -20,8 +20,8 @@ EPS_TOKENS = 0.05
 """Share of a sequence's tokens that a partner may have others in place of (at least one).
 
 Two random sequences are about as far apart for every language model, so the distances would tell lengths and no
-lineage: on small transformers strangers' DDVs come as near as 0.997 where all tokens may change, and stay below 0.97
-where a twentieth may, while fine-tuned copies keep 0.998.
+lineage: on three small transformers a stranger's DDV has a cosine of 0.95 to 0.999 where all tokens may change, and of
+0.86 to 0.97 where a twentieth may, while a copy with a fifth of noise on its weights keeps 0.99.
 """
 _FIRST_SHARE = 0.3
 """Share of an input that the first move changes; the share falls linearly to one value at the last round."""

@@ -1,4 +1,4 @@
-"""TreeEnsemble of `ai.onnx.ml`, since opset 5: inner nodes and leaves in lists of their own, nodes that ask for sets."""
+"""TreeEnsemble of `ai.onnx.ml`, since opset 5: inner nodes and leaves in lists of their own, and set membership."""
 
 from __future__ import annotations
 
