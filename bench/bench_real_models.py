@@ -53,7 +53,9 @@ def main() -> None:
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, path in [*gathered(options.packages, Path(folder)), *((f.stem, f) for f in options.files)]:
-            for form in options.forms if path.stem in options.quantise else ("float",):
+            for form in options.forms:
+                if form != "float" and path.stem not in options.quantise:
+                    continue
                 label = name if form == "float" else f"{name}, {form}"
                 rows[label] = row = examined(path, form, options, Path(folder))
                 print(f"{label:60s}", *(f"{k} {_short(v)}" for k, v in row.items()), sep="  ", flush=True)
@@ -64,9 +66,9 @@ def main() -> None:
     }
     print(*(f"{name}: {value}" for name, value in summary.items()), sep="\n")
     if options.write:
-        print(
-            record("bench_real_models", {**summary, "models": rows}, ("jax", "jaxlib", "onnx", "onnxruntime", "numpy"))
-        )
+        packages = ("jax", "jaxlib", "onnx", "onnxruntime", "numpy")
+        part = "" if "float" in options.forms else "quantised"
+        print(record("bench_real_models", {**summary, "models": rows}, packages, part=part))
 
 
 def gathered(packages: list[str], folder: Path) -> Iterator[tuple[str, Path]]:

@@ -74,12 +74,15 @@ def ratio(measured: Mapping[str, Any], of: str, to: str, time: str = "seconds") 
     return spread([a / b for a, b in zip(seconds[of], seconds[to], strict=True)])
 
 
-def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], file: str = "") -> Path:
-    """Writes `result` under `question` into `file` (by default this device's), with what is needed to repeat it."""
+def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], file: str = "", part: str = "") -> Path:
+    """Writes `result` under `question` into `file` (by default this device's), with what is needed to repeat it.
+
+    A `part` of a question keeps a place of its own beside the other parts.
+    """
     path = RESULTS / f"{file or device_name()}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    found[question] = {
+    found[f"{question}, {part}" if part else question] = {
         "command": f"python -m bench.{question} {' '.join(sys.argv[1:])}".strip(),
         "commit": commit.stdout.strip() or None,
         "date": datetime.now(UTC).date().isoformat(),

@@ -158,9 +158,7 @@ def test_agrees_with_onnxruntime(name):
 @for_each(LIGHT)
 def test_light_models_agree_as_they_are(name, tmp_path):
     path = LIGHT[name]
-    if (
-        name == "light/squeezenet"
-    ):  # its logits are all 1e10, where a last place is 1,024 and decides
+    if name == "light/squeezenet":  # its logits are all 1e10, where a last place is 1,024 and decides
         path = without_softmax(path, tmp_path / "logits.onnx")
     check = check_against_runtime(path, load(path))
     assert {output.name: output.share for output in check.outputs if output.share > AGREEMENT} == {}
