@@ -239,7 +239,7 @@ def session(path: Path, threads: int, optimised: bool = True) -> Any:
 
 
 def quantised(path: Path, form: str, folder: Path) -> Path:
-    """The model as onnxruntime's quantiser makes it: dynamic, or static from random inputs, per tensor, weights of 7 bits.
+    """As onnxruntime's quantiser makes it: dynamic, or static from random inputs; per tensor, weights of 7 bits.
 
     With 8 its kernels saturate on processors without VNNI, so that its own values are not what the file says.
     """
