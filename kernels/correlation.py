@@ -44,14 +44,14 @@ def pearson_similarity(
     Raises:
       InvalidInputError: not two matrices of one width, a type is not real, or an unknown variant.
     """
-    return _similarity("pearson_similarity", less_mean, a, b, implementation)
+    return _similarity("pearson_similarity", _centred, a, b, implementation)
 
 
 def spearman_similarity(
     a: ArrayInput, b: ArrayInput | None = None, *, implementation: str | None = None
 ) -> Float[Array, "m k"]:
     """Spearman's rank correlation; arguments, result and errors as in `pearson_similarity`."""
-    return _similarity("spearman_similarity", lambda x: less_mean(ranks(x)), a, b, implementation)
+    return _similarity("spearman_similarity", _centred_ranks, a, b, implementation)
 
 
 def _similarity(
@@ -65,8 +65,8 @@ def _similarity(
             got=f"{left.shape}" if right is None else f"{left.shape} and {right.shape}",
             where=where,
         )
-    right = None if right is None else jax.jit(prepare)(right)
-    return run(where, VARIANTS, implementation, jax.jit(prepare)(left), right)
+    right = None if right is None else prepare(right)
+    return run(where, VARIANTS, implementation, prepare(left), right)
 
 
 VARIANTS = cosine.VARIANTS
@@ -93,3 +93,15 @@ def ranks(x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:
     last = lax.cummin(jnp.where(jnp.concatenate([changes, edge], -1), numbers, width), axis=x.ndim - 1, reverse=True)
     back = lax.sort((order, (first + last).astype(jnp.float32) / 2), dimension=-1, num_keys=1)[1]
     return jnp.where(jnp.isnan(x).any(-1, keepdims=True), jnp.nan, back)
+
+
+@jax.jit
+@jax.named_scope("pearson_similarity")
+def _centred(x: Float[Array, "m d"]) -> Float[Array, "m d"]:
+    return less_mean(x)
+
+
+@jax.jit
+@jax.named_scope("spearman_similarity")
+def _centred_ranks(x: Float[Array, "m d"]) -> Float[Array, "m d"]:
+    return less_mean(ranks(x))

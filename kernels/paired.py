@@ -32,7 +32,7 @@ from typing import NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.dispatch import run
@@ -258,19 +258,131 @@ _FEW = 16
 @partial(jax.jit, static_argnames="metric")
 @jax.named_scope("paired_distances.xla")
 def xla(a: Float[Array, "*rows c"], b: Float[Array, "*rows c"], metric: str) -> Float[Array, "*rows"]:
-    """All pairs at once, or on a CPU in blocks that fit its cache."""
-    pair = METRICS[metric]
-    at_once = jax.vmap(pair)
+    """All pairs at once, or in passes over all of them, or on a CPU in blocks that fit its cache."""
+    rows = _rows(a), _rows(b)
+    if a.size <= _FEW * _BLOCK:
+        distances = jax.vmap(METRICS[metric])(*rows)
+    elif metric in _PASSES:
+        distances = _in_passes(*rows, metric)
+    else:
+        distances = _in_blocks(*rows, metric)
+    return distances.reshape(a.shape[:-1])
 
-    def in_blocks(a: Float[Array, "n c"], b: Float[Array, "n c"]) -> Float[Array, " n"]:
+
+def _in_blocks(a: Float[Array, "n c"], b: Float[Array, "n c"], metric: str) -> Float[Array, " n"]:
+    pair = METRICS[metric]
+
+    def blocks(a: Array, b: Array) -> Array:
         return lax.map(lambda vectors: pair(*vectors), (a, b), batch_size=max(1, _BLOCK // a.shape[-1]))
 
-    rows = _rows(a), _rows(b)
-    if a.size > _FEW * _BLOCK:
-        distances = lax.platform_dependent(*rows, cpu=in_blocks, default=at_once)
-    else:
-        distances = at_once(*rows)
-    return distances.reshape(a.shape[:-1])
+    return lax.platform_dependent(a, b, cpu=blocks, default=jax.vmap(pair))
+
+
+# In passes: the sums that a distance is made of, of all pairs at once and read from memory once, without scaling the
+# vectors first. Pairs whose sums are so small or large that digits are lost are computed again, in blocks.
+_SAFE = 1e-24, 1e30
+_NEAR = 0.1
+"""Cosine distances below it need the second pass: 1 - cosine has an absolute error of up to 1e-6."""
+_LANES = 4  # sums side by side, which a CPU adds up in vectors; one alone waits for each addition to be done
+_WIDE = 1024  # entries added up one after the other in all lanes; the sums of longer vectors are of parts
+Terms: TypeAlias = Callable[[Array, Array], tuple[Array, ...]]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _in_passes(a: Float[Array, "n c"], b: Float[Array, "n c"], metric: str) -> Float[Array, " n"]:
+    distances, unsafe = _PASSES[metric](a, b)
+    n, width = a.shape
+    rows = max(1, min(n, _BLOCK // width))
+    count = -(-n // rows)
+    pair = METRICS[metric]
+
+    def block(k: Array, distances: Array) -> Array:
+        start = jnp.minimum(numbers[k] * rows, n - rows)  # the last block moves back to fit
+        x, y = (lax.dynamic_slice_in_dim(side, start, rows) for side in (a, b))
+        return lax.dynamic_update_slice_in_dim(distances, jax.vmap(pair)(x, y), start, 0)
+
+    blocks = jnp.pad(unsafe, (0, count * rows - n)).reshape(count, rows).any(1)
+    numbers = jnp.nonzero(blocks, size=count, fill_value=0)[0].astype(jnp.int32)
+    return lax.fori_loop(0, jnp.sum(blocks, dtype=jnp.int32), block, distances)
+
+
+@_in_passes.defjvp
+def _in_blocks_too(metric: str, primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    tangent = jax.jvp(lambda a, b: _in_blocks(a, b, metric), primals, tangents)[1]
+    return _in_passes(*primals, metric), tangent
+
+
+def _cosine_in_passes(a: Float[Array, "n c"], b: Float[Array, "n c"]) -> tuple[Array, Array]:
+    a_square, b_square, product = _sums(lambda x, y: (x * x, y * y, x * y), a, b)
+    unsafe = _unsafe(a_square) | _unsafe(b_square)
+    a_norm, b_norm = (jnp.sqrt(jnp.where(unsafe, 1, square)) for square in (a_square, b_square))
+    quick = 1 - product / (a_norm * b_norm)
+
+    def with_residual(a: Array, b: Array) -> Array:  # as `_half_chord_square`
+        factor = a_norm / b_norm
+
+        def terms(x: Array, y: Array) -> tuple[Array, Array]:
+            r = _residual(x, y, jnp.expand_dims(factor, range(1, x.ndim)))
+            return r * r, r * x
+
+        r_square, r_a = _sums(terms, a, b)
+        length = factor * b_norm
+        excess = (2 * r_a - r_square) / (a_norm + length)
+        return jnp.where(quick < _NEAR, (r_square - excess * excess) / (2 * a_norm * length), quick)
+
+    near = jnp.any((quick < _NEAR) & ~unsafe)
+    return jnp.clip(lax.cond(near, with_residual, lambda a, b: quick, a, b), 0, 2), unsafe
+
+
+def _euclidean_in_passes(a: Float[Array, "n c"], b: Float[Array, "n c"]) -> tuple[Array, Array]:
+    (square,) = _sums(lambda x, y: ((x - y) ** 2,), a, b)
+    return jnp.sqrt(square), _unsafe(square)
+
+
+_PASSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
+    "cosine": _cosine_in_passes,
+    "euclidean": _euclidean_in_passes,
+}
+"""Distances, and which of them are to be computed again."""
+
+
+def _unsafe(square: Float[Array, " n"]) -> Bool[Array, " n"]:
+    return ~((square > _SAFE[0]) & (square < _SAFE[1]))
+
+
+def _sums(terms: Terms, a: Float[Array, "n c"], b: Float[Array, "n c"]) -> list[Float[Array, " n"]]:
+    """Sums over the vectors of each of `terms`, which are elementwise."""
+
+    def on_cpu(a: Array, b: Array) -> list[Array]:
+        n, width = a.shape
+        parts = width // _WIDE if width > _WIDE else 0
+        whole = parts * _WIDE
+        even = width - (width - whole) % _LANES
+        sums: list[list[Array]] = []
+        if whole:
+            split = (x[:, :whole].reshape(n, parts, _WIDE // _LANES, _LANES) for x in (a, b))
+            sums.append([jnp.sum(part, axis=1) for part in _in_lanes(terms, *split)])
+        if even > whole:
+            split = (x[:, whole:even].reshape(n, (even - whole) // _LANES, _LANES) for x in (a, b))
+            sums.append(_in_lanes(terms, *split))
+        if width > even:
+            sums.append([jnp.sum(term, axis=1) for term in terms(a[:, even:], b[:, even:])])
+        return [sum(found[1:], found[0]) for found in zip(*sums, strict=True)]
+
+    def elsewhere(a: Array, b: Array) -> list[Array]:
+        return [jnp.sum(term, axis=1) for term in terms(a, b)]
+
+    return lax.platform_dependent(a, b, cpu=on_cpu, default=elsewhere)
+
+
+def _in_lanes(terms: Terms, a: Float[Array, "n *parts w l"], b: Float[Array, "n *parts w l"]) -> list[Array]:
+    """Sums over the last two axes, in one reduction whatever their number."""
+    added = [terms(a[..., lane], b[..., lane]) for lane in range(_LANES)]
+    flat = [term for lane in added for term in lane]
+    zero = [jnp.float32(0)] * len(flat)
+    sums = lax.reduce(flat, zero, lambda x, y: [u + v for u, v in zip(x, y, strict=True)], (flat[0].ndim - 1,))
+    each = len(added[0])
+    return [sum(sums[term + each :: each], sums[term]) for term in range(each)]
 
 
 VARIANTS: dict[str, Callable[[Array, Array, str], Array]] = {"xla": xla, "reference": reference}

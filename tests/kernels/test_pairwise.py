@@ -19,6 +19,13 @@ SYMMETRIC = [metric for metric in METRICS if metric != "kl"]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
+def some_long(default, every):
+    """`every`, of which those that are not in `default` are for the long step."""
+    return [one if one in default else pytest.param(one, marks=pytest.mark.long) for one in every]
+
+
+
+
 def clusters(count, c, seed=0):
     """Vectors around `count` others, at distances over nine orders of magnitude."""
     rng = np.random.default_rng(seed)
@@ -30,7 +37,7 @@ def clusters(count, c, seed=0):
 
 
 @pytest.mark.parametrize("offset", [0, 100])
-@pytest.mark.parametrize("metric", BY_PRODUCT)
+@pytest.mark.parametrize("metric", some_long(["cosine", "euclidean"], BY_PRODUCT))
 def test_no_distance_loses_its_digits(metric, offset):
     x = (clusters(7, 300) + offset).astype(np.float32)
     want = oracles.pairwise(x, x, metric)
@@ -74,8 +81,8 @@ def test_no_step_where_near_begins(share):
     np.testing.assert_allclose(pairwise_distances(a, b), want, rtol=1e-5, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", ["normal", "softmax", "common"])
-@pytest.mark.parametrize("c", [10, 20_000])
+@pytest.mark.parametrize("kind", some_long(["normal"], ["normal", "softmax", "common"]))
+@pytest.mark.parametrize("c", some_long([10], [10, 20_000]))
 def test_the_products_error_is_small_where_it_is_kept(kind, c):
     x, _ = near((10, c), 0.1, kind=kind)
     for metric in BY_PRODUCT:
@@ -93,8 +100,8 @@ def test_any_magnitude(metric, scale):
 # Forms
 
 
-@every_variant
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("variant", some_long(["xla"], VARIANTS))
+@pytest.mark.parametrize("metric", some_long(["cosine", "euclidean", "kl"], METRICS))
 def test_square_of_many_models(variant, metric):
     x = vectors((3, 23, 9))[0]
     x[1, 4] = x[1, 7]
@@ -106,7 +113,7 @@ def test_square_of_many_models(variant, metric):
         np.testing.assert_array_equal(got, got.swapaxes(1, 2))
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean", "cityblock", "jensenshannon"])
+@pytest.mark.parametrize("metric", some_long(["cosine"], ["cosine", "euclidean", "cityblock", "jensenshannon"]))
 def test_large_enough_for_parts_and_many_tiles(metric):
     x = np.abs(clusters(44, 40)[:391]).astype(np.float32)
     got = np.asarray(pairwise_distances(x, None, metric))
@@ -148,8 +155,8 @@ def test_sizes(metric, shapes):
 # Rules
 
 
-@every_variant
-@pytest.mark.parametrize("metric", ["cosine", "correlation", "jensenshannon"])
+@pytest.mark.parametrize("variant", some_long(["xla"], VARIANTS))
+@pytest.mark.parametrize("metric", some_long(["cosine"], ["cosine", "correlation", "jensenshannon"]))
 def test_zero_and_nan_rules_are_those_of_pairs(variant, metric):
     a, b = vectors((6, 9))
     a[1], a[4], b[2], b[3] = 0, 0, 0, np.nan
@@ -174,7 +181,7 @@ def test_infinity_in_one_vector_leaves_the_others(metric):
 # Gradients
 
 
-@pytest.mark.parametrize("metric", BY_PRODUCT)
+@pytest.mark.parametrize("metric", some_long(["cosine"], BY_PRODUCT))
 def test_gradients_of_near_pairs(metric):
     x = clusters(2, 13).astype(np.float32)
     n = len(x)
@@ -199,7 +206,7 @@ def test_gradients_keep_no_array_of_all_differences():
 # Widths that differ
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", some_long(["cosine", "hamming"], METRICS))
 def test_padding_is_exact(metric, monkeypatch):
     widths = (9, 10, 33, 40, 9)
     reactions = [vectors((7, c), seed)[0] for seed, c in enumerate(widths)]
