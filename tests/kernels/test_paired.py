@@ -114,6 +114,26 @@ def test_many_blocks(metric):
     np.testing.assert_allclose(paired_distances(a, b, metric), oracles.paired(a, b, metric), rtol=1e-5)
 
 
+@pytest.mark.parametrize("c", [10, 1000, pytest.param(3, marks=pytest.mark.long), 1027, 5000])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_large_arrays_hold_to_the_rules_of_small_ones(metric, c):
+    n = 400_000 // c + 30
+    a, b = vectors((n, c))
+    for first, size in ((1, 0.099), (2, 1e-3), (3, 1e-6), (4, 1e-9)):
+        a[first::40], b[first::40] = near(a[first::40].shape, size, kind="softmax")
+    b[5::40] = a[5::40]
+    b[6::40] = -a[6::40]
+    a[7::40] *= np.float32(1e-30)
+    b[8::40] *= np.float32(1e30)
+    kept = np.ones(n, bool)
+    for row in (9, n - 2):  # one in the middle of a block, one in the block that moves back to fit
+        a[row], b[row + 1, 0], kept[[row, row + 1]] = 0, np.nan, False
+    got, atol = np.asarray(paired_distances(a, b, metric)), 1e-14 if metric == "cosine" else 0  # of 1e-9
+    np.testing.assert_allclose(got[kept], oracles.paired(a[kept], b[kept], metric), rtol=1e-5, atol=atol)
+    assert np.isnan(got[[10, n - 1]]).all()
+    assert got[9] == (1 if metric == "cosine" else pytest.approx(np.linalg.norm(b[9]), rel=1e-5))
+
+
 # Rules
 
 
@@ -184,7 +204,7 @@ def test_bounds(metric):
         a, b = np.abs(a), np.abs(b)
         a[:100, 0], b[:100, 1:] = 0, 0  # nothing in common
     upper = {"cosine": 2, "correlation": 2, "hamming": 1, "jensenshannon": np.float32(LARGEST["jensenshannon"])}
-    got = np.asarray(paired_distances(a, b, metric))
+    got, atol = np.asarray(paired_distances(a, b, metric)), 1e-14 if metric == "cosine" else 0  # of 1e-9
     assert (got >= 0).all()
     assert (got <= upper.get(metric, np.inf)).all()
 
