@@ -7,6 +7,8 @@ public function, `reference` (the definition), `xla` (compiled for any device), 
   cosine.py           cosine similarity of all vectors of two matrices
   depthwise_conv.py   convolution with filters for each channel alone
   paired.py           distances between two arrays of vectors, pair by pair, in nine metrics
+  prepared.py         a database made ready for search
+  top_k.py            the nearest rows of a database, exactly
   selection.py        the k largest scores of each row, exactly
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
@@ -17,3 +19,5 @@ Import these as `modeldiff_jax.kernels`, never as `kernels`, which would make a 
 from modeldiff_jax.kernels.cosine import cosine_similarity as cosine_similarity
 from modeldiff_jax.kernels.paired import paired_distances as paired_distances
 from modeldiff_jax.kernels.selection import largest as largest
+from modeldiff_jax.kernels.prepared import prepare as prepare
+from modeldiff_jax.kernels.top_k import top_k as top_k

@@ -80,14 +80,14 @@ def _width(n: int, k: int) -> int:
     return next((w for w in range(ideal, ideal // 2, -1) if n % w == 0), ideal)
 
 
-def _by_bins(scores: Float[Array, "b n"], k: int) -> Int[Array, "b k"]:
+def where_largest(scores: Float[Array, "b n"], k: int) -> Int[Array, "b k"]:
     """Indices of the `k` largest of scores without NaN."""
     n = scores.shape[1]
     width = _width(n, k)
     if width == 1:
-        return lax.top_k(_ranked(scores), k)[1]
+        return lax.top_k(_ranked(scores), k)[1].astype(jnp.int32)
     bins = _bins(scores, width)
-    return _within(bins, _by_bins(jnp.max(bins, axis=2), k), k)
+    return _within(bins, where_largest(jnp.max(bins, axis=2), k), k)
 
 
 def _bins(scores: Float[Array, "b n"], width: int) -> Float[Array, "b bins width"]:
@@ -101,7 +101,7 @@ def _within(bins: Float[Array, "b bins width"], best: Int[Array, "b k"], k: int)
     width = bins.shape[2]
     best = lax.sort(best, dimension=1)  # so that the order of candidates is the order of indices
     candidates = jnp.take_along_axis(bins, best[:, :, None], axis=1, mode="promise_in_bounds")
-    place = _by_bins(candidates.reshape(best.shape[0], k * width), k)
+    place = where_largest(candidates.reshape(best.shape[0], k * width), k)
     return jnp.take_along_axis(best, place // width, axis=1, mode="promise_in_bounds") * width + place % width
 
 
@@ -113,13 +113,13 @@ def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"
     rows = scores.reshape(math.prod(scores.shape[:-1]), n)
     width = _width(n, k)
     if width == 1 or rows.shape[0] == 0:
-        order = _by_bins(_ranked(rows), k)
+        order = where_largest(_ranked(rows), k)
     else:
         maxima = jnp.max(_bins(rows, width), axis=2)
         order = lax.cond(
             jnp.any(jnp.isnan(maxima)),
-            lambda: _by_bins(_ranked(rows), k),
-            lambda: _within(_bins(rows, width), _by_bins(maxima, k), k),
+            lambda: where_largest(_ranked(rows), k),
+            lambda: _within(_bins(rows, width), where_largest(maxima, k), k),
         )
     values = jnp.take_along_axis(rows, order, axis=1, mode="promise_in_bounds")
     shape = (*scores.shape[:-1], k)
