@@ -7,8 +7,10 @@ public function, `reference` (the definition), `xla` (compiled for any device), 
   cosine.py           cosine similarity of all vectors of two matrices
   depthwise_conv.py   convolution with filters for each channel alone
   paired.py           distances between two arrays of vectors, pair by pair, in nine metrics
+  sharded.py          search and self-join over the devices of a mesh
+  self_join.py        near pairs within one set of vectors
   prepared.py         a database made ready for search
-  top_k.py            the nearest rows of a database, exactly
+  search.py           the nearest rows of a database, exactly
   selection.py        the k largest scores of each row, exactly
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
@@ -20,4 +22,5 @@ from modeldiff_jax.kernels.cosine import cosine_similarity as cosine_similarity
 from modeldiff_jax.kernels.paired import paired_distances as paired_distances
 from modeldiff_jax.kernels.selection import largest as largest
 from modeldiff_jax.kernels.prepared import prepare as prepare
-from modeldiff_jax.kernels.top_k import top_k as top_k
+from modeldiff_jax.kernels.search import top_k as top_k
+from modeldiff_jax.kernels.self_join import self_join as self_join

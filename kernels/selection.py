@@ -81,13 +81,16 @@ def _width(n: int, k: int) -> int:
 
 
 def where_largest(scores: Float[Array, "b n"], k: int) -> Int[Array, "b k"]:
-    """Indices of the `k` largest of scores without NaN."""
+    """Indices of the `k` largest of scores without NaN, in order."""
     n = scores.shape[1]
     width = _width(n, k)
     if width == 1:
         return lax.top_k(_ranked(scores), k)[1].astype(jnp.int32)
     bins = _bins(scores, width)
-    return _within(bins, where_largest(jnp.max(bins, axis=2), k), k)
+    best = lax.sort(where_largest(jnp.max(bins, axis=2), k), dimension=1)  # so that candidates are in order of index
+    candidates = jnp.take_along_axis(bins, best[:, :, None], axis=1, mode="promise_in_bounds")
+    place = where_largest(candidates.reshape(best.shape[0], k * width), k)
+    return jnp.take_along_axis(best, place // width, axis=1, mode="promise_in_bounds") * width + place % width
 
 
 def _bins(scores: Float[Array, "b n"], width: int) -> Float[Array, "b bins width"]:
@@ -97,29 +100,20 @@ def _bins(scores: Float[Array, "b n"], width: int) -> Float[Array, "b bins width
     return scores.reshape(scores.shape[0], -1, width)
 
 
-def _within(bins: Float[Array, "b bins width"], best: Int[Array, "b k"], k: int) -> Int[Array, "b k"]:
-    width = bins.shape[2]
-    best = lax.sort(best, dimension=1)  # so that the order of candidates is the order of indices
-    candidates = jnp.take_along_axis(bins, best[:, :, None], axis=1, mode="promise_in_bounds")
-    place = where_largest(candidates.reshape(best.shape[0], k * width), k)
-    return jnp.take_along_axis(best, place // width, axis=1, mode="promise_in_bounds") * width + place % width
-
-
 @partial(jax.jit, static_argnames="k")
 @jax.named_scope("largest.xla")
 def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"], Int[Array, "*rows k"]]:
-    """By bins, twice or more. NaN is looked for in the bins' largest scores, and put last only where there is one."""
+    """By bins, twice or more. NaN is put last in a copy, made only where there is one."""
     n = scores.shape[-1]
     rows = scores.reshape(math.prod(scores.shape[:-1]), n)
     width = _width(n, k)
     if width == 1 or rows.shape[0] == 0:
         order = where_largest(_ranked(rows), k)
     else:
-        maxima = jnp.max(_bins(rows, width), axis=2)
+        # XLA's maximum on a CPU loses NaN, and what came before it: only a sum sees it, for a pass more over the scores.
+        sums = jnp.sum(_bins(rows, width).reshape(rows.shape[0], width, -1), axis=1)
         order = lax.cond(
-            jnp.any(jnp.isnan(maxima)),
-            lambda: where_largest(_ranked(rows), k),
-            lambda: _within(_bins(rows, width), where_largest(maxima, k), k),
+            jnp.any(jnp.isnan(sums)), lambda: where_largest(_ranked(rows), k), lambda: where_largest(rows, k)
         )
     values = jnp.take_along_axis(rows, order, axis=1, mode="promise_in_bounds")
     shape = (*scores.shape[:-1], k)

@@ -53,6 +53,14 @@ def test_not_a_number_ranks_last_with_minus_infinity(variant):
     assert_exact(scores, 30, variant)
 
 
+@pytest.mark.parametrize("n", [5001, 5005])
+def test_one_nan_hides_none_of_its_neighbours(n):
+    scores = np.random.default_rng(0).standard_normal((50, n)).astype(np.float32)
+    scores[np.arange(50), np.arange(50) * 7 + 3] = np.nan
+    scores[np.arange(50), np.arange(50) * 7 + 2] = 9
+    assert_exact(scores, 4)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64", "int32", "bool"])
 def test_types(dtype):
     scores = 3 * np.random.default_rng(0).standard_normal((4, 1500))

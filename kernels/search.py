@@ -32,7 +32,7 @@ from modeldiff_jax.kernels.dispatch import run
 from modeldiff_jax.kernels.inputs import ArrayInput, as_float32, power_of_two
 from modeldiff_jax.kernels.paired import METRICS as PAIRED
 from modeldiff_jax.kernels.prepared import BIN, BY_PRODUCT, Prepared, encode, prepare, scores, tiles, unit
-from modeldiff_jax.kernels.selection import check_count, largest, where_largest
+from modeldiff_jax.kernels.selection import check_count, where_largest
 
 
 def top_k(
@@ -119,11 +119,11 @@ def prepare_queries(vectors: Float[Array, "q c"], p: Prepared, own: Int[Array, "
     return Queries(vectors, keys, size, jnp.full(vectors.shape[0], -1, jnp.int32) if own is None else own)
 
 
-def _pair(metric: str) -> Callable[[Array, Array], Array]:
+def pair_cost(metric: str) -> Callable[[Array, Array], Array]:
     return PAIRED[metric] if metric in PAIRED else lambda a, b: -jnp.sum(a * b)
 
 
-def _ordered(cost: Array, index: Array, own: Array, n: int, k: int) -> tuple[Array, Array]:
+def ordered(cost: Array, index: Array, own: Array, n: int, k: int) -> tuple[Array, Array]:
     """The `k` least costs, ties by index, NaN after all, and last of all the query's own row and padding."""
     out = (index == own[:, None]) | (index >= n)
     rank = jnp.where(out | jnp.isnan(cost), jnp.inf, jnp.where(cost == 0, 0.0, cost))
@@ -131,16 +131,17 @@ def _ordered(cost: Array, index: Array, own: Array, n: int, k: int) -> tuple[Arr
     return cost[:, :k], place[:, :k]
 
 
-def _all_rows(q: Queries, p: Prepared, k: int) -> Found:
+def all_rows(q: Queries, p: Prepared, k: int) -> Found:
     """Every pair by `paired`'s formula: the definition."""
     n, width = p.rows.shape
-    pair = _pair(p.metric)
+    pair = pair_cost(p.metric)
 
     def one(query: tuple[Array, Array]) -> tuple[Array, Array]:
         vector, own = query
         cost = lax.map(lambda row: pair(vector, row), p.rows, batch_size=max(1, min(n, 2**15 // width)))
-        best = largest(-jnp.where(jnp.arange(n, dtype=jnp.int32) == own, jnp.inf, cost), min(k + 1, n))[1]
-        cost, index = _ordered(cost[best][None], best[None], own[None], n, k)
+        rank = jnp.where((jnp.arange(n, dtype=jnp.int32) == own) | jnp.isnan(cost), jnp.inf, cost)
+        best = where_largest(-rank[None], min(k + 1, n))[0]
+        cost, index = ordered(cost[best][None], best[None], own[None], n, k)
         return cost[0], index[0]
 
     cost, index = lax.map(one, (q.vectors, q.own))
@@ -187,12 +188,11 @@ def look(q: Queries, p: Prepared, k: int, precision: str, wide: int, maxima: Arr
     scored = jnp.where(rows == q.own[:, None], -jnp.inf, products + (1 / q.size)[:, None] * p.bias[rows])
     _, place, second = _best(scored, k + _SPARE)
     index = jnp.take_along_axis(rows, place, axis=1)
-    pair = _pair(p.metric)
+    pair = pair_cost(p.metric)
     cost = jax.vmap(jax.vmap(pair, (None, 0)))(q.vectors, p.rows[jnp.minimum(index, n - 1)])
-    cost, index = _ordered(cost, index, q.own, n, k)
-    rounding, coding = _error(q, p, precision)
-    left_out = jnp.maximum(bound + coding, second) + rounding
-    return Found(cost, index, _score_of(cost[:, -1], q, p) > left_out)
+    cost, index = ordered(cost, index, q.own, n, k)
+    left_out = jnp.maximum(bound + coding(q, p, precision), second) + rounding(q, p)
+    return Found(cost, index, score_of(cost[:, -1], q, p) > left_out)
 
 
 def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
@@ -204,7 +204,7 @@ def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
     return values[:, :-1], index[:, :-1], values[:, -1]
 
 
-def _score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array, " q"]:
+def score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array, " q"]:
     """A lower bound, but for rounding, of the score that a row at this cost has."""
     if p.metric == "dot":
         return -cost / p.scale / q.size
@@ -215,37 +215,41 @@ def _score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array,
     return (q.size * jnp.sum(q.keys * q.keys, axis=1) - square / q.size * (1 + 2e-5)) / 2
 
 
-def _error(q: Queries, p: Prepared, precision: str) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
-    """How far a score can be from the true one: what float32 rounds at most, whatever the order of sums, and codes."""
+def rounding(q: Queries, p: Prepared) -> Float[Array, " q"]:
+    """How far float32 can put a score from the true one, whatever the order of its sums."""
     length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
     reach = length * p.radius
     if p.metric in ("euclidean", "sqeuclidean"):
         reach = reach + (p.radius**2 / q.size + length**2 * q.size) / 2
     # products, then the norms of two vectors or two roundings of their entries, and as much for the cost itself
-    rounding = reach * (2 * p.rows.shape[1] + 32) * 2.0**-24
-    if p.metric == "dot":
-        rounding = 2 * rounding
+    units = (2 * p.rows.shape[1] + 32) * (2 if p.metric == "dot" else 1)
+    return reach * (units * 2.0**-24)
+
+
+def coding(q: Queries, p: Prepared, precision: str) -> Float[Array, " q"] | float:
+    """How far codes can put a score from that of the keys."""
     if precision == "float32" or p.codes is None:
-        return rounding, jnp.zeros_like(rounding)
+        return 0.0
+    length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
     lost = encode(q.keys, precision).residual
-    return rounding, 1.001 * ((length + lost) * p.codes.residual + lost * p.radius)
+    return 1.001 * ((length + lost) * p.codes.residual + lost * p.radius)
 
 
 _ALONG = 16
 """Queries without proof are taken up this many at a time."""
 
 
-def _levels(p: Prepared, k: int) -> list[Callable[[Queries], Found]]:
-    every = partial(_all_rows, p=p, k=k)
+def levels(p: Prepared, k: int) -> list[Callable[[Queries], Found]]:
+    every = partial(all_rows, p=p, k=k)
     if p.keys is None:
         return [every]
     bins = p.keys.shape[0] // BIN
-    levels = [partial(look, p=p, k=k, precision="float32", wide=k + _SPARE)]
+    steps = [partial(look, p=p, k=k, precision="float32", wide=_wide(k, "float32"))]
     if p.precision != "float32":
-        levels.insert(0, partial(look, p=p, k=k, precision=p.precision, wide=3 * k + 32))
+        steps.insert(0, partial(look, p=p, k=k, precision=p.precision, wide=_wide(k, p.precision)))
     if k + _SPARE < bins:
-        levels.append(partial(look, p=p, k=k, precision="float32", wide=8 * k + 128))
-    return [*levels, every]
+        steps.append(partial(look, p=p, k=k, precision="float32", wide=8 * k + 128))
+    return [*steps, every]
 
 
 def resolve(first: Found, q: Queries, levels: list[Callable[[Queries], Found]]) -> Found:
@@ -265,11 +269,17 @@ def resolve(first: Found, q: Queries, levels: list[Callable[[Queries], Found]]) 
 
 
 def block_of_queries(p: Prepared, k: int) -> int:
-    """How many queries to take at once: what they hold in memory is below 2**25 numbers each for bins and candidates."""
+    """How many queries to take at once: their bins, or the candidates out of these, are 2**25 numbers at most."""
     if p.keys is None:
         return 1024
-    held = max(p.keys.shape[0] // BIN // 2, min(3 * k + 32, p.keys.shape[0] // BIN) * BIN * p.rows.shape[1] // 2)
-    return max(1, min(1024, 2**25 // held))
+    bins = p.keys.shape[0] // BIN
+    wide = min(bins, _wide(k, p.precision))
+    return max(1, min(1024, 2**25 // max(bins, wide * BIN * p.rows.shape[1])))
+
+
+def _wide(k: int, precision: str) -> int:
+    """How many bins the first look keeps."""
+    return k + _SPARE if precision == "float32" else 3 * k + 32
 
 
 def in_blocks(function: Callable[[Array], tuple[Array, Array]], queries: Array, size: int) -> tuple[Array, Array]:
@@ -289,24 +299,31 @@ def in_blocks(function: Callable[[Array], tuple[Array, Array]], queries: Array, 
 @jax.named_scope("top_k.reference")
 def reference(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """The definition: every query against every row."""
-    found = _all_rows(prepare_queries(vectors, p), p, k)
+    found = all_rows(prepare_queries(vectors, p), p, k)
     return found.cost, found.index
+
+
+def found_by(
+    vectors: Float[Array, "q c"], p: Prepared, k: int, own: Int[Array, " q"] | None = None
+) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
+    """Costs and indices of the `k` nearest rows but for each query's own, if it has one."""
+    steps = levels(p, k)
+    if vectors.shape[0] == 0:
+        return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
+
+    def block(numbers: Array) -> tuple[Array, Array]:
+        q = prepare_queries(vectors[numbers], p, None if own is None else own[numbers])
+        found = resolve(steps[0](q), q, steps[1:])
+        return found.cost, found.index
+
+    return in_blocks(block, jnp.arange(vectors.shape[0], dtype=jnp.int32), block_of_queries(p, k))
 
 
 @partial(jax.jit, static_argnames="k")
 @jax.named_scope("top_k.xla")
 def xla(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """By bins of inner products, and what these do not prove by more."""
-    levels = _levels(p, k)
-
-    def block(vectors: Array) -> tuple[Array, Array]:
-        q = prepare_queries(vectors, p)
-        found = resolve(levels[0](q), q, levels[1:])
-        return found.cost, found.index
-
-    if vectors.shape[0] == 0:
-        return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
-    return in_blocks(block, vectors, block_of_queries(p, k))
+    return found_by(vectors, p, k)
 
 
 VARIANTS: dict[str, Callable[[Array, Prepared, int], tuple[Array, Array]]] = {"xla": xla, "reference": reference}
