@@ -144,7 +144,7 @@ def main() -> None:
             "first_call_seconds": first_calls,
             "seconds": {who: spread(times) for who, times in measured["seconds"].items()},
             "agreement": {who: float((firsts[who] == firsts[peers[0]]).mean()) for who in kernels},
-            "ratios": {f"{who}_to_{to}": ratio(measured, who, to) for who in kernels for to in (*peers, "floor")},
+            "ratios": {f"{who}_to_{to}": ratio(measured, who, to) for who in kernels for to in people if to not in kernels},
             "foreign_cores": spread(measured["foreign_cores"]),
         }
         for key, value in result.items():

@@ -247,7 +247,7 @@ def levels(p: Prepared, k: int) -> list[Callable[[Queries], Found]]:
     steps = [partial(look, p=p, k=k, precision="float32", wide=_wide(k, "float32"))]
     if p.precision != "float32":
         steps.insert(0, partial(look, p=p, k=k, precision=p.precision, wide=_wide(k, p.precision)))
-    if k + _SPARE < bins:
+    if 4 * (8 * k + 128) < bins:
         steps.append(partial(look, p=p, k=k, precision="float32", wide=8 * k + 128))
     return [*steps, every]
 

@@ -107,7 +107,9 @@ def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"
     n = scores.shape[-1]
     rows = scores.reshape(math.prod(scores.shape[:-1]), n)
     width = _width(n, k)
-    if width == 1 or rows.shape[0] == 0:
+    if rows.shape[0] == 0:
+        order = jnp.zeros((0, k), jnp.int32)
+    elif width == 1:
         order = where_largest(_ranked(rows), k)
     else:
         # XLA's maximum on a CPU loses NaN, and what came before it: only a sum sees it, for a pass more over the scores.

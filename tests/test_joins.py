@@ -14,7 +14,9 @@ from modeldiff_jax.kernels import self_join
 
 @pytest.fixture
 def rows():
-    return np.random.default_rng(0).integers(-3, 4, (40, 5)).astype(np.float32)
+    rows = np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
+    rows[7::8] = rows[3]  # ties
+    return rows
 
 
 def test_agrees_with_self_join_and_goes_on_where_it_was_stopped(rows, tmp_path, monkeypatch):
