@@ -4,8 +4,8 @@
     OPENBLAS_CORETYPE=Zen python -m bench.bench_search --write     # numpy and faiss held to one kind of core
 
 Names: join_20000x300, search_1000_of_200000x256, largest_1000x200000, largest_20000x20000, search_1_of_1000000x256,
-search_100_of_1000000x256. Each is the ten nearest, by cosine, of random float32 vectors; faiss, torch, numpy and usearch
-are given unit vectors, which is work they are spared. The kernel proves each row of its result; that the indices are
+search_100_of_1000000x256. Each is the ten nearest, by cosine, of random float32 vectors; faiss, torch and numpy are
+given unit vectors, which is work they are spared. The kernel proves each row of its result; that the indices are
 those of the first peer is counted in the run (`agreement`). The `floor` is numpy's matrix product alone, in tiles.
 """
 
@@ -144,7 +144,9 @@ def main() -> None:
             "first_call_seconds": first_calls,
             "seconds": {who: spread(times) for who, times in measured["seconds"].items()},
             "agreement": {who: float((firsts[who] == firsts[peers[0]]).mean()) for who in kernels},
-            "ratios": {f"{who}_to_{to}": ratio(measured, who, to) for who in kernels for to in people if to not in kernels},
+            "ratios": {
+                f"{who}_to_{to}": ratio(measured, who, to) for who in kernels for to in people if to not in kernels
+            },
             "foreign_cores": spread(measured["foreign_cores"]),
         }
         for key, value in result.items():

@@ -20,7 +20,7 @@ Import these as `modeldiff_jax.kernels`, never as `kernels`, which would make a 
 
 from modeldiff_jax.kernels.cosine import cosine_similarity as cosine_similarity
 from modeldiff_jax.kernels.paired import paired_distances as paired_distances
-from modeldiff_jax.kernels.selection import largest as largest
 from modeldiff_jax.kernels.prepared import prepare as prepare
 from modeldiff_jax.kernels.search import top_k as top_k
+from modeldiff_jax.kernels.selection import largest as largest
 from modeldiff_jax.kernels.self_join import self_join as self_join

@@ -1,4 +1,4 @@
-"""A database made ready to be searched many times: keys whose inner products rank its rows, and copies of low precision.
+"""A database made ready to be searched often: keys whose inner products rank its rows, and copies of low precision.
 
 Every metric that a matrix product can rank is one here: the score of a row is `query . key + weight * bias`, higher for
 nearer rows. Cosine's keys are the unit rows, correlation's those of the rows less their means, dot's the rows, and
@@ -166,7 +166,9 @@ def encode(keys: Float[Array, "b c"], precision: str) -> Codes:
 
 def _pack(bits: Bool[Array, "b c"]) -> UInt32[Array, "b words"]:
     padded = jnp.pad(bits, ((0, 0), (0, -bits.shape[1] % 32))).reshape(bits.shape[0], -1, 32)
-    return jnp.sum(padded.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)[None, None, :], axis=2, dtype=jnp.uint32)
+    return jnp.sum(
+        padded.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)[None, None, :], axis=2, dtype=jnp.uint32
+    )
 
 
 def scores(queries: Codes, database: Codes, width: int, precision: str) -> Float[Array, "q n"]:

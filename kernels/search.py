@@ -53,8 +53,8 @@ def top_k(
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
-      values (Q, k), float32: for "cosine" and "dot" similarities, descending; else distances, ascending. Indices (Q, k),
-      int32. Cosine similarities are ordered by their distances, which tell apart what rounds to one similarity. Ties,
+      values (Q, k), float32: for "cosine" and "dot" similarities, descending; else distances, ascending. Indices
+      (Q, k), int32. Cosine similarities are ordered by their distances, which tell apart what rounds to one similarity. Ties,
       zero vectors and NaN: see the head of this file.
 
     Raises:
@@ -78,7 +78,9 @@ def as_prepared(database: ArrayInput | Prepared, metric: str | None, where: str)
     if not isinstance(database, Prepared):
         return prepare(database, metric or "cosine")
     if metric not in (None, database.metric):
-        raise InvalidInputError("`metric` is that of the prepared database", got=f"{metric}, {database.metric}", where=where)
+        raise InvalidInputError(
+            "`metric` is that of the prepared database", got=f"{metric}, {database.metric}", where=where
+        )
     return database
 
 
@@ -176,12 +178,12 @@ _SPARE = 5
 
 def look(q: Queries, p: Prepared, k: int, precision: str, wide: int, maxima: Array | None = None) -> Found:
     """The best `wide` bins, of these the best few rows, of these the best `k`; and is that proven?"""
-    n, width = p.rows.shape
-    count, height = tiles(n)
+    n = p.rows.shape[0]
+    _, height = tiles(n)
     per = height // BIN
     assert p.keys is not None
     maxima = bin_maxima(q, p, precision) if maxima is None else maxima
-    best, bins, bound = _best(maxima, wide)
+    _, bins, bound = _best(maxima, wide)
     rows = (bins // per * height + bins % per)[:, :, None] + per * jnp.arange(BIN, dtype=jnp.int32)[None, None, :]
     rows = rows.reshape(rows.shape[0], -1)
     products = jnp.sum(p.keys[rows] * q.keys[:, None, :], axis=2)
@@ -198,7 +200,11 @@ def look(q: Queries, p: Prepared, k: int, precision: str, wide: int, maxima: Arr
 def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
     """The `count` largest, where they are, and the largest left out."""
     if count >= x.shape[1]:
-        return x, jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32)[None, :], x.shape), jnp.full(x.shape[0], -jnp.inf)
+        return (
+            x,
+            jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32)[None, :], x.shape),
+            jnp.full(x.shape[0], -jnp.inf),
+        )
     index = where_largest(x, count + 1)
     values = jnp.take_along_axis(x, index, axis=1, mode="promise_in_bounds")
     return values[:, :-1], index[:, :-1], values[:, -1]

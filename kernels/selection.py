@@ -39,7 +39,7 @@ def largest(
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
-      values (..., k), float32, descending, and indices (..., k), int32. Equal scores and NaN: see the head of this file.
+      values (..., k), float32, descending, and indices (..., k), int32. Equal scores, NaN: see the head of this file.
 
     Raises:
       InvalidInputError: `k` is not from 1 to N, a type is not real, or an unknown variant.
@@ -73,7 +73,7 @@ _WIDEST = 128
 
 
 def _width(n: int, k: int) -> int:
-    """How wide a bin is, 1 for no bins: near sqrt(n / k), where both steps sort as many, and a divisor if one is near."""
+    """How wide a bin is, 1 for no bins: near sqrt(n / k), where both steps sort as many; a divisor if one is near."""
     ideal = min(_WIDEST, math.isqrt(n // k))
     if ideal < 4:
         return 1
@@ -112,7 +112,7 @@ def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"
     elif width == 1:
         order = where_largest(_ranked(rows), k)
     else:
-        # XLA's maximum on a CPU loses NaN, and what came before it: only a sum sees it, for a pass more over the scores.
+        # XLA's maximum on a CPU loses NaN, and what came before it. A sum sees it, for a pass more over the scores.
         sums = jnp.sum(_bins(rows, width).reshape(rows.shape[0], width, -1), axis=1)
         order = lax.cond(
             jnp.any(jnp.isnan(sums)), lambda: where_largest(_ranked(rows), k), lambda: where_largest(rows, k)

@@ -6,8 +6,8 @@ other.
 NaN rule: as in `top_k`; a row with NaN is in no pair within a threshold.
 
 Memory: of the rows x rows scores only the largest of each eight neighbours are kept, and only while these stay below
-2**28 numbers (46,000 rows), or none: beyond that rows are searched for block by block. Each product is computed once for
-both of its rows in the first case, and for thresholds always.
+2**28 numbers (46,000 rows), or none: beyond that rows are searched for block by block. Each product is computed once
+for both of its rows in the first case, and for thresholds always.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def self_join(
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
-      With `k`: values (N, k) and indices (N, k) as `top_k` returns them. With `threshold`: all `Pairs`, as numpy arrays;
-      their number is not known beforehand, so not under `jit`: there use `pairs_within`.
+      With `k`: values (N, k) and indices (N, k) as `top_k` returns them. With `threshold`: all `Pairs`, as numpy
+      arrays; their number is not known beforehand, so not under `jit`: there use `pairs_within`.
 
     Raises:
       InvalidInputError: not one of `k` and `threshold`, `k` out of range, a threshold that is no number, shapes.
@@ -75,9 +75,7 @@ def self_join(
 def own_queries(p: Prepared, rows: Int[Array, " q"]) -> search.Queries:
     """Rows of the database as queries that do not find themselves."""
     vectors = p.rows[rows]
-    return search.Queries(
-        vectors, vectors if p.keys is None else p.keys[rows], jnp.ones(rows.shape, jnp.float32), rows
-    )
+    return search.Queries(vectors, vectors if p.keys is None else p.keys[rows], jnp.ones(rows.shape, jnp.float32), rows)
 
 
 def _row_numbers(p: Prepared) -> Int[Array, " n"]:

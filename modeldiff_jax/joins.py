@@ -93,7 +93,10 @@ def read_join(folder: str | os.PathLike[str]) -> tuple[Float[np.ndarray, "n k"],
     missing = [file.name for file in files if not _whole(file)]
     if missing:
         raise InvalidInputError(
-            "All tiles are done", got=f"missing: {', '.join(missing[:5])}", where=str(path), fix="call join_in_tiles again"
+            "All tiles are done",
+            got=f"missing: {', '.join(missing[:5])}",
+            where=str(path),
+            fix="call join_in_tiles again",
         )
     tiles = [np.load(file, allow_pickle=False) for file in files]
     return np.concatenate([t["values"] for t in tiles]), np.concatenate([t["indices"] for t in tiles])

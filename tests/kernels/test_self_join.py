@@ -54,16 +54,14 @@ def test_all_others(n):
 @pytest.mark.parametrize(("metric", "threshold"), [("cosine", 0.9), ("euclidean", 2.0), ("cityblock", 6.0)])
 @pytest.mark.parametrize("n", [300, 301])
 def test_pairs_within_a_threshold_are_all_there(metric, threshold, n):
-    rows = neighbours.clustered(n, 12, clusters=5, spread=0.5)  # thousands of pairs: more than there is room for at first
+    rows = neighbours.clustered(n, 12, clusters=5, spread=0.5)  # more pairs than there is room for at first
     cost = neighbours.costs(rows, rows, metric)
     limit = 1 - threshold if metric == "cosine" else threshold
     first, second = np.nonzero(np.triu(cost <= limit, 1))
     pairs = self_join(rows, threshold=threshold, metric=metric)
     order = np.lexsort((pairs.second, pairs.first))
     np.testing.assert_array_equal(np.stack([pairs.first, pairs.second])[:, order], [first, second])
-    np.testing.assert_allclose(
-        pairs.values[order], neighbours.value(cost[first, second], metric), rtol=2e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(pairs.values[order], neighbours.value(cost[first, second], metric), rtol=2e-5, atol=1e-6)
     assert (np.diff(pairs.values) <= 0).all() if metric == "cosine" else (np.diff(pairs.values) >= 0).all()
 
 

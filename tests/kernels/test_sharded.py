@@ -16,7 +16,11 @@ from modeldiff_jax.kernels.sharded import sharded_self_join, sharded_top_k
 
 
 def start(devices, *arguments):
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
     return subprocess.Popen(
         [sys.executable, "-m", "tests.kernels.sharded_program", *map(str, arguments)],
         env=environment,
