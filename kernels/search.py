@@ -54,8 +54,8 @@ def top_k(
 
     Returns:
       values (Q, k), float32: for "cosine" and "dot" similarities, descending; else distances, ascending. Indices
-      (Q, k), int32. Cosine similarities are ordered by their distances, which tell apart what rounds to one similarity. Ties,
-      zero vectors and NaN: see the head of this file.
+      (Q, k), int32. Cosine similarities are ordered by their distances, which tell apart what rounds to one
+      similarity. Ties, zero vectors and NaN: see the head of this file.
 
     Raises:
       InvalidInputError: shapes do not fit, `k` is not from 1 to N, or a name is unknown or not the prepared one.
