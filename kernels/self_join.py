@@ -13,7 +13,7 @@ for both of its rows in the first case, and for thresholds always.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -128,12 +128,16 @@ def _symmetric_maxima(p: Prepared) -> Float[Array, "padded bins"]:
     """`search.bin_maxima` of all rows, from the products of each two tiles once."""
     count, height = tiles(p.rows.shape[0])
     per = height // BIN
+    one = jnp.ones(height, jnp.float32)
 
     def step(maxima: Array, tile: Array) -> tuple[Array, None]:
         i, j = tile[0], tile[1]
         products, a_bias, b_bias = _tile_scores(p, i, j)
-        of_rows = jnp.max((products + b_bias[None, :]).reshape(height, BIN, per), axis=1)
-        of_columns = jnp.max((products + a_bias[:, None]).reshape(BIN, per, height), axis=0)
+        for_rows = search.biased(products, one, b_bias, p.metric)
+        for_columns = search.biased(products.T, one, a_bias, p.metric).T
+        of_rows = jnp.max(for_rows.reshape(height, BIN, per), axis=1)
+        # not jnp.max, which goes down column by column on a CPU
+        of_columns = reduce(jnp.maximum, [for_columns[bin * per : (bin + 1) * per] for bin in range(BIN)])
         maxima = lax.dynamic_update_slice(maxima, of_columns.T, (j * height, i * per))
         return lax.dynamic_update_slice(maxima, of_rows, (i * height, j * per)), None
 
