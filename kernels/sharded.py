@@ -111,10 +111,8 @@ def best_of_shard(
     here = rows.shape[0]
     numbers = None if own is None else jnp.where((own >= start) & (own < start + here), own - start, -1)
     cost, index = search.found_by(vectors, prepare(rows, metric), min(k, here), numbers)
+    out = (index >= here) | (index + start >= n)  # a shard no larger than k has the row itself last, as number `here`
     index = index + start
-    out = index >= n
-    if own is not None:
-        out = out | (index == own[:, None])  # a shard no larger than k gives the row itself, last
     return jnp.where(out, jnp.inf, cost), jnp.where(out, n, index)
 
 
