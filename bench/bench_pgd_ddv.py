@@ -88,9 +88,10 @@ class OnJax:
         import jax
 
         import modeldiff_jax as md
+        from modeldiff_jax.compilation import Program
 
         self.model, self.seeds = md.load(path), jax.numpy.asarray(seeds)
-        self.react = jax.jit(self.model.apply)
+        self.react = Program(self.model.apply)
 
     def noise(self) -> Any:
         """Where `pgd` starts, in radii from the seeds."""

@@ -1,6 +1,6 @@
 """How much of ONNX's own backend test suite passes: eagerly, with every array input traced, and in its gradients.
 
-    python -m bench.conformance [pattern]
+    python -m bench.conformance [pattern] [--write]
 
 - *passes*: operators run one by one on concrete inputs, which is what the Backend API does.
 - *passes traced*: one `jax.jit` of the whole model with every input traced, the cases that need a value while tracing
@@ -8,7 +8,7 @@
 - *gradients*: of the cases that pass traced and have float inputs and outputs, how many have a derivative that is the
   central difference: all float inputs moved along a random direction, everything in float64.
 
-Writes `bench/results/conformance.json`.
+What does not pass is counted by cause. `--write` records a whole run in `bench/results/conformance.json`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench import measure
+from modeldiff_jax.errors import ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.models.onnx import backend
 from tests.models.onnx.suite import Case, cases
 
 STEP = 1e-6
 TOLERANCE = 1e-4
+_KEPT = 50
+"""Cases whose compiled programs are kept at a time, for the sake of memory."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pattern", nargs="?", default="", help="only cases whose name holds this regular expression")
-    pattern = re.compile(parser.parse_args().pattern)
+    parser.add_argument("--write", action="store_true", help="record the result under bench/results")
+    options = parser.parse_args()
+    if options.write and options.pattern:
+        parser.error("--write records all cases: leave the pattern out")
+    pattern = re.compile(options.pattern)
     table: dict[str, dict[str, int]] = {}
     causes: Counter[str] = Counter()
     for kind, found in cases().items():
@@ -48,15 +55,16 @@ def main() -> None:
                 gradient = gradient_agrees(case)
                 if gradient is not None:
                     counts.update(float_cases=1, gradients_agree=gradient)
-            if i % 200 == 0:
+            if i % _KEPT == 0:
                 jax.clear_caches()
+            if i % 200 == 0:
                 print(f"{kind}: {i} of {len(chosen)}, {dict(counts)}", flush=True)
         names = ("cases", "passes", "passes_traced", "float_cases", "gradients_agree")
         table[kind] = {name: counts[name] for name in names}
         print(f"{kind:18} " + "  ".join(f"{name} {counts[name]}" for name in names), flush=True)
-    result = {"kinds": table, "not_passing_by_error": dict(causes.most_common())}
-    print(json.dumps(result["not_passing_by_error"], indent=2))
-    if not pattern.pattern:
+    result = {"kinds": table, "not_passing_by_cause": dict(causes.most_common())}
+    print(json.dumps(result["not_passing_by_cause"], indent=2))
+    if options.write:
         print(measure.record("conformance", result, ("jax", "numpy", "onnx"), "conformance"))
 
 
@@ -67,9 +75,22 @@ def succeeds(run: Any, causes: Counter[str], mode: str) -> bool:
         try:
             run()
         except Exception as error:
-            causes[f"{mode}: {type(error).__name__}"] += 1
+            causes[f"{mode}: {cause(error)}"] += 1
             return False
     return True
+
+
+def cause(error: Exception) -> str:
+    """What cases that fail alike have in common."""
+    match error:
+        case NotStaticError():
+            found = re.search(r"input (\d+) .* of (\w+)", error.got)
+            return f"input {found[1]} of {found[2]} must be known while tracing" if found else f"{error.rule}"
+        case ModelDiffError():
+            return error.rule
+        case AssertionError():
+            return "other values than expected"
+    return type(error).__name__
 
 
 def run_traced(case: Case) -> None:
@@ -86,6 +107,8 @@ def run_traced(case: Case) -> None:
 def as_jax(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(map(as_jax, value))
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        raise UnsupportedModelError("Strings are not traced")
     return None if value is None else jnp.asarray(value)
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+_REST = 0.1
+"""Seconds before each measurement: threads of the one before still spin for a while, waiting for more work."""
 
 
 def use_cores(count: int) -> None:
@@ -45,6 +47,7 @@ def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int, warm:
     for i in range(rounds):
         busy, own, wall = _busy(), time.process_time(), time.perf_counter()
         for name in names[i % len(names) :] + names[: i % len(names)]:
+            time.sleep(_REST)
             start, cpu = time.perf_counter(), time.process_time()
             contestants[name]()
             seconds[name].append(time.perf_counter() - start)
@@ -71,12 +74,15 @@ def ratio(measured: Mapping[str, Any], of: str, to: str, time: str = "seconds") 
     return spread([a / b for a, b in zip(seconds[of], seconds[to], strict=True)])
 
 
-def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], file: str = "") -> Path:
-    """Writes `result` under `question` into `file` (by default this device's), with what is needed to repeat it."""
+def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], file: str = "", part: str = "") -> Path:
+    """Writes `result` under `question` into `file` (by default this device's), with what is needed to repeat it.
+
+    A `part` of a question keeps a place of its own beside the other parts.
+    """
     path = RESULTS / f"{file or device_name()}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    found[question] = {
+    found[f"{question}, {part}" if part else question] = {
         "command": f"python -m bench.{question} {' '.join(sys.argv[1:])}".strip(),
         "commit": commit.stdout.strip() or None,
         "date": datetime.now(UTC).date().isoformat(),

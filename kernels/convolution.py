@@ -46,6 +46,16 @@ class Geometry(NamedTuple):
     dilation: tuple[int, ...]
     groups: int
 
+    def places(self, taps: Sequence[int], sizes: Sequence[Any]) -> tuple[Any, ...]:
+        """How many places the filter takes along each axis; not known for spread entries and sizes left open."""
+        if any(s > 1 for s in self.spread) or not all(isinstance(size, int) for size in sizes):
+            return ()
+        rooms = [
+            size + low + high - (t - 1) * d - 1
+            for size, (low, high), t, d in zip(sizes, self.padding, taps, self.dilation, strict=True)
+        ]
+        return tuple(room // stride + 1 for room, stride in zip(rooms, self.strides, strict=True))
+
     def transposed(self, taps: Sequence[int], sizes: Sequence[Any], outputs: Sequence[Any]) -> Geometry:
         """Of the convolution that takes the gradient of the output to that of the input."""
         ends = []
@@ -226,6 +236,8 @@ def _forward(x: Array, w: Array, geometry: Geometry) -> Array:
         return _blocks_to_points(x, w, geometry)
     if geometry.groups == 1 and dense and taps == geometry.spread and geometry.strides == (1,) * len(taps):
         return _points_to_blocks(x, w, geometry)
+    if geometry.groups == 1 and geometry.places(taps, x.shape[1:-1]) == (1,) * len(taps):
+        return _one_place(x, w, geometry)
     if 1 < geometry.groups <= _FEW_GROUPS:
         parts = zip(jnp.split(x, geometry.groups, -1), jnp.split(w, geometry.groups, -1), strict=True)
         return jnp.concatenate([_forward(x, w, geometry._replace(groups=1)) for x, w in parts], -1)
@@ -265,6 +277,18 @@ def _along_rows(x: Array, w: Array, geometry: Geometry, axis: int) -> Array:
     ones = [1] * len(geometry.strides)
     ones[axis] = y.shape[2]
     return y.reshape(y.shape[0], *ones, y.shape[-1])
+
+
+def _one_place(x: Array, w: Array, geometry: Geometry) -> Array:
+    """The filter in one place only: the product of what lies under it. XLA would exchange input and filter."""
+    under, over = [], []
+    for size, taps, (low, _), step in zip(x.shape[1:-1], w.shape, geometry.padding, geometry.dilation, strict=False):
+        first, last = max(-(-low // step), 0), min((size - 1 + low) // step + 1, taps)
+        under.append(slice(first, max(first, last)))
+        over.append(slice(first * step - low, max(last - 1, 0) * step - low + 1, step) if last > first else slice(0))
+    x, w = x[(slice(None), *over)], w[tuple(under)]
+    y = jnp.matmul(x.reshape(x.shape[0], -1), w.reshape(-1, w.shape[-1]), precision=lax.Precision.HIGHEST)
+    return y.reshape(y.shape[0], *(1 for _ in geometry.strides), y.shape[-1])
 
 
 def _pointwise(x: Array, w: Array, geometry: Geometry) -> Array:

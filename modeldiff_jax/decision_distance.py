@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError, ProbeSetMismatchError
+from modeldiff_jax.errors import InvalidInputError, ModelDiffError, ProbeSetMismatchError
 from modeldiff_jax.kernels import paired_distances
+from modeldiff_jax.models.family import united
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import Adapter, adapt
+from modeldiff_jax.probes.adapt import Adapter, adapt, react_together
 from modeldiff_jax.probes.probe_set import ProbeSet
+
+_REACTION_VALUES = 2**26
+"""Values of reactions held at once for several models: 256 MiB."""
 
 
 class DDV(np.ndarray[Any, np.dtype[np.float32]]):
@@ -39,8 +44,11 @@ class DDV(np.ndarray[Any, np.dtype[np.float32]]):
 def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
     """Decision distance vectors of one model, or of several under the same probes.
 
+    Models of one graph, or of equal Flax modules, are one family: one program is compiled for all of them, whatever
+    their weights and wherever in the sequence they stand.
+
     Args:
-      models: one model, or a sequence of M models. Models that share one `apply` share one compilation.
+      models: one model, or a sequence of M models.
       probes: N probe pairs.
     Returns:
       (N,), or (M, N) for a sequence.
@@ -52,7 +60,35 @@ def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
         return measure(adapt(models, probes.space), probes)
     if not models:
         raise InvalidInputError("At least one model is needed", got="an empty sequence", where="ddv")
-    return DDV([measure(adapt(model, probes.space), probes) for model in models], probes.probe_set_id)
+    families: dict[Hashable, list[tuple[int, Adapter]]] = {}
+    for place, model in enumerate(united(models)):
+        with _naming(place, len(models), model):
+            adapter = adapt(model, probes.space)
+        families.setdefault(adapter.kinship, []).append((place, adapter))
+    vectors = np.empty((len(models), len(probes)), np.float32)
+    for family in families.values():
+        size = family[0][1].n_components
+        at_once = max(1, _REACTION_VALUES // (2 * len(probes) * size)) if size else 1
+        for start in range(0, len(family), at_once):
+            members = family[start : start + at_once]
+            adapters = [adapter for _, adapter in members]
+            with _naming(members[0][0], len(models), adapters[0].model):  # of several none can fail but on its values
+                sides = [react_together(adapters, x) for x in (probes.seeds, probes.partners)]
+            for (place, adapter), seeds, partners in zip(members, *sides, strict=True):
+                with _naming(place, len(models), adapter.model):
+                    before, after = adapter.settled(seeds), adapter.settled(partners)
+                vectors[place] = paired_distances(before, after, metric=probes.metric)
+    return DDV(vectors, probes.probe_set_id)
+
+
+@contextmanager
+def _naming(place: int, count: int, model: Model) -> Iterator[None]:
+    """Errors say which of several models they are about: their paths may be alike."""
+    try:
+        yield
+    except ModelDiffError as error:
+        where = f"model {place + 1} of {count}, {error.where or model.origin.path}"
+        raise type(error)(error.rule, got=error.got, where=where, fix=error.fix) from error
 
 
 def measure(adapter: Adapter, probes: ProbeSet) -> DDV:

@@ -20,6 +20,7 @@ _NEEDED_FOR = {
     "tpu": "Google TPUs",
     "dev": "the tests and checks of this project",
     "fuzz": "its fuzz targets",
+    "roundtrip": "its test of models that jax2onnx exports",
 }
 # `jax[cuda12]` is jax, which is always here; these are what the extra adds.
 _ADDED_BY = {"jax[cuda12]": "jax-cuda12-plugin", "jax[cuda13]": "jax-cuda13-plugin", "jax[tpu]": "libtpu"}

@@ -1,14 +1,18 @@
 """DDVs against their definition, and the refusal to compare across probe sets."""
 
+import jax
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
 import modeldiff_jax as md
 from modeldiff_jax.decision_distance import DDV
-from modeldiff_jax.errors import InvalidInputError, ProbeSetMismatchError
+from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError, ProbeSetMismatchError
+from modeldiff_jax.probes import adapt as adapting
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.space import space_of
+from tests.models.test_family import loaded, network
+from tests.models.test_flax import build
 from tests.models_for_tests import mlp
 
 
@@ -45,6 +49,66 @@ def test_several_models_stack():
 def test_label_spaces_may_differ():
     probes = probes_for(mlp(0, classes=5))
     assert md.ddv([mlp(0, classes=5), mlp(1, classes=17)], probes).shape == (2, 12)
+
+
+def families():
+    """Two ONNX families, one of them under other names too, and a Flax one, mixed."""
+    tanh = [loaded(network(seed, op="Tanh")) for seed in (4, 5)]
+    return [
+        loaded(network(0)), build("linen", 1), tanh[0], loaded(network(1, "other/")),
+        build("linen", 2), loaded(network(2)), tanh[1],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_list_of_families_gives_what_its_models_give_one_by_one(stacked, monkeypatch):
+    models = families()
+    probes = probes_for(models[1])
+    alone = [np.asarray(md.ddv(model, probes)) for model in models]
+    together = adapting.react_together
+    monkeypatch.setattr(
+        "modeldiff_jax.decision_distance.react_together", lambda *args: together(*args, stacked=stacked)
+    )
+    np.testing.assert_allclose(md.ddv(models, probes), alone, rtol=1e-5 if not stacked else 1e-4)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_each_family_is_compiled_once(stacked, caplog, monkeypatch):
+    together = adapting.react_together
+    monkeypatch.setattr(
+        "modeldiff_jax.decision_distance.react_together", lambda *args: together(*args, stacked=stacked)
+    )
+    models = families()
+    probes = probes_for(models[1], n=11)
+    md.ddv([mlp(0)], probes)  # compiles what all share
+    with jax.log_compiles():
+        md.ddv(models, probes)
+    compiled = [r.message for r in caplog.records if r.message.startswith("Finished XLA compilation")]
+    programs = [message for message in compiled if "jit(__call__)" in message or "jit(<lambda>)" in message]
+    assert len(programs) == 3, compiled
+
+
+def test_chunks_of_models_are_compiled_once_and_stay_in_order(monkeypatch, caplog):
+    monkeypatch.setattr(adapting, "_STACKED_BYTES", 2 * sum(p.nbytes for p in loaded(network(0)).params.values()))
+    monkeypatch.setattr("modeldiff_jax.decision_distance._REACTION_VALUES", 5 * 2 * 12 * 3)
+    together = adapting.react_together
+    monkeypatch.setattr("modeldiff_jax.decision_distance.react_together", lambda *args: together(*args, stacked=True))
+    models = [loaded(network(seed)) for seed in range(8)]
+    probes = probes_for(models[0])
+    alone = [np.asarray(md.ddv(model, probes)) for model in models]
+    with jax.log_compiles():
+        found = md.ddv(models, probes)
+    np.testing.assert_allclose(found, alone, rtol=1e-4)
+    assert sum("Finished XLA compilation of jit(<lambda>)" in r.message for r in caplog.records) == 1
+
+
+def test_a_model_that_fails_is_named_by_its_place():
+    models = [loaded(network(seed)) for seed in range(3)]
+    models[1].params["b"] = models[1].params["b"].at[0].set(np.nan)
+    with pytest.raises(NonFiniteError, match="model 2 of 3"):
+        md.ddv(models, probes_for(models[0]))
+    with pytest.raises(NotAdaptableError, match="model 2 of 2"):
+        md.ddv([mlp(0), mlp(1, shape=(5,))], probes_for(mlp(0)))
 
 
 def test_no_models_is_an_error():

@@ -4,23 +4,38 @@ import re
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 PAGES = Path(__file__).resolve().parent.parent / "docs"
 
 
-def test_the_pytorch_page_runs(tmp_path, monkeypatch, capsys):
-    for needed in ("torch", "onnxscript"):
-        pytest.importorskip(needed, reason=f"{needed}, which the page's reader has, is not installed")
-    blocks = re.findall(r"^```python\n(.*?)^```", (PAGES / "pytorch.md").read_text("utf-8"), re.M | re.S)
-    assert len(blocks) == 2
-    monkeypatch.chdir(tmp_path)
+def run_page(page, n_blocks, folder, monkeypatch):
+    """Runs a page's code in an empty folder, in one session, as a reader would type it; what it has defined."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (PAGES / page).read_text("utf-8"), re.M | re.S)
+    assert len(blocks) == n_blocks
+    monkeypatch.chdir(folder)
     names = {}
     for code in blocks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch's exporter has warnings of its own
-            exec(compile(code, "pytorch.md", "exec"), names)  # one session, as a reader would type it
+            exec(compile(code, page, "exec"), names)
+    return names
+
+
+def test_the_pytorch_page_runs(tmp_path, monkeypatch, capsys):
+    for needed in ("torch", "onnxscript"):
+        pytest.importorskip(needed, reason=f"{needed}, which the page's reader has, is not installed")
+    names = run_page("pytorch.md", 2, tmp_path, monkeypatch)
     errors = [float(line) for line in capsys.readouterr().out.splitlines() if re.fullmatch(r"[\d.e-]+", line)]
     assert len(errors) == 2
     assert max(errors) < 1e-5
     assert names["model"].inputs[0].shape[0] not in (1, 2)
+
+
+def test_the_page_of_call_modes_runs(tmp_path, monkeypatch, capsys):
+    names = run_page("call-modes.md", 4, tmp_path, monkeypatch)
+    printed = capsys.readouterr().out
+    assert "refused: A specialised model takes inputs" in printed
+    assert "['values', 'at.mask', 'at.count']" in printed
+    assert [int(n) for n in names["count"]] == [np.count_nonzero(x > 0.5) for x in names["batch"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import stat
@@ -17,6 +18,8 @@ from jaxtyping import Shaped, UInt8
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import Limits
+
+_PART = 2**24
 
 
 def read_file(file: Path, limits: Limits, bound: str) -> bytes:
@@ -39,24 +42,46 @@ def map_file(file: Path, limits: Limits, bound: str) -> UInt8[np.ndarray, " size
         return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
 
 
+def sha256(mapped: UInt8[np.ndarray, " size"]) -> str:
+    """The hash of a mapped file, of which no more than a part is in memory at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, mapped.size, _PART):
+        part = mapped[start : start + _PART]
+        digest.update(part.data)
+        _let_go(part)
+    return digest.hexdigest()
+
+
 def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
     """An array on the default device; nobody may write to it after. What was read of a mapped file meanwhile is let go
     of: it need not stay twice."""
-    mapping: Any = array
-    while getattr(mapping, "base", None) is not None:
-        mapping = mapping.base
-    if isinstance(mapping, memoryview):  # numpy's way of holding a buffer
-        mapping = mapping.obj
     # On CPU `device_put` may share memory, which a file that others can cut short must not be; `asarray` copies, by a
     # program compiled for each shape.
-    moved = jnp.asarray(array) if isinstance(mapping, mmap.mmap) else jax.device_put(array)
-    if isinstance(mapping, mmap.mmap) and array.nbytes and hasattr(mmap, "MADV_DONTNEED"):
-        moved.block_until_ready()
+    if _mapping(array) is None:
+        return jax.device_put(array)
+    moved = jnp.asarray(array)
+    moved.block_until_ready()
+    _let_go(array)
+    return moved
+
+
+def _mapping(array: Any) -> mmap.mmap | None:
+    """The mapped file an array is a view of."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    if isinstance(array, memoryview):  # numpy's way of holding a buffer
+        array = array.obj
+    return array if isinstance(array, mmap.mmap) else None
+
+
+def _let_go(array: np.ndarray) -> None:
+    """Takes what a view of a mapped file holds, and what of it was read before, out of memory; the file keeps it."""
+    mapping = _mapping(array)
+    if mapping is not None and array.nbytes and hasattr(mmap, "MADV_DONTNEED"):
         first, end = np.lib.array_utils.byte_bounds(array)
         start, _ = np.lib.array_utils.byte_bounds(np.frombuffer(mapping, np.uint8))
         begin = (first - start) // mmap.PAGESIZE * mmap.PAGESIZE
         mapping.madvise(mmap.MADV_DONTNEED, begin, end - start - begin)
-    return moved
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.models.files import map_file
+from modeldiff_jax.models.files import map_file, sha256
 from modeldiff_jax.models.graph.program import to_model
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.models.weights.safetensors import is_safetensors
@@ -50,10 +49,8 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
         if mapped[offset : offset + len(magic)].tobytes() == magic:
             raise UnsupportedModelError("A model file must be ONNX", got=what, where=str(file), fix=fix)
     limits.check("model_bytes", len(mapped), where=str(file))
-    digest = hashlib.sha256(mapped.data).hexdigest()
-    contents = [mapped.tobytes()]
-    del mapped  # and the reader takes the bytes out of the list: a large model need not stay in memory several times
+    digest = sha256(mapped)
     from modeldiff_jax.models.onnx import read_graph  # onnx takes 0.4 s to import
 
-    graph = read_graph(contents.pop(), folder=file.absolute().parent, limits=limits, where=str(file))
+    graph = read_graph(mapped, folder=file.absolute().parent, limits=limits, where=str(file))
     return to_model(graph, Origin(str(file), "onnx", digest), limits)

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.compilation import Program
+from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.graph.bounds import Bounds, Example, data_dependent, under
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
 
@@ -74,7 +76,7 @@ class Model:
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return jax.jit(self.apply) if self.traceable else self.apply
+        return Program(self.apply) if self.traceable else self.apply
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -166,6 +168,110 @@ class Model:
             inputs=tuple(spec for i, spec in enumerate(self.inputs) if i not in fixed),
             bound={**self.bound, **{self.inputs[i].name: value.tolist() for i, value in fixed.items()}},
         )
+
+    def eager(self, *args: Any, **named: Any) -> Any:
+        """Runs the model operator by operator on the values at hand, which may decide any shape or branch.
+
+        Args, Returns, Raises: as for a call.
+        """
+        return self.apply(self.params, *self.arrange(args, named))
+
+    def bounded(self, size: int | Mapping[str, int]) -> Model:
+        """The model with a fixed number of rows for each operator that makes as many as the data say.
+
+        NonZero, Compress, Unique and NonMaxSuppression can then be compiled, vmapped and so on. Rows beyond those that
+        there are hold zeros in the outputs. What follows such an operator must work row by row; a model in which it
+        does not is refused when it is traced.
+
+        Args:
+          size: rows, for each such operator or by the name of its first output.
+        Returns:
+          A model with two more outputs for each such operator, in order of the graph: `<name>.mask`, bool (size,), says
+          which rows are real, and `<name>.count` how many there really are. Where it is above `size`, rows are missing.
+        Raises:
+          InvalidInputError: a name or size is wrong, or the model has no such operator.
+        """
+        names = self._data_dependent()
+        sizes = dict.fromkeys(names, size) if isinstance(size, int) else dict(size)
+        wrong = [n for n in sizes.values() if isinstance(n, bool) or not isinstance(n, int) or n < 1]
+        if not names or set(sizes) != set(names) or wrong:
+            raise InvalidInputError(
+                "A size of 1 or more is given for each operator that makes as many rows as the data say",
+                got=f"{size!r} for {', '.join(names) or 'a model without any'}",
+                where=self.origin.path,
+                fix=f"name {', '.join(names)}" if names else "call the model as it is",
+            )
+        beside = [
+            spec
+            for name in names
+            for spec in (
+                TensorSpec(f"{name}.mask", (sizes[name],), np.dtype(bool)),
+                TensorSpec(f"{name}.count", (), np.dtype(np.int32)),
+            )
+        ]
+        frozen = tuple((name, sizes[name]) for name in names)
+        return replace(
+            self, apply=_with_bounds(self.apply, frozen, len(self.outputs)), outputs=(*self.outputs, *beside)
+        )
+
+    def specialise(self, *args: Any, **named: Any) -> Model:
+        """The model compiled for what an example decides: shapes, branches, and how many rows operators make.
+
+        Args:
+          *args, **named: an example, as for a call.
+        Returns:
+          A black box (no gradients, not to be traced), which raises `InvalidInputError` for inputs that decide anything
+          otherwise than the example did.
+        """
+        names = self._data_dependent()
+        with under(Example(frozenset(names))) as example:
+            self.eager(*args, **named)
+        return replace(self, apply=_guarded(self.apply, example, self.origin.path), traceable=False)
+
+    def _data_dependent(self) -> tuple[str, ...]:
+        if self.conversion is None or not self.traceable:
+            return ()
+        return tuple(data_dependent(self.conversion.folded, self.input_names))
+
+
+@lru_cache(maxsize=256)
+def _with_bounds(inner: Apply, sizes: tuple[tuple[str, int], ...], n_outputs: int) -> Apply:
+    def apply(params: Params, *inputs: Any) -> Any:
+        with under(Bounds(dict(sizes))) as bounds:
+            outputs = inner(params, *inputs)
+        found = [bounds.dimensions[name] for name, _ in sizes]
+        beside = [part for dimension in found for part in (dimension.mask(), dimension.count)]
+        return (*(outputs if n_outputs > 1 else (outputs,)), *beside)
+
+    return apply
+
+
+def _guarded(inner: Apply, example: Example, where: str) -> Apply:
+    @jax.jit
+    def compiled(params: Params, *inputs: Any) -> Any:
+        with under(Bounds(example.sizes, example.decisions)) as bounds:
+            return inner(params, *inputs), bounds.guards
+
+    def apply(params: Params, *inputs: Any) -> Any:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, inputs))):
+            raise NotStaticError(
+                "A specialised model is called on values, which it compares with its example's",
+                got="traced inputs",
+                where=where,
+                fix="trace the model as it was, or in bounded form: model.bounded(size)",
+            )
+        outputs, guards = compiled(params, *map(jnp.asarray, inputs))
+        broken = [what for what, held in jax.device_get(guards).items() if not held]
+        if broken:
+            raise InvalidInputError(
+                "A specialised model takes inputs that decide what its example did",
+                got=f"otherwise: {'; '.join(broken)}",
+                where=where,
+                fix="call model.eager(...), specialise it on these inputs, or bound it: model.bounded(size)",
+            )
+        return jax.tree.map(np.asarray, outputs)
+
+    return apply
 
 
 @lru_cache(maxsize=256)  # models of one apply, bound alike, keep sharing one compilation

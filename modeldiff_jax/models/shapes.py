@@ -35,6 +35,7 @@ _KNOWN_SCALARS: Mapping[str, int] = {
     "training_mode": 0,
 }
 _STATE = re.compile(r"(?i)^(h|c|hx|cx|h_?0|c_?0|.*(state|hidden|cell|cache|past)s?([_./:\-\d].*)?)$")
+_CACHE = re.compile(r"(?i)^.*(past|key_values|kv_?cache).*$")
 
 _SQUARES = (96, 64, 128, 160, 192, 224, 256, 288, 299, 320, 384, 416, 448, 512, 640, 32, 28, 16)
 # Work grows with the area and a probe gains nothing by it, so small usual sizes come first; oblong ones are text lines
@@ -215,6 +216,8 @@ def _is_image(spec: TensorSpec, axes: list[int]) -> bool:
 
 def _usual(spec: TensorSpec, axis: int, batch: int) -> tuple[int, ...]:
     fixed = [dim for i, dim in enumerate(spec.shape) if isinstance(dim, int) and i != axis]
+    if _CACHE.match(spec.name):  # of keys and values: at first there are none
+        return (0, 1, *_TOKENS)
     if is_state(spec):
         return tuple(dict.fromkeys((batch, 1, *_FRAMES)))
     if spec.dtype.kind in "iub":

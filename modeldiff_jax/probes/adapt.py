@@ -9,7 +9,7 @@ axes) and takes up to 15% longer to compile.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
+from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NonFiniteError, NotAdaptableError
+from modeldiff_jax.models.family import structure
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.cost import count_flops, count_values
 from modeldiff_jax.probes.parallel import each
@@ -34,6 +36,8 @@ _CHUNK_ROWS = 13
 of chunks keeps two cores busy, whose caches hold as many rows of most networks."""
 _USUAL_PROBES = 100
 """Costs are traced at the size of a chunk of so many, which `react` need not trace again then."""
+_STACKED_BYTES = 2**30
+"""Parameters stacked at once, which are a second copy of them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Constant:
 class Reactions:
     """`reactions(params, x)`: probes to reactions as a pure function to be traced, differentiated, vmapped, compiled.
 
-    Without parameters, so equal ones serve every model of one graph: pass it as a static argument of `jax.jit`.
+    Without parameters, so equal ones serve every model of one graph: pass it as a static argument of a program.
 
     Attributes:
       apply: of the model.
@@ -103,8 +107,11 @@ class Reactions:
         return rows.reshape(groups * size, -1)[:n]
 
 
-_react = jax.jit(Reactions.__call__, static_argnums=0)
-_convert = jax.jit(Reactions.native, static_argnums=0)
+_react = Program(Reactions.__call__, static_argnums=0)
+_react_stacked = Program(
+    lambda reactions, stacked, x: jax.lax.map(lambda params: reactions(params, x), stacked), static_argnums=0
+)
+_convert = Program(Reactions.native, static_argnums=0)
 
 
 @dataclass(eq=False)
@@ -149,6 +156,11 @@ class Adapter:
             )
         return self._path
 
+    @property
+    def kinship(self) -> Hashable:
+        """What adapters share whose reactions are one program with different parameters."""
+        return (self._path, structure(self.params)) if self.model.traceable else self
+
     def react(self, x: Num[np.ndarray, "n ..."]) -> Float[np.ndarray, "n c"]:
         """Reactions to probes: compiled, in chunks of bounded memory, checked and counted.
 
@@ -160,24 +172,7 @@ class Adapter:
           InvalidInputError: `x` has a wrong shape or dtype, or a black box fails.
           NonFiniteError: an output is NaN or infinite.
         """
-        probes = self._checked(x)
-        size = self._rows(len(probes))
-        starts = range(0, len(probes), size)
-        if self.model.traceable:
-            parts = self._traced([probes[start : start + size] for start in starts], size)
-        else:
-            parts = [self._ask(probes[start : start + size], start) for start in starts]
-        rows = np.concatenate(parts, dtype=np.float32)
-        self.queries += len(probes)
-        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-        if bad.size:
-            raise NonFiniteError(
-                "A model's outputs must be finite",
-                got=f"NaN or infinity for {bad.size} of {len(probes)} inputs, the first of them input {bad[0]}",
-                where=self.model.origin.path,
-                fix="check the value range the model takes, and its weights",
-            )
-        return rows
+        return self.settled(react_together([self], x)[0])
 
     def flops(self, n: int, gradient: bool = False) -> float | None:
         """Floating-point operations to react to `n` probes: an estimate, the same on every machine.
@@ -229,17 +224,18 @@ class Adapter:
             where=self.model.origin.path,
         )
 
-    def _traced(self, chunks: list[np.ndarray], size: int) -> list[np.ndarray]:
-        """Reactions of a traceable model to chunks of at most `size` rows."""
-        one = jax.ShapeDtypeStruct((size, *self.space.shape), self.space.dtype)
-        _react.lower(self._path, self.params, one).compile()  # once, not in each thread
-
-        def run(chunk: np.ndarray) -> np.ndarray:
-            padding = [(0, size - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)
-            padded = np.pad(chunk, padding, mode="edge")  # one shape, one compilation
-            return np.asarray(_react(self._path, self.params, padded))[: len(chunk)]
-
-        return each(run, chunks) if jax.default_backend() == "cpu" else [run(chunk) for chunk in chunks]
+    def settled(self, rows: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+        """Reactions just computed, counted and found to be finite; raises `NonFiniteError` where they are not."""
+        self.queries += len(rows)
+        bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if bad.size:
+            raise NonFiniteError(
+                "A model's outputs must be finite",
+                got=f"NaN or infinity for {bad.size} of {len(rows)} inputs, the first of them input {bad[0]}",
+                where=self.model.origin.path,
+                fix="check the value range the model takes, and its weights",
+            )
+        return rows
 
     def _ask(self, chunk: np.ndarray, start: int) -> np.ndarray:
         """Reactions of a black box: its own batch size where that is fixed, else the whole chunk at once."""
@@ -279,6 +275,60 @@ class Adapter:
                 where=where,
             )
         return np.concatenate([leaf.reshape(size, -1) for leaf in telling], axis=1)
+
+
+def react_together(
+    adapters: Sequence[Adapter], x: Num[np.ndarray, "n ..."], *, stacked: bool | None = None
+) -> list[Float[np.ndarray, "n c"]]:
+    """Reactions of models of one `kinship` to the same probes, by one compilation.
+
+    Args:
+      adapters: all of one kinship.
+      x: (N, *space.shape) probes, N >= 1.
+      stacked: whether parameters are stacked and gone over within one program, or handed to one program in turn; None
+        for what suits the device. On CPU one after another is faster, by threads; stacked under `vmap`, convolutions
+        become grouped ones and take several times as long.
+    Returns:
+      (N, C) float32 for each, to be passed to its `settled`.
+    Raises:
+      InvalidInputError: `x` has a wrong shape or dtype, or a black box fails.
+    """
+    first = adapters[0]
+    probes = first._checked(x)
+    size = first._rows(len(probes))
+    chunks = [probes[start : start + size] for start in range(0, len(probes), size)]
+    if not first.model.traceable:  # kin to itself alone
+        return [np.concatenate([first._ask(chunk, i * size) for i, chunk in enumerate(chunks)], dtype=np.float32)]
+    padding = [(0, chunks[0].shape[0] - len(chunks[-1]))] + [(0, 0)] * (probes.ndim - 1)
+    chunks[-1] = np.pad(chunks[-1], padding, mode="edge")  # one shape, one compilation
+    on_cpu = jax.default_backend() == "cpu"
+    if stacked or (stacked is None and not on_cpu and len(adapters) > 1):
+        parts = _stacked(adapters, chunks)
+    else:
+        _react.lower(first._path, first.params, chunks[0]).compile()  # once, not in each thread
+        calls = [(adapter.params, chunk) for adapter in adapters for chunk in chunks]
+
+        def run(call: tuple[Params, np.ndarray]) -> np.ndarray:
+            return np.asarray(_react(first._path, *call))
+
+        rows = each(run, calls) if on_cpu else list(map(run, calls))
+        parts = [rows[start : start + len(chunks)] for start in range(0, len(rows), len(chunks))]
+    return [np.concatenate(rows, dtype=np.float32)[: len(probes)] for rows in parts]
+
+
+def _stacked(adapters: Sequence[Adapter], chunks: list[np.ndarray]) -> list[list[np.ndarray]]:
+    """Reactions by model and chunk, as many models in one program as their parameters' bytes allow."""
+    leaves = jax.tree.leaves(adapters[0].params)
+    bound = max(1, _STACKED_BYTES // max(1, sum(leaf.nbytes for leaf in leaves)))
+    together = -(-len(adapters) // -(-len(adapters) // bound))
+    parts = []
+    for start in range(0, len(adapters), together):
+        group = list(adapters[start : start + together])
+        filled = group + group[-1:] * (together - len(group))  # one shape, one compilation
+        params = jax.tree.map(lambda *same: jnp.stack(same), *(adapter.params for adapter in filled))
+        rows = [np.asarray(_react_stacked(adapters[0]._path, params, chunk)) for chunk in chunks]
+        parts += [[part[i] for part in rows] for i in range(len(group))]
+    return parts
 
 
 def adapt(model: Model, space: ProbeSpace, hint: InputHint | None = None) -> Adapter:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
+from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError
 from modeldiff_jax.probes.parallel import cores, each
 from modeldiff_jax.types import Array, Params
@@ -176,7 +177,7 @@ def _on_host(
     return np.stack(each(walk, list(zip(first, seeds, targets, strict=True))))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(Program, static_argnums=(0, 1))
 def _on_device(
     reactions: Reactions,
     loss: Loss,
@@ -200,12 +201,12 @@ def _on_device(
     return jax.lax.map(one, (seeds, first, targets))
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(Program, static_argnums=0)
 def _react(reactions: Reactions, params: Params, x: Float[Array, "m ..."]) -> Float[jax.Array, "m c"]:
     return reactions(params, x).astype(jnp.float32)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(Program, static_argnums=(0, 1))
 def _step(
     reactions: Reactions,
     loss: Loss,

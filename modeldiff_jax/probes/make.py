@@ -65,7 +65,8 @@ def make_probes(
         that has gradients.
       direction: of `pgd`; None for `toward` when all reactions to the seeds lie in [0, 1], else `away`. Probabilities
         saturate when driven away from the others'; for logits both directions do equally well.
-      eps: how far a value may move, as a share of the value range; None for 0.1 with `pgd` and 0.2 with `search`.
+      eps: how far a value may move, as a share of the value range; None for 0.1 with `pgd` and 0.2 with `search`. For
+        tokens, which share of them may be substituted; None for 0.05.
       step: length of a step of `pgd`, likewise; None for 2.5 `eps` over all steps.
       n_steps: steps of `pgd`, rounds of `search`; None for 50 and 10, fewer on a heavy model.
       query_budget: most inputs that `search` may ask about; decides the rounds in place of `n_steps`.
@@ -90,7 +91,8 @@ def make_probes(
     rng = np.random.default_rng([number, 1])  # apart from the stream that draws the seeds
     chosen, source = load_seeds(seeds, adapter.space, wanted, number, at_most=n_pairs is None, limits=limits)
     own = adapter.react(chosen)
-    settings: dict[str, Any] = {"eps": eps if eps is not None else {"pgd": attack.EPS, "search": climbing.EPS}[method]}
+    usual = climbing.EPS_TOKENS if adapter.space.kind == "tokens" else climbing.EPS
+    settings: dict[str, Any] = {"eps": eps if eps is not None else attack.EPS if method == "pgd" else usual}
     bounds: dict[str, Any] = {"low": adapter.space.low, "high": adapter.space.high, "own": own}
     if method == "pgd":
         settings["direction"] = direction or ("toward" if own.min() >= 0 and own.max() <= 1 else "away")

@@ -17,6 +17,11 @@ CASES = {  # channels, outputs, groups, taps, options
     "one tap, four groups": (8, 12, 4, (1, 1), {}),
     "blocks": (8, 6, 1, (2, 3), {"strides": (2, 3)}),
     "blocks, padded": (8, 6, 1, (2, 3), {"strides": (2, 3), "padding": ((1, 0), (2, 1))}),
+    "one place": (8, 6, 1, (9, 10), {}),
+    "one place, padded": (8, 6, 1, (11, 12), {"padding": ((1, 1), (2, 0))}),
+    "one place, dilated": (8, 6, 1, (4, 2), {"padding": ((1, 0), (0, 0)), "dilation": (3, 9)}),
+    "one place by its stride": (8, 6, 1, (3, 3), {"strides": (9, 10), "padding": ((2, 0), (0, 0))}),
+    "one place, all padding": (8, 6, 1, (3, 3), {"strides": (30, 30), "padding": ((5, 0), (0, 0))}),
     "two groups": (8, 6, 2, (3, 3), {"strides": (2, 2)}),
     "twelve groups": (24, 12, 12, (3, 3), {}),
     "depthwise": (8, 8, 8, (3, 3), {"strides": (2, 2)}),
@@ -39,7 +44,7 @@ def values_and_gradients(function, x, w, options):
         found = []
         for variant in (*VARIANTS, None):
             y, back = jax.vjp(lambda x, w, v=variant: function(x, w, implementation=v, **options), x, w)
-            found.append((y, *back(jnp.cos(y))))
+            found.append((y, *back(jnp.cos(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)))))
         return found
 
     return run(x, w)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakValueDictionary
-
-import numpy as np
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from modeldiff_jax.limits import Limits, active
 from modeldiff_jax.models.files import to_device
+from modeldiff_jax.models.graph.digest import digest
 from modeldiff_jax.models.graph.fold import fold
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.layout import Order, as_the_graph_says, kept_orders
@@ -21,6 +19,29 @@ from modeldiff_jax.types import Apply, Params
 
 # Models of one graph share one function, so that JAX traces and compiles it once for all their weights.
 _functions: WeakValueDictionary[str, Apply] = WeakValueDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All that a function made here knows: equal sources are one program.
+
+    Attributes:
+      graph: folded.
+      orders: of the axes of parameters that are not kept as the graph says.
+      limits: it is traced under.
+    """
+
+    graph: Graph
+    orders: Mapping[str, Order]
+    limits: Limits
+
+
+_sources: WeakKeyDictionary[Apply, Source] = WeakKeyDictionary()
+
+
+def source_of(apply: Apply) -> Source | None:
+    """What a model's `apply` was made of; `None` for functions not made of a file's graph, bound ones too."""
+    return _sources.get(apply)
 
 
 def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
@@ -38,7 +59,7 @@ def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
 
 
 def _function(graph: Graph, orders: Mapping[str, Order], limits: Limits) -> Apply:
-    signature = f"{_digest(graph)} {sorted(orders.items())} {limits}"
+    signature = f"{digest(graph)} {sorted(orders.items())} {limits}"
     known = _functions.get(signature)
     if known is not None:
         return known
@@ -50,31 +71,5 @@ def _function(graph: Graph, orders: Mapping[str, Order], limits: Limits) -> Appl
             return as_arrays(run(graph, values))
 
     _functions[signature] = apply
+    _sources[apply] = Source(graph, orders, limits)
     return apply
-
-
-def _digest(graph: Graph) -> str:
-    """A hash of all that tracing can see of a graph: nodes, attributes, static constants and specs, not parameters."""
-    digest = hashlib.sha256()
-
-    def add(value: Any) -> None:
-        if isinstance(value, np.ndarray):
-            digest.update(f"array {value.dtype} {value.shape}".encode())
-            digest.update(repr(value.tolist()).encode() if value.dtype == object else value.tobytes())
-        elif isinstance(value, Graph):
-            digest.update(b"graph")
-            for part in (value.inputs, value.outputs, sorted(value.opsets.items())):
-                digest.update(repr(part).encode())
-            for node in value.nodes:
-                digest.update(repr((node.op, node.domain, node.name, node.inputs, node.outputs)).encode())
-                add(node.attributes)
-            add(value.constants)
-        elif hasattr(value, "items"):
-            for name in sorted(value):
-                digest.update(repr(name).encode())
-                add(value[name])
-        else:
-            digest.update(repr(value).encode())
-
-    add(graph)
-    return digest.hexdigest()

@@ -8,7 +8,7 @@ An operator is one function whose signature is its whole contract:
 - positional-only parameters are the inputs in order (an omitted optional one arrives as `None`), `*xs` a variadic one;
 - keyword-only parameters are the attributes, with the schema's defaults (`None` where it has none);
 - `Static` marks an input that must be known while tracing; it arrives as a numpy array;
-- a keyword-only `n_outputs` receives the number of outputs the node asks for;
+- a keyword-only `n_outputs` receives the number of outputs the node asks for, `stream` a number of the node's own;
 - several outputs are a tuple, and a sequence, being a tuple itself, is given as a tuple of one.
 
 The function of greatest `since` not above the model's opset serves a node: seven in ten new versions of an operator
@@ -55,6 +55,7 @@ class Op:
     all_inputs_static: bool
     attributes: Mapping[str, Any]
     wants_n_outputs: bool
+    wants_stream: bool
 
     def is_static(self, position: int) -> bool:
         """Whether input `position` must be known while tracing."""
@@ -97,8 +98,9 @@ def _describe(function: Callable[..., Any], name: str, since: int, domain: str) 
         function,
         static_inputs=frozenset(i for i, p in enumerate(positional) if marked(p)),
         all_inputs_static=any(map(marked, variadic)),
-        attributes={k: v for k, v in keywords.items() if k != "n_outputs"},
+        attributes={k: v for k, v in keywords.items() if k not in ("n_outputs", "stream")},
         wants_n_outputs="n_outputs" in keywords,
+        wants_stream="stream" in keywords,
     )
 
 

@@ -10,6 +10,7 @@ from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.graph.registry import registered
 from modeldiff_jax.models.onnx.fields import domain, label, text
 
 Key: TypeAlias = tuple[str, str, str]
@@ -24,6 +25,8 @@ class Functions:
         self._sizes: dict[Key, int] = {}
         self._given: Mapping[str, AttributeProto] | None = None  # what the call being inlined gave; None outside
         self._depth = 0
+        # A domain of nothing but functions has versions that nobody reads, and that exporters write as they like
+        self._own = {domain(function.domain) for function in proto.functions} - {name for name, _ in registered()}
         for function in proto.functions:
             key = domain(function.domain), text(function.name), text(function.overload)
             if key in self._table:
@@ -61,6 +64,8 @@ class Functions:
     def inlining(self, call: NodeProto, function: FunctionProto) -> Iterator[None]:
         """Within, attributes by reference are those of this call, or the function's defaults."""
         for entry in function.opset_import:
+            if domain(entry.domain) in self._own:
+                continue
             opset = self._opsets.get(domain(entry.domain), entry.version)
             if opset != entry.version:
                 raise UnsupportedModelError(

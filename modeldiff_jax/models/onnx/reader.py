@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, Message
-from jaxtyping import UInt8
 from onnx import (
     AttributeProto,
     FunctionProto,
@@ -25,10 +25,12 @@ from onnx import (
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.onnx.embedded import Bytes, cut_out
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.fields import domain, text
 from modeldiff_jax.models.onnx.fields import label as label_of
 from modeldiff_jax.models.onnx.functions import Functions
+from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.types import ANY, Shape, TensorSpec
 
 _MAX_RANK = 64  # numpy's
@@ -41,11 +43,13 @@ _PACKED_BITS: dict[int, int] = {
 }
 
 
-def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFAULT, where: str = "bytes") -> Graph:
+def read_graph(
+    data: bytes | Bytes, *, folder: Path | None = None, limits: Limits = DEFAULT, where: str = "bytes"
+) -> Graph:
     """Parses and checks an ONNX model.
 
     Args:
-      data: the file's bytes.
+      data: the file's bytes; large weights become views of them.
       folder: where its external data may lie; `None` refuses external data.
       limits: bounds on size, nodes, nesting and tensors.
       where: the file, for messages.
@@ -55,9 +59,11 @@ def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFA
       UnsupportedModelError: a part of ONNX we do not have.
       LimitExceededError: a bound was hit.
     """
-    proto = _parse(data, limits, where)
-    del data  # the message holds a copy
-    return _Reader(proto, folder, limits, where).read()
+    limits.check("model_bytes", len(data), where=where)
+    rest, weights = cut_out(data)
+    proto = _parse(rest, limits, where)
+    del rest  # the message holds a copy
+    return _Reader(proto, folder, limits, where, weights).read()
 
 
 def self_contained(data: bytes, *, folder: Path | None, limits: Limits = DEFAULT, where: str = "bytes") -> bytes:
@@ -109,8 +115,16 @@ def _tensors(message: Message) -> Iterator[TensorProto]:
 
 
 class _Reader:
-    def __init__(self, proto: ModelProto, folder: Path | None, limits: Limits, where: str) -> None:
+    def __init__(
+        self,
+        proto: ModelProto,
+        folder: Path | None,
+        limits: Limits,
+        where: str,
+        weights: Mapping[int, Bytes] = MappingProxyType({}),
+    ) -> None:
         self.proto, self.limits, self.where = proto, limits, where
+        self.weights = weights
         self.external = ExternalData(folder, limits)
         self.opsets = {domain(entry.domain): entry.version for entry in proto.opset_import}
         self.constants: dict[str, np.ndarray] = {}
@@ -153,8 +167,9 @@ class _Reader:
 
         if proto.sparse_initializer:
             raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
-        for tensor in proto.initializer:
-            self.constants[define(tensor.name)] = self.tensor(tensor, text(tensor.name))
+        for i, tensor in enumerate(proto.initializer):
+            raw = None if depth else self.weights.get(i)
+            self.constants[define(tensor.name)] = self.tensor(tensor, text(tensor.name), raw)
         held = frozenset(defined)  # before IR 4 every initializer was listed as an input too
         inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if text(v.name) not in held)
         for value in proto.input:
@@ -173,11 +188,12 @@ class _Reader:
         return Graph(label, tuple(nodes), inputs, outputs, self.opsets, self.constants if depth == 0 else {})
 
     def nodes(
-        self, protos: Iterable[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
+        self, protos: Sequence[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
     ) -> list[Node]:
-        """Reads nodes, those of functions in place of their calls, and sets Constants aside."""
+        """Reads nodes in the order they run, those of functions in place of their calls, and sets Constants aside."""
         found: list[Node] = []
-        for proto in protos:
+        self.limits.check("nodes", self.n_nodes + len(protos), where=self.where)
+        for proto in in_order(protos, self.where):
             self.n_nodes += 1
             self.limits.check("nodes", self.n_nodes, where=self.where)
             function = self.functions.called(proto)
@@ -291,8 +307,11 @@ class _Reader:
             where=f"{self.where}, node {label}",
         )
 
-    def tensor(self, proto: TensorProto, label: str) -> np.ndarray:
-        """A tensor's values, after its shape, type and byte count have been checked against each other."""
+    def tensor(self, proto: TensorProto, label: str, raw: Bytes | None = None) -> np.ndarray:
+        """A tensor's values, after its shape, type and byte count have been checked against each other.
+
+        `raw` is its raw data where that was cut out.
+        """
         shape = tuple(proto.dims)
         if any(dim < 0 for dim in shape) or len(shape) > _MAX_RANK:
             raise self.invalid(f"A tensor has at most {_MAX_RANK} sizes, none negative", f"shape {shape}", label)
@@ -300,26 +319,29 @@ class _Reader:
         elements = math.prod(dim for dim in shape if dim)
         self.limits.check("tensor_elements", elements, where=f"{self.where}, tensor `{label}`")
         if proto.data_location == TensorProto.EXTERNAL:
-            return self.external_tensor(proto, shape, label)
+            if proto.data_type == TensorProto.STRING:
+                raise self.invalid("Strings are stored in the model itself", "external strings", label)
+            return self.from_bytes(proto, shape, label, self.external_bytes(proto, label))
         if proto.data_type == TensorProto.STRING:
             if len(proto.string_data) != math.prod(shape):
                 got = f"{len(proto.string_data)} strings for {shape}"
                 raise self.invalid("A tensor's data fill its shape", got, label)
             return np.array([text(s) for s in proto.string_data], object).reshape(shape)
         dtype, size = self.dtype(proto.data_type, label), self.bytes_of(proto)
-        if proto.HasField("raw_data") and len(proto.raw_data) != size:
-            got = f"{len(proto.raw_data)} bytes for {shape} of {dtype.name} ({size} bytes)"
+        held = raw if raw is not None else proto.raw_data if proto.HasField("raw_data") else None
+        if held is not None and len(held) != size:
+            got = f"{len(held)} bytes for {shape} of {dtype.name} ({size} bytes)"
             raise self.invalid("A tensor's data fill its shape", got, label)
+        if raw is not None:
+            return self.from_bytes(proto, shape, label, raw)
         try:
             return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
         except (ValueError, TypeError, OverflowError) as error:
             raise self.invalid("A tensor's data fill its shape", str(error).splitlines()[0], label) from error
 
-    def external_tensor(self, proto: TensorProto, shape: tuple[int, ...], label: str) -> np.ndarray:
-        """A tensor whose data lie in another file."""
-        if proto.data_type == TensorProto.STRING:
-            raise self.invalid("Strings are stored in the model itself", "external strings", label)
-        dtype, raw = self.dtype(proto.data_type, label), self.external_bytes(proto, label)
+    def from_bytes(self, proto: TensorProto, shape: tuple[int, ...], label: str, raw: Bytes) -> np.ndarray:
+        """A tensor whose data lie outside of its message."""
+        dtype = self.dtype(proto.data_type, label)
         if proto.data_type not in _PACKED_BITS:
             return raw.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
         whole = TensorProto(dims=shape, data_type=proto.data_type, raw_data=raw.tobytes())
@@ -330,7 +352,7 @@ class _Reader:
         bits = _PACKED_BITS.get(proto.data_type) or 8 * self.dtype(proto.data_type, proto.name).itemsize
         return (math.prod(proto.dims) * bits + 7) // 8
 
-    def external_bytes(self, proto: TensorProto, label: str) -> UInt8[np.ndarray, " size"]:
+    def external_bytes(self, proto: TensorProto, label: str) -> Bytes:
         """A tensor's bytes out of the file it names."""
         entries = {text(entry.key): text(entry.value) for entry in proto.external_data}
         return self.external.read(entries, self.bytes_of(proto), f"{self.where}, tensor `{label}`")

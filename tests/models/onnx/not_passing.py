@@ -15,10 +15,6 @@ NOT_PASSING = {
         "test_training_dropout_default_mask",
         "test_training_dropout_mask",
     ],
-    "ai.onnx.ml.TreeEnsemble is not implemented": [
-        "test_ai_onnx_ml_tree_ensemble_set_membership",
-        "test_ai_onnx_ml_tree_ensemble_single_tree",
-    ],
     "Gradient differentiates the graph it stands in; here gradients are taken of the converted model": [
         "test_gradient_of_add",
         "test_gradient_of_add_and_mul",

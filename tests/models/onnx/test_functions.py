@@ -91,6 +91,14 @@ def test_inputs_left_out_are_left_out_inside():
     np.testing.assert_array_equal(backend.run_model(proto, [X])[0], X)
 
 
+def test_the_version_of_a_domain_of_functions_says_nothing():
+    """Exporters write the version of ONNX's own operators there, or 1."""
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("local", 17)]
+    body = [call("leaky", "a", "b", slope=0.25)]
+    proto = model([call("f", "x", "y")], [leaky(), function("f", body, opsets=imports)])
+    np.testing.assert_array_equal(backend.run_model(proto, [X])[0], np.where(X < 0, X / 4, X))
+
+
 def chain(length, calls):
     """Functions of which each calls the next `calls` times."""
     made = []

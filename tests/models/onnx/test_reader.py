@@ -162,7 +162,7 @@ INVALID = {
     "no opset": lambda p: p.ClearField("opset_import"),
     "undefined input": edit("graph.node.0.input", ["x", "nowhere"]),
     "undefined output": edit("graph.output.0.name", "nowhere"),
-    "read before computed": lambda p: p.graph.node.reverse(),
+    "computed from itself": edit("graph.node.0.input", ["x", "y"]),
     "output computed twice": edit("graph.node.1.output", ["h"]),
     "output named as an input": edit("graph.node.0.output", ["x"]),
     "initializer twice": lambda p: p.graph.initializer.append(p.graph.initializer[0]),

@@ -45,7 +45,7 @@ def _shared(x: Value, heads: int) -> Value:
 def _softmax(x: Value) -> Value:
     m = xp(x)
     powers = m.exp(x - m.max(x, axis=-1, keepdims=True))
-    return powers / m.sum(powers, axis=-1, keepdims=True, dtype=x.dtype)
+    return powers / m.sum(powers, axis=-1, keepdims=True)
 
 
 def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: tuple[int, int], valid: Value) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -79,6 +80,13 @@ def axis_index(axis: int, rank: int) -> int:
     if not -rank <= axis < max(rank, 1):
         raise InvalidInputError("An axis must lie within the tensor", got=f"axis {axis} of a tensor of rank {rank}")
     return int(axis) % max(rank, 1)
+
+
+def along_axis(function: Callable[[int], Value], axis: Value, rank: int) -> Value:
+    """`function(axis)`, whose result has one shape along every axis; a traced axis chooses among all of them."""
+    if known(axis):
+        return function(axis_index(int(axis), rank))
+    return jax.lax.switch(axis % rank, [partial(function, at) for at in range(rank)])
 
 
 def axis_indices(axes: Value, rank: int) -> tuple[int, ...]:

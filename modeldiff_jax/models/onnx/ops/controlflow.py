@@ -132,7 +132,10 @@ def _like(new: tuple[Value, ...], old: tuple[Value, ...]) -> tuple[Value, ...]:
 
 def _while(trips: Value, condition: Value, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
     n = len(initial)
-    bound = 2**31 - 1 if trips is None else _scalar(trips)
+    # exporters write the largest int64 for "as long as it takes", which an int32 cannot hold
+    bound: Value = 2**31 - 1
+    if trips is not None:
+        bound = min(int(np.ravel(trips)[0]), bound) if known(trips) else _scalar(trips)
 
     def proceed(state: tuple[Value, ...]) -> Value:
         i, go, *_ = state

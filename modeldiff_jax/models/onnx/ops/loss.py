@@ -25,8 +25,8 @@ def _negative_log_likelihood(
     loss = astype((loss * share)[:, 0], log_prob.dtype)
     if reduction == "none":
         return loss
-    total = loss.sum(dtype=log_prob.dtype)
-    return total if reduction == "sum" else astype(total / share.sum(dtype=share.dtype), log_prob.dtype)
+    total = loss.sum()
+    return total if reduction == "sum" else astype(total / share.sum(), log_prob.dtype)
 
 
 @op("NegativeLogLikelihoodLoss")
@@ -50,5 +50,5 @@ def softmax_cross_entropy_loss(
     """The negative log likelihood of each label after a softmax over the classes, and the log probabilities."""
     m = xp(scores)
     shifted = scores - m.max(scores, axis=1, keepdims=True)
-    log_prob = shifted - m.log(m.sum(m.exp(shifted), axis=1, keepdims=True, dtype=scores.dtype))
+    log_prob = shifted - m.log(m.sum(m.exp(shifted), axis=1, keepdims=True))
     return _negative_log_likelihood(log_prob, labels, weights, reduction, ignore_index), log_prob

@@ -13,6 +13,7 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
 from modeldiff_jax.models.onnx.ops.common import (
     HIGHEST,
+    along_axis,
     astype,
     axis_index,
     finite_range,
@@ -258,25 +259,29 @@ def einsum(*xs: Value, equation: str) -> Value:
 
 
 @op("CumSum", since=11)
-def cumsum(x: Value, axis: Static, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
+def cumsum(x: Value, axis: Value, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
     """Running sum; `exclusive` leaves out the element itself, `reverse` runs from the end."""
     return _running(x, axis, exclusive, reverse, "cumsum", 0)
 
 
 @op("CumProd", since=26)
-def cumprod(x: Value, axis: Static, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
+def cumprod(x: Value, axis: Value, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
     """Running product."""
     return _running(x, axis, exclusive, reverse, "cumprod", 1)
 
 
-def _running(x: Value, axis: Static, exclusive: int, reverse: int, name: str, start: int) -> Value:
-    m, at = xp(x), axis_index(int(np.ravel(axis)[0]), x.ndim)
-    values = m.flip(x, at) if reverse else x
-    if exclusive:
-        first = m.full_like(values[(slice(None),) * at + (slice(0, 1),)], start)
-        values = m.concatenate([first, values[(slice(None),) * at + (slice(None, -1),)]], at)
-    out = getattr(m, name)(values, axis=at, dtype=x.dtype)
-    return m.flip(out, at) if reverse else out
+def _running(x: Value, axis: Value, exclusive: int, reverse: int, name: str, start: int) -> Value:
+    m = xp(x)
+
+    def along(at: int) -> Value:
+        values = m.flip(x, at) if reverse else x
+        if exclusive:
+            first = m.full_like(values[(slice(None),) * at + (slice(0, 1),)], start)
+            values = m.concatenate([first, values[(slice(None),) * at + (slice(None, -1),)]], at)
+        out = getattr(m, name)(values, axis=at, dtype=x.dtype)
+        return m.flip(out, at) if reverse else out
+
+    return along_axis(along, axis.reshape(-1)[0], x.ndim)
 
 
 @op("TopK")

@@ -1,4 +1,4 @@
-"""Tree ensembles of `ai.onnx.ml`: all examples go down all trees together, one level at a time."""
+"""Tree ensembles of opsets 1 to 3 of `ai.onnx.ml`: all examples go down all trees together, one level at a time."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ _COMPARE = {
     "BRANCH_NEQ": jnp.not_equal,
 }
 _MODES = tuple(_COMPARE)
+MEMBER = len(_MODES)
+"""The mode of a node that asks whether a value is in a set, behind those that compare it with one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """All nodes of all trees. A leaf's children are itself."""
+    """All nodes of all trees. A leaf has the mode -1, and its children are itself."""
 
     roots: np.ndarray
     feature: np.ndarray
@@ -40,19 +42,26 @@ class Forest:
     if_true: np.ndarray
     if_false: np.ndarray
     depth: int
+    set_of: np.ndarray | None = None
+    """Which row of `members` a node of the last mode asks for; other nodes any row."""
+    members: np.ndarray | None = None
+    """Sets of values, as rows filled up with NaN."""
 
     def leaves(self, x: Value) -> Value:
         """The leaf each example reaches in each tree, (examples, trees)."""
         feature, value, missing, mode, if_true, if_false = map(
             jnp.asarray, (self.feature, self.value, self.missing, self.mode, self.if_true, self.if_false)
         )
-        kinds = sorted(set(self.mode[self.if_true != np.arange(self.mode.size)].tolist()))
+        kinds = sorted(set(self.mode.tolist()) - {-1, MEMBER})
 
         def down(_: int, at: Value) -> Value:
             seen = jnp.take_along_axis(x, feature[at], 1)
             goes = missing[at] & jnp.isnan(seen)
             for kind in kinds:
                 goes = goes | ((mode[at] == kind) & _COMPARE[_MODES[kind]](seen, value[at]))
+            if self.members is not None:
+                sets = jnp.asarray(self.members)[jnp.asarray(self.set_of)[at]]
+                goes = goes | ((mode[at] == MEMBER) & (seen[..., None] == sets).any(-1))
             return jnp.where(goes, if_true[at], if_false[at])
 
         start = jnp.broadcast_to(jnp.asarray(self.roots), (x.shape[0], self.roots.size))
@@ -63,29 +72,28 @@ def _bad(got: str) -> InvalidModelError:
     return InvalidModelError("Each node of a tree is reached from its root in one way", got=got)
 
 
-def _depth(roots: np.ndarray, if_true: np.ndarray, if_false: np.ndarray) -> int:
-    """Levels below the roots, going down one level at a time; a node met twice is in a cycle, or has two parents."""
-    seen = np.zeros(if_true.size, bool)
-    level, depth = roots, 0
+def depth_of(roots: np.ndarray, if_true: np.ndarray, if_false: np.ndarray, leaf: np.ndarray) -> int:
+    """Levels of inner nodes, going down one at a time; one that is met twice is in a cycle, or has two parents."""
+    seen = leaf.copy()
+    level, depth = roots[~leaf[roots]], 0
     while level.size:
         if np.unique(level).size != level.size or seen[level].any():
             raise _bad("a node with two parents, or a cycle")
         seen[level] = True
-        inner = level[if_true[level] != level]
-        level = np.concatenate([if_true[inner], if_false[inner]])
-        depth += 1
+        below = np.concatenate([if_true[level], if_false[level]])
+        level, depth = below[~leaf[below]], depth + 1
     if not seen.all():
         raise _bad(f"{np.count_nonzero(~seen)} nodes that no root leads to")
-    return depth - 1
+    return depth
 
 
-def _same_length(**arrays: Any) -> None:
+def same_length(**arrays: Any) -> None:
     sizes = {name: len(values) for name, values in arrays.items()}
     if len(set(sizes.values())) > 1:
         raise InvalidModelError("The lists of a tree ensemble belong to the same nodes", got=f"{sizes}")
 
 
-def _within(values: np.ndarray, n: int, what: str) -> np.ndarray:
+def within(values: np.ndarray, n: int, what: str) -> np.ndarray:
     if values.size and (values.min() < 0 or values.max() >= n):
         raise InvalidModelError(f"A {what} lies within 0 and {n - 1}", got=f"{values.min()} to {values.max()}")
     return values
@@ -103,7 +111,7 @@ def _positions(keys: Sequence[tuple[int, int]], wanted: Any, what: str) -> np.nd
     if len(table) != len(keys):
         raise _bad("two nodes of one number in a tree")
     found = np.array([table.get(key, -1) for key in wanted], np.int32)
-    return _within(found, len(keys), what)
+    return within(found, len(keys), what)
 
 
 def _forest(
@@ -122,7 +130,7 @@ def _forest(
     features, if_true, if_false = features or (), if_true or (), if_false or ()
     missing = missing or (0,) * len(nodes)
     values = np.asarray(() if values is None else values).ravel()
-    _same_length(
+    same_length(
         trees=trees,
         nodes=nodes,
         modes=modes,
@@ -147,7 +155,7 @@ def _forest(
     if len({trees[i] for i in roots}) != len(roots) or len(roots) != len(set(trees)):
         raise _bad(f"{len(roots)} roots for {len(set(trees))} trees")
     feature = np.where(leaf, 0, np.asarray(features, np.int64))
-    _within(feature, n_features, "feature")
+    within(feature, n_features, "feature")
     forest = Forest(
         roots,
         feature.astype(np.int32),
@@ -156,20 +164,39 @@ def _forest(
         np.asarray(missing, bool),
         left,
         right,
-        _depth(roots, left, right),
+        depth_of(roots, left, right, leaf),
     )
     return forest, keys
 
 
-def _weights(n_nodes: int, n_targets: int, at: np.ndarray, target: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What each node adds to each target."""
+def leaf_table(
+    n_nodes: int, n_targets: int, at: np.ndarray, targets: Sequence[int], weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each node adds to each target, and whether it says anything of it."""
     check_made((n_nodes, n_targets))
-    table = np.zeros((n_nodes, n_targets), weight.dtype)
-    np.add.at(table, (at, _within(target, n_targets, "target")), weight)
-    return table
+    where = at, within(np.asarray(targets, np.int64), n_targets, "target")
+    table, given = np.zeros((n_nodes, n_targets), weights.dtype), np.zeros((n_nodes, n_targets), bool)
+    np.add.at(table, where, weights)
+    given[where] = True
+    return table, given
 
 
-def _aggregate(
+def _leaf_table(
+    keys: Sequence[tuple[int, int]],
+    n_targets: int,
+    trees: Sequence[int] | None,
+    nodes: Sequence[int] | None,
+    targets: Sequence[int] | None,
+    weights: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same of lists that name each leaf by its tree and number."""
+    trees, nodes, targets = trees or (), nodes or (), targets or ()
+    same_length(trees=trees, nodes=nodes, targets=targets, weights=weights)
+    at = _positions(keys, zip(trees, nodes, strict=True), "leaf's place among the nodes")
+    return leaf_table(len(keys), n_targets, at, targets, weights)
+
+
+def aggregate(
     forest: Forest, x: Value, table: np.ndarray, given: np.ndarray, base: np.ndarray, how: str
 ) -> tuple[Value, Value]:
     """Sum, mean, least or largest of what the trees say, (examples, targets), and whether any of them says it.
@@ -190,7 +217,7 @@ def _aggregate(
             scores = jnp.where(says, found, -np.inf).max(1)
         case _:
             raise InvalidModelError("Trees are aggregated by SUM, AVERAGE, MIN or MAX", got=how)
-    scores, said = astype(scores, np.float32), says.any(1)
+    scores, said = astype(scores, x.dtype), says.any(1)
     return jnp.where(said, scores + base if base.size else scores, 0), said
 
 
@@ -239,14 +266,9 @@ def tree_ensemble_regressor(
         nodes_missing_value_tracks_true,
     )
     weight = _numbers(target_weights, target_weights_as_tensor)
-    trees, nodes, targets = target_treeids or (), target_nodeids or (), target_ids or ()
-    _same_length(trees=trees, nodes=nodes, targets=targets, weights=weight)
-    at = _positions(keys, zip(trees, nodes, strict=True), "leaf's place among the nodes")
-    target, n = np.asarray(targets, np.int64), n_targets or 1
-    table = _weights(len(keys), n, at, target, weight)
-    given = _weights(len(keys), n, at, target, np.ones(weight.size, np.int32)) > 0
+    table, given = _leaf_table(keys, n_targets or 1, target_treeids, target_nodeids, target_ids, weight)
     base = _numbers(base_values, base_values_as_tensor)
-    scores, _ = _aggregate(forest, x, table, given, base, aggregate_function)
+    scores, _ = aggregate(forest, x, table, given, base, aggregate_function)
     return transformed(scores, post_transform)
 
 
@@ -291,16 +313,11 @@ def tree_ensemble_classifier(
         nodes_missing_value_tracks_true,
     )
     weight = _numbers(class_weights, class_weights_as_tensor)
-    trees, nodes, ids = class_treeids or (), class_nodeids or (), class_ids or ()
-    _same_length(trees=trees, nodes=nodes, classes=ids, weights=weight)
-    at = _positions(keys, zip(trees, nodes, strict=True), "leaf's place among the nodes")
     n = len(classlabels_strings or classlabels_int64s or ())
     base = _numbers(base_values, base_values_as_tensor)
-    binary = n == 2 and set(ids) == {0}  # one score decides between two labels
-    width, target = 1 if binary else n, np.asarray(ids, np.int64)
-    table = _weights(len(keys), width, at, target, weight)
-    given = _weights(len(keys), width, at, target, np.ones(weight.size, np.int32)) > 0
-    scores, said = _aggregate(forest, x, table, given, base[-1:] if binary else base, "SUM")
+    binary = n == 2 and set(class_ids or ()) == {0}  # one score decides between two labels
+    table, given = _leaf_table(keys, 1 if binary else n, class_treeids, class_nodeids, class_ids, weight)
+    scores, said = aggregate(forest, x, table, given, base[-1:] if binary else base, "SUM")
     if not binary:
         index = jnp.argmax(jnp.where(said, scores, -jnp.inf), -1)
         return labelled(index, classlabels_strings, classlabels_int64s), transformed(scores, post_transform)

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value, op, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, known
 
 _EPSILON = float(np.float32(1e-5))
 _MOMENTUM = float(np.float32(0.9))
@@ -25,7 +25,10 @@ def _batch_norm(x: Value, scale: Value, bias: Value, mean: Value, variance: Valu
         return (x - mean) / xp(variance).sqrt(variance + epsilon) * scale + bias
     factor = scale / xp(variance).sqrt(variance + epsilon)
     shift = bias - mean * factor
-    return astype(x * _per_channel(factor, x.ndim) + _per_channel(shift, x.ndim), x.dtype)
+    if concrete(x) or x.ndim < 3:
+        return astype(x * _per_channel(factor, x.ndim) + _per_channel(shift, x.ndim), x.dtype)
+    # channels last, as convolutions leave and take them
+    return jnp.moveaxis(astype(jnp.moveaxis(x, 1, -1) * factor + shift, x.dtype), -1, 1)
 
 
 @op("BatchNormalization")
@@ -225,10 +228,11 @@ def dropout_7(x: Value, /, *, ratio: float = 0.5) -> tuple[Value, Value]:
 
 @op("Dropout", since=12)
 def dropout(
-    x: Value, ratio: Static = None, training_mode: Static = None, /, *, seed: int | None = None
+    x: Value, ratio: Value = None, training_mode: Static = None, /, *, seed: int | None = None
 ) -> tuple[Value, Value]:
     """x itself; dropping in training mode is refused, for it would make a model's answers random."""
-    if training_mode is not None and np.any(training_mode) and (ratio is None or np.any(ratio)):
+    drops = ratio is None or not known(ratio) or np.any(ratio)
+    if training_mode is not None and np.any(training_mode) and drops:
         raise UnsupportedModelError(
             "Dropout must be in inference mode", got="training_mode true", fix="export the model for inference"
         )

@@ -42,6 +42,25 @@ class Window:
             for i in range(self.taps)
         ]
 
+    def filled(self, x: Value, axis: int, fill: Any) -> list[Value]:
+        """The unpadded tensor at each tap of all windows, `fill` where a tap falls into the padding.
+
+        Where windows stride, no slice reads all of a padded copy: to fill each slice takes a quarter of the time.
+        """
+        if self.stride == 1 or not isinstance(self.size, int):
+            return self.slices(_padded(x, (self,), fill, first=axis), axis)
+        taps = []
+        for shift in range(-self.before, (self.taps - 1) * self.dilation - self.before + 1, self.dilation):
+            first = min(max(-(shift // self.stride), 0), self.outputs)
+            last = min(max((self.size - 1 - shift) // self.stride + 1, first), self.outputs)
+            places = np.arange(first, last) * self.stride + shift
+            low, high = (places[0], places[-1] + 1) if places.size else (0, 0)
+            inside = jax.lax.slice_in_dim(x, int(low), int(high), self.stride, axis)
+            ends = [(0, 0, 0)] * x.ndim
+            ends[axis] = (first, self.outputs - last, 0)
+            taps.append(jax.lax.pad(inside, jnp.asarray(fill, x.dtype), ends))
+        return taps
+
     def places(self) -> np.ndarray:
         """Where each tap of each window falls in the unpadded axis, shape (outputs, taps)."""
         return np.arange(self.outputs)[:, None] * self.stride + np.arange(self.taps) * self.dilation - self.before
@@ -109,9 +128,9 @@ def _padded(x: Value, over: Sequence[Window], fill: Any, first: int) -> Value:
 
 def _fold(x: Value, over: Sequence[Window], combine: Callable[[Value, Value], Value], fill: Any) -> Value:
     """Combines all taps, one axis after another; channels last, as convolutions leave and take them."""
-    x = _padded(jnp.moveaxis(x, 1, -1), over, fill, first=1)
+    x = jnp.moveaxis(x, 1, -1)
     for axis, window in enumerate(over, start=1):
-        first, *others = window.slices(x, axis)
+        first, *others = window.filled(x, axis, fill)
         for other in others:
             first = combine(first, other)
         x = first
@@ -267,26 +286,31 @@ def lp_pool(
     return _lp_pool(x, p, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 
-def _places(x: Value) -> tuple[int, ...]:
-    return tuple(range(2, x.ndim))
+def _over_places(reduce: Callable[..., Value], x: Value) -> Value:
+    """A reduction over all places, channels last, as convolutions leave and take them.
+
+    Over the last axes it would make XLA copy a network's tensors to and fro between the two orders.
+    """
+    y = reduce(jnp.moveaxis(x, 1, -1), tuple(range(1, x.ndim - 1)), keepdims=True)
+    return jnp.moveaxis(y, -1, 1)
 
 
 @op("GlobalAveragePool")
 def global_average_pool(x: Value, /) -> Value:
     """The mean of each channel."""
-    return jnp.mean(x, _places(x), keepdims=True)
+    return _over_places(jnp.mean, x)
 
 
 @op("GlobalMaxPool")
 def global_max_pool(x: Value, /) -> Value:
     """The largest of each channel."""
-    return jnp.max(x, _places(x), keepdims=True)
+    return _over_places(jnp.max, x)
 
 
 @op("GlobalLpPool")
 def global_lp_pool(x: Value, /, *, p: int = 2) -> Value:
     """The p-norm of each channel."""
-    return _root(_raised(jnp.asarray(x), p).sum(_places(x), keepdims=True), p)
+    return _root(_over_places(jnp.sum, _raised(jnp.asarray(x), p)), p)
 
 
 @op("MaxUnpool")

@@ -1,4 +1,4 @@
-"""Draws. The same model gives the same numbers at every call: a node's `seed` decides them, 0 where it has none.
+"""Draws. The same model gives the same numbers at every call: a node's `seed` decides them, its name where it has none.
 
 ONNX leaves the generator open, so the numbers differ from those of other runtimes.
 """
@@ -18,14 +18,16 @@ from modeldiff_jax.models.graph.registry import Value, op
 from modeldiff_jax.models.onnx.ops.common import astype, element_type
 
 
-def _key(seed: float | None) -> Any:
-    return jax.random.key(int(np.float32(seed or 0).view(np.uint32)))
+def _key(seed: float | None, stream: int) -> Any:
+    if seed is None:  # nodes without one draw apart from each other
+        return jax.random.fold_in(jax.random.key(0), stream)
+    return jax.random.key(int(np.float32(seed).view(np.uint32)))
 
 
-def _draw(name: str, shape: Sequence[int], seed: float | None, dtype: np.dtype[Any]) -> Value:
+def _draw(name: str, shape: Sequence[int], seed: float | None, stream: int, dtype: np.dtype[Any]) -> Value:
     check_made(shape)
     wide = jax.dtypes.canonicalize_dtype(np.promote_types(dtype, np.float32))
-    return getattr(jax.random, name)(_key(seed), tuple(shape), wide)
+    return getattr(jax.random, name)(_key(seed, stream), tuple(shape), wide)
 
 
 def _like(x: Value, dtype: int | None) -> np.dtype[Any]:
@@ -34,51 +36,71 @@ def _like(x: Value, dtype: int | None) -> np.dtype[Any]:
 
 @op("RandomNormal")
 def random_normal(
-    *, dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: float | None = None, shape: Sequence[int]
+    *,
+    dtype: int = 1,
+    mean: float = 0.0,
+    scale: float = 1.0,
+    seed: float | None = None,
+    shape: Sequence[int],
+    stream: int,
 ) -> Value:
     """Draws of a normal distribution."""
     kind = element_type(dtype)
-    return astype(mean + scale * _draw("normal", shape, seed, kind), kind)
+    return astype(mean + scale * _draw("normal", shape, seed, stream, kind), kind)
 
 
 @op("RandomNormalLike")
 def random_normal_like(
-    x: Value, /, *, dtype: int | None = None, mean: float = 0.0, scale: float = 1.0, seed: float | None = None
+    x: Value,
+    /,
+    *,
+    dtype: int | None = None,
+    mean: float = 0.0,
+    scale: float = 1.0,
+    seed: float | None = None,
+    stream: int,
 ) -> Value:
     """Draws of a normal distribution in the shape of `x`."""
     kind = _like(x, dtype)
-    return astype(mean + scale * _draw("normal", x.shape, seed, kind), kind)
+    return astype(mean + scale * _draw("normal", x.shape, seed, stream, kind), kind)
 
 
 @op("RandomUniform")
 def random_uniform(
-    *, dtype: int = 1, high: float = 1.0, low: float = 0.0, seed: float | None = None, shape: Sequence[int]
+    *, dtype: int = 1, high: float = 1.0, low: float = 0.0, seed: float | None = None, shape: Sequence[int], stream: int
 ) -> Value:
     """Draws between two numbers."""
     kind = element_type(dtype)
-    return astype(low + (high - low) * _draw("uniform", shape, seed, kind), kind)
+    return astype(low + (high - low) * _draw("uniform", shape, seed, stream, kind), kind)
 
 
 @op("RandomUniformLike")
 def random_uniform_like(
-    x: Value, /, *, dtype: int | None = None, high: float = 1.0, low: float = 0.0, seed: float | None = None
+    x: Value,
+    /,
+    *,
+    dtype: int | None = None,
+    high: float = 1.0,
+    low: float = 0.0,
+    seed: float | None = None,
+    stream: int,
 ) -> Value:
     """Draws between two numbers in the shape of `x`."""
     kind = _like(x, dtype)
-    return astype(low + (high - low) * _draw("uniform", x.shape, seed, kind), kind)
+    return astype(low + (high - low) * _draw("uniform", x.shape, seed, stream, kind), kind)
 
 
 @op("Bernoulli")
-def bernoulli(x: Value, /, *, dtype: int | None = None, seed: float | None = None) -> Value:
+def bernoulli(x: Value, /, *, dtype: int | None = None, seed: float | None = None, stream: int) -> Value:
     """1 with the probability that stands in `x`, else 0."""
-    return astype(_draw("uniform", x.shape, seed, np.dtype(np.float32)) < x, _like(x, dtype))
+    return astype(_draw("uniform", x.shape, seed, stream, np.dtype(np.float32)) < x, _like(x, dtype))
 
 
 @op("Multinomial")
-def multinomial(x: Value, /, *, dtype: int = 6, sample_size: int = 1, seed: float | None = None) -> Value:
+def multinomial(x: Value, /, *, dtype: int = 6, sample_size: int = 1, seed: float | None = None, stream: int) -> Value:
     """Numbers of classes drawn by the unnormalised log probabilities in each row."""
     if x.ndim != 2 or sample_size < 0:
         raise InvalidInputError("Multinomial draws from the rows of a matrix", got=f"{sample_size} of shape {x.shape}")
     check_made((x.shape[0], sample_size, x.shape[1]))
-    drawn = jax.random.categorical(_key(seed), jnp.asarray(x)[:, None], shape=(x.shape[0], sample_size))
+    drawn = jax.random.categorical(_key(seed, stream), jnp.asarray(x)[:, None], shape=(x.shape[0], sample_size))
     return astype(drawn, element_type(dtype))

@@ -17,11 +17,12 @@ Axes = tuple[int, ...]
 
 
 def _sum(x: Value, axis: Axes, keepdims: bool) -> Value:
-    return xp(x).sum(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+    # of x's type only in the end: asked for a sum in float16, JAX would add up in it
+    return astype(xp(x).sum(x, axis=axis, keepdims=keepdims), x.dtype)
 
 
 def _prod(x: Value, axis: Axes, keepdims: bool) -> Value:
-    return xp(x).prod(x, axis=axis, keepdims=keepdims, dtype=x.dtype)
+    return astype(xp(x).prod(x, axis=axis, keepdims=keepdims), x.dtype)
 
 
 def _mean(x: Value, axis: Axes, keepdims: bool) -> Value:

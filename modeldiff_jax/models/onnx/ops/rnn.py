@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ from modeldiff_jax.models.onnx.ops.common import HIGHEST
 Activation = Callable[[Value], Value]
 Carry = tuple[Value, ...]
 Step = Callable[[Carry, Value], Carry]
+Product = Callable[[Value], Value]
+"""What a direction's weights make of inputs or states."""
 
 # name -> function of (x, alpha, beta), default alpha, default beta; `None` for one it does not take
 _ACTIVATIONS: dict[str, tuple[Callable[[Value, Any, Any], Value], float | None, float | None]] = {
@@ -35,18 +38,18 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Value, Any, Any], Value], float | None, 
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
+class Options:
     """The attributes RNN, GRU and LSTM share."""
 
     direction: str
-    activations: Sequence[str]
+    activations: Sequence[str] | None
     alphas: Sequence[float] | None
     betas: Sequence[float] | None
     clip: float | None
     layout: int
 
 
-def _activations(options: _Options) -> list[Activation]:
+def _activations(options: Options) -> list[Activation]:
     """The named functions, each taking the next alpha and beta if it has one."""
     left_alphas, left_betas, clip = list(options.alphas or ()), list(options.betas or ()), options.clip
 
@@ -62,20 +65,20 @@ def _activations(options: _Options) -> list[Activation]:
             return lambda x: function(x, alpha, beta)
         return lambda x: function(jnp.clip(x, -clip, clip), alpha, beta)
 
-    return [one(name) for name in options.activations]
+    return [one(name) for name in options.activations or ()]
 
 
 def _run(
     x: Value,
-    w: Value,
-    r: Value,
+    into: Sequence[Product],
+    hidden: int,
     lengths: Value,
     initial: Sequence[Value],
     cell: Callable[[int, list[Activation]], tuple[Value, Step]],
-    options: _Options,
+    options: Options,
 ) -> tuple[Value, ...]:
     """Outputs of all steps, then the last states; `cell` makes a direction's input bias and step."""
-    n_directions, hidden = r.shape[0], r.shape[-1]
+    n_directions = len(into)
     if options.direction not in ("forward", "foward", "reverse", "bidirectional"):  # one schema default is misspelt
         raise InvalidInputError("A direction is forward, reverse or bidirectional", got=options.direction)
     if n_directions != 1 + (options.direction == "bidirectional"):
@@ -94,8 +97,7 @@ def _run(
         bias, step = cell(d, functions[d * each : (d + 1) * each])
         backward = d == 1 or options.direction == "reverse"
         steps = _turned(x, lengths) if backward else x
-        projected = jnp.einsum("sbi,gi->sbg", steps, w[d], precision=HIGHEST) + bias
-        ys, last = _scan(step, start, projected, lengths)
+        ys, last = _scan(step, start, into[d](steps) + bias, lengths)
         outputs.append(_turned(ys, lengths) if backward else ys)
         states.append(last)
     ys = jnp.stack(outputs, 1)  # steps, directions, batch, hidden
@@ -134,7 +136,13 @@ def _scan(step: Step, start: Carry, xs: Value, lengths: Value) -> tuple[Value, C
 
 
 def _dot(h: Value, weight: Value) -> Value:
-    return jnp.matmul(h, weight.T, precision=HIGHEST)
+    return jnp.matmul(h, weight, precision=HIGHEST)
+
+
+def _products(weights: Value) -> list[Product]:
+    """The product with each direction's matrix of (gates, size)."""
+    turned = jnp.swapaxes(weights, 1, 2)
+    return [partial(_dot, weight=turned[d]) for d in range(len(turned))]
 
 
 def _biases(b: Value, d: int, gates: int, dtype: Any) -> tuple[Value, Value]:
@@ -142,9 +150,9 @@ def _biases(b: Value, d: int, gates: int, dtype: Any) -> tuple[Value, Value]:
     return (jnp.zeros(gates, dtype), jnp.zeros(gates, dtype)) if b is None else (b[d][:gates], b[d][gates:])
 
 
-def _names(given: Sequence[str] | None, default: tuple[str, ...], r: Value) -> Sequence[str]:
-    wanted = len(default) * r.shape[0]
-    names = given or default * r.shape[0]
+def _names(given: Sequence[str] | None, default: tuple[str, ...], n_directions: int) -> Sequence[str]:
+    wanted = len(default) * n_directions
+    names = given or default * n_directions
     if len(names) < wanted:
         raise InvalidInputError("Activations are given for each gate and direction", got=f"{len(names)} of {wanted}")
     return names[:wanted]
@@ -170,15 +178,15 @@ def rnn(
     output_sequence: int = 0,
 ) -> tuple[Value, ...]:
     """h' = f(W x + R h + b)."""
-    names = _names(activations, ("Tanh",), r)
+    names, back = _names(activations, ("Tanh",), len(r)), _products(r)
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         (f,) = functions
         wb, rb = _biases(b, d, w.shape[1], x.dtype)
-        return wb + rb, lambda carry, x: (f(x + _dot(carry[0], r[d])),)
+        return wb + rb, lambda carry, x: (f(x + back[d](carry[0])),)
 
-    options = _Options(direction, names, activation_alpha, activation_beta, clip, layout)
-    return _run(x, w, r, lengths, [initial_h], cell, options)
+    options = Options(direction, names, activation_alpha, activation_beta, clip, layout)
+    return _run(x, _products(w), r.shape[-1], lengths, [initial_h], cell, options)
 
 
 @op("GRU")
@@ -202,13 +210,13 @@ def gru(
     output_sequence: int = 0,
 ) -> tuple[Value, ...]:
     """Gated recurrent unit (Cho et al. 2014), gates in the order update, reset, new."""
-    names = _names(activations, ("Sigmoid", "Tanh"), r)
-    hidden = r.shape[-1]
+    names = _names(activations, ("Sigmoid", "Tanh"), len(r))
+    hidden, turned = r.shape[-1], jnp.swapaxes(r, 1, 2)
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         f, g = functions
         wb, rb = _biases(b, d, 3 * hidden, x.dtype)
-        r_gates, r_new = r[d][: 2 * hidden], r[d][2 * hidden :]
+        r_gates, r_new = turned[d][:, : 2 * hidden], turned[d][:, 2 * hidden :]
         rb_gates, rb_new = rb[: 2 * hidden], rb[2 * hidden :]
 
         def step(carry: Carry, x: Value) -> Carry:
@@ -219,8 +227,8 @@ def gru(
 
         return wb, step
 
-    options = _Options(direction, names, activation_alpha, activation_beta, clip, layout)
-    return _run(x, w, r, lengths, [initial_h], cell, options)
+    options = Options(direction, names, activation_alpha, activation_beta, clip, layout)
+    return _run(x, _products(w), hidden, lengths, [initial_h], cell, options)
 
 
 @op("LSTM")
@@ -246,16 +254,36 @@ def lstm(
     output_sequence: int = 0,
 ) -> tuple[Value, ...]:
     """Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, output, forget, new."""
-    names = _names(activations, ("Sigmoid", "Tanh", "Tanh"), r)
+    options = Options(direction, activations, activation_alpha, activation_beta, clip, layout)
+    products = _products(w), _products(r)
+    return long_short_term(
+        x, *products, r.shape[-1], b, lengths, initial_h, initial_c, peepholes, input_forget, options
+    )
+
+
+def long_short_term(
+    x: Value,
+    into: Sequence[Product],
+    back: Sequence[Product],
+    hidden: int,
+    b: Value,
+    lengths: Value,
+    initial_h: Value,
+    initial_c: Value,
+    peepholes: Value,
+    input_forget: int,
+    options: Options,
+) -> tuple[Value, ...]:
+    """The layer, whatever its products with inputs (`into`) and with states (`back`) are."""
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         f, g, k = functions
-        wb, rb = _biases(b, d, w.shape[1], x.dtype)
+        wb, rb = _biases(b, d, 4 * hidden, x.dtype)
         to_input, to_output, to_forget = (0, 0, 0) if peepholes is None else jnp.split(jnp.asarray(peepholes)[d], 3)
 
         def step(carry: Carry, x: Value) -> Carry:
             h, c = carry
-            i, o, forget, new = jnp.split(x + _dot(h, r[d]), 4, -1)
+            i, o, forget, new = jnp.split(x + back[d](h), 4, -1)
             i = f(i + to_input * c)
             forget = 1 - i if input_forget else f(forget + to_forget * c)
             c = forget * c + i * g(new)
@@ -263,5 +291,6 @@ def lstm(
 
         return wb + rb, step
 
-    options = _Options(direction, names, activation_alpha, activation_beta, clip, layout)
-    return _run(x, w, r, lengths, [initial_h, initial_c], cell, options)
+    names = _names(options.activations, ("Sigmoid", "Tanh", "Tanh"), len(into))
+    options = replace(options, activations=names)
+    return _run(x, into, hidden, lengths, [initial_h, initial_c], cell, options)

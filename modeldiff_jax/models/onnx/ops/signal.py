@@ -42,9 +42,13 @@ def _dft(x: Value, length: Static, axis: int, inverse: int, onesided: int) -> Va
         return astype(m.fft.irfft(signal, size, at)[..., None], x.dtype)
     if inverse:
         return astype(_parts(m.fft.ifft(signal, size, at)), x.dtype)
-    z = m.fft.fft(signal, size, at)
-    if onesided:
-        z = z[(slice(None),) * at + (slice(size // 2 + 1),)]
+    along = (slice(None),) * at
+    if x.shape[-1] == 2:
+        z = m.fft.fft(signal, size, at)
+        return astype(_parts(z[(*along, slice(size // 2 + 1))] if onesided else z), x.dtype)
+    z = m.fft.rfft(signal, size, at)
+    if not onesided:  # the other half of a real signal's transform mirrors the first
+        z = m.concatenate([z, m.flip(z[(*along, slice(1, (size + 1) // 2))], at).conj()], at)
     return astype(_parts(z), x.dtype)
 
 

@@ -60,6 +60,8 @@ def _cast(x: Value, dtype: np.dtype[Any], saturate: int = 1, round_mode: str = "
         return np.array([str(v) for v in np.ravel(x)], object).reshape(x.shape)
     if dtype.name == "float8_e8m0fnu":
         return _cast_to_power(x, dtype, round_mode)
+    if jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize < 4 and jnp.issubdtype(x.dtype, jnp.floating):
+        x = astype(x, np.int32)  # what does not fit keeps its lowest bits, where XLA alone would take the nearest
     small = dtype.itemsize == 1 and jnp.issubdtype(dtype, jnp.floating)
     if small and (saturate or dtype.name.startswith("float4")):
         x = xp(x).clip(astype(x, np.float32), *map(float, finite_range(dtype)))
@@ -72,8 +74,8 @@ def _cast_to_power(x: Value, dtype: np.dtype[Any], round_mode: str) -> Value:
     fraction, exponent = m.frexp(m.abs(wide))  # fraction in [0.5, 1)
     up = {"up": fraction > 0.5, "down": fraction > 1, "nearest": fraction >= 0.75}[round_mode]
     exponent = m.where(wide == 0, -127, exponent - 1 + up)
-    power = m.ldexp(m.float32(1), m.clip(exponent, -127, 127).astype(np.int32))
-    return astype(m.where(m.isfinite(wide), power, m.float32(np.nan)), dtype)
+    bits = m.where(m.isfinite(wide), m.clip(exponent, -127, 127) + 127, 255)  # the type is an exponent, or NaN
+    return astype(bits, np.uint8).view(dtype)
 
 
 @op("BitCast")
@@ -242,10 +244,11 @@ def where(condition: Value, x: Value, y: Value, /) -> Value:
 
 
 @op("Trilu")
-def trilu(x: Value, k: Static = None, /, *, upper: int = 1) -> Value:
+def trilu(x: Value, k: Value = None, /, *, upper: int = 1) -> Value:
     """The part of each matrix on and above (or below) its k-th diagonal, zeros elsewhere."""
-    diagonal = 0 if k is None else int(np.ravel(k)[0])
-    return (xp(x).triu if upper else xp(x).tril)(x, diagonal)
+    m, diagonal = xp(x, k), 0 if k is None else k.reshape(())
+    ahead = np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None]
+    return m.where(ahead >= diagonal if upper else ahead <= diagonal, x, m.zeros((), x.dtype))
 
 
 @op("Pad")

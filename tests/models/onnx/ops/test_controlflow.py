@@ -183,6 +183,18 @@ def test_a_loop_that_ends_by_its_data(trips, static):
     check(halving_loop(), {"n": np.int64(trips), "x": 1000 * np.abs(X)}, static=static)
 
 
+def test_a_loop_without_a_bound_of_its_own():
+    """Exporters write `while` as a Loop of as many trips as an int64 holds."""
+    proto = halving_loop()
+    proto.graph.node[0].input[:2] = ["most_trips", "c"]
+    proto.graph.input[0].CopyFrom(value("c", BOOL, []))
+    proto.graph.initializer.append(const("most_trips", np.int64(2**63 - 1)))
+    proto = whole(proto.graph, 16)
+    feeds = {"c": np.array(True), "x": 1000 * np.abs(X)}
+    model = convert(proto)
+    assert_same(jax.jit(model.apply)(model.params, *feeds.values()), expected(proto, feeds))
+
+
 def test_a_loop_whose_trips_have_shapes_of_their_own():
     """Row i holds i + 1 numbers."""
     nodes = [

@@ -3,16 +3,18 @@
 import jax
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from modeldiff_jax.errors import InvalidModelError
 from tests.models.onnx.helpers import assert_same, check_node, convert, expected, node_model
 
+ML = "ai.onnx.ml"
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((7, 5)).astype(np.float32)
 
 
-def check(op, inputs, attrs=None, n_outputs=1, ml_opset=3):
-    options = {"domain": "ai.onnx.ml", "ml_opset": ml_opset, "concrete": False, "n_outputs": n_outputs}
+def check(op, inputs, attrs=None, n_outputs=1, ml_opset=3, want=None):
+    options = {"domain": ML, "ml_opset": ml_opset, "concrete": False, "n_outputs": n_outputs, "want": want}
     check_node(op, inputs, attrs, 17, **options, rtol=1e-5, atol=2e-6)
 
 
@@ -155,7 +157,7 @@ def test_tree_classifier_of_two(low, post):
 def test_string_labels_are_their_index_under_jit():
     trees = Tree(3, 3)
     attrs = trees.nodes() | trees.weights("class", range(3)) | {"classlabels_strings": ["a", "b", "c"]}
-    proto = node_model("TreeEnsembleClassifier", [X], attrs, n_outputs=2, domain="ai.onnx.ml")
+    proto = node_model("TreeEnsembleClassifier", [X], attrs, n_outputs=2, domain=ML)
     labels, scores = expected(proto, {"x0": X})
     index, ours = jax.jit(convert(proto).apply)({}, X)
     assert [("a", "b", "c")[i] for i in index] == list(labels)
@@ -194,11 +196,99 @@ def test_malformed_trees_are_refused(change, says):
         "n_targets": 1,
     }
     check("TreeEnsembleRegressor", [X], attrs)
-    model = convert(node_model("TreeEnsembleRegressor", [X], attrs | change, domain="ai.onnx.ml"))
+    model = convert(node_model("TreeEnsembleRegressor", [X], attrs | change, domain=ML))
     with pytest.raises(InvalidModelError, match=says):
         model.apply(model.params, X)
 
 
+def ensemble(seed, n_targets, members=False):
+    """Random trees as the attributes of opset 5."""
+    rng = np.random.default_rng(seed)
+    nodes, leaves, roots, sets = [], [], [], []
+
+    def grow(depth):
+        if depth == 0 or (depth < 3 and rng.random() < 0.3):
+            leaves.append((float(np.float32(rng.standard_normal())), int(rng.integers(n_targets))))
+            return len(leaves) - 1, 1
+        me = len(nodes)
+        mode = int(rng.integers(6 + members))
+        if mode == 6:
+            sets.append((me, rng.choice(np.arange(1, 10), 3, replace=False)))
+        nodes.append(None)
+        (true, true_leaf), (false, false_leaf) = grow(depth - 1), grow(depth - 1)
+        nodes[me] = (mode, rng.choice(X.ravel()), int(rng.integers(5)), true, false, true_leaf, false_leaf, 1)
+        return me, 0
+
+    for _ in range(4):
+        roots.append(grow(4)[0])
+    modes, splits, features, *children, missing = zip(*nodes, strict=True)
+    names = [f"nodes_{name}" for name in ("truenodeids", "falsenodeids", "trueleafs", "falseleafs")]
+    weights, targets = zip(*leaves, strict=True)
+    attrs = dict(zip(names, map(list, children), strict=True)) | {
+        "nodes_modes": numpy_helper.from_array(np.uint8(modes)),
+        "nodes_splits": numpy_helper.from_array(np.float32(splits)),
+        "nodes_featureids": list(features),
+        "nodes_missing_value_tracks_true": list(missing),
+        "leaf_weights": numpy_helper.from_array(np.float32(weights)),
+        "leaf_targetids": list(targets),
+        "tree_roots": roots,
+        "n_targets": n_targets,
+    }
+    if members:
+        flat = [v for _, values in sorted(sets, key=lambda s: s[0]) for v in (*values, np.nan)]
+        attrs["membership_values"] = numpy_helper.from_array(np.float32(flat))
+    return attrs
+
+
+@pytest.mark.parametrize("aggregate", [0, 1, 2, 3])
+def test_tree_ensemble(aggregate):
+    attrs = ensemble(0, 2) | {"aggregate_function": aggregate}
+    check("TreeEnsemble", [WITH_GAPS], attrs, ml_opset=5)
+
+
+@pytest.mark.parametrize("post", [0, 1, 2])
+def test_tree_ensemble_that_asks_for_sets(post):
+    x = RNG.integers(0, 12, (40, 5)).astype(np.float32)  # onnxruntime has sets of whole numbers only
+    attrs = ensemble(1, 3, members=True)
+    exchanged = {1: 2, 2: 1}.get(post, post)  # onnxruntime numbers softmax and logistic the other way round
+    theirs = node_model("TreeEnsemble", [x], attrs | {"post_transform": exchanged}, 17, 1, "ai.onnx.ml", ml_opset=5)
+    check("TreeEnsemble", [x], attrs | {"post_transform": post}, ml_opset=5, want=expected(theirs, {"x0": x}))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"tree_roots": [99]}, "root"),
+        ({"nodes_truenodeids": [9]}, "leaf"),
+        ({"nodes_trueleafs": [0]}, "two parents|no root"),
+        ({"nodes_featureids": [5]}, "feature"),
+        ({"leaf_targetids": [0, 4]}, "target"),
+        ({"leaf_targetids": [0]}, "same nodes"),
+        ({"nodes_modes": numpy_helper.from_array(np.uint8([7]))}, "mode"),
+        ({"nodes_modes": numpy_helper.from_array(np.uint8([6]))}, "has one"),
+        ({"aggregate_function": 4}, "aggregate_function"),
+    ],
+)
+def test_malformed_ensembles_are_refused(change, says):
+    attrs = {
+        "nodes_modes": numpy_helper.from_array(np.uint8([0])),
+        "nodes_splits": numpy_helper.from_array(np.float32([0.5])),
+        "nodes_featureids": [1],
+        "nodes_truenodeids": [0],
+        "nodes_falsenodeids": [1],
+        "nodes_trueleafs": [1],
+        "nodes_falseleafs": [1],
+        "leaf_weights": numpy_helper.from_array(np.float32([1, 2])),
+        "leaf_targetids": [0, 0],
+        "tree_roots": [0],
+        "n_targets": 1,
+    }
+    good, bad = (convert(node_model("TreeEnsemble", [X], a, 17, 1, ML, 5)) for a in (attrs, attrs | change))
+    np.testing.assert_array_equal(good.apply({}, X)[:, 0], np.where(X[:, 1] <= 0.5, 1, 2))
+    with pytest.raises(InvalidModelError, match=says):
+        bad.apply({}, X)
+
+
 def test_zip_map_gives_the_scores():
-    model = convert(node_model("ZipMap", [X], {"classlabels_int64s": [1, 2, 3, 4, 5]}, domain="ai.onnx.ml"))
+    model = convert(node_model("ZipMap", [X], {"classlabels_int64s": [1, 2, 3, 4, 5]}, domain=ML))
     np.testing.assert_array_equal(model.apply(model.params, X), X)

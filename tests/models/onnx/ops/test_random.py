@@ -40,3 +40,15 @@ def test_moments_and_repetition(op, inputs, attributes, mean, deviation):
 def test_types(kind):
     y = drawn("RandomNormal", shape=[3], dtype=kind)
     assert y.dtype == helper.tensor_dtype_to_np_dtype(kind)
+
+
+def test_nodes_without_a_seed_draw_apart_and_those_of_one_seed_alike():
+    draws = [helper.make_node("RandomNormal", [], [name], shape=[100]) for name in ("a", "b")]
+    draws += [helper.make_node("RandomNormal", [], [name], shape=[100], seed=3.0) for name in ("c", "d")]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in "abcd"]
+    proto = helper.make_model(helper.make_graph(draws, "g", [], outputs))
+    a, b, c, d = backend.run_model(proto, [])
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.5
+    np.testing.assert_array_equal(c, d)
+    for again, first in zip(backend.run_model(proto, []), (a, b, c, d), strict=True):
+        np.testing.assert_array_equal(again, first)

@@ -35,6 +35,13 @@ def test_axes_as_input(op, axes, attrs):
     check_node(op, [values(op), None if axes is None else np.int64(axes)], attrs, opset=18)
 
 
+@pytest.mark.parametrize("op", ["ReduceSum", "ReduceMean", "ReduceL1", "ReduceSumSquare"])
+def test_sums_of_half_precision_add_up_in_single(op):
+    x = np.ones((2, 4096), np.float16)  # in float16 the sum of ones stops at 2048
+    result = {"ReduceMean": 1}.get(op, 4096)
+    check_node(op, [x], {"axes": [1]}, opset=11, want=[np.full((2, 1), result, np.float16)])
+
+
 def test_sum_took_its_axes_earlier():
     check_node("ReduceSum", [X, np.int64([1])], opset=13)
     check_node("ReduceMean", [X], {"axes": [1]}, opset=13)

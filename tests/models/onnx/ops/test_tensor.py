@@ -1,8 +1,9 @@
 """Shape, layout and element type against onnxruntime."""
 
+import jax
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from modeldiff_jax.errors import InvalidInputError
 from tests.models.onnx.helpers import check_node, check_transforms, convert, node_model
@@ -23,6 +24,8 @@ FLOATS = np.float32([-2.5, -1, -0.0, 0.4, 1.6, 100])
     (np.int64([-1, 0, 300]), TensorProto.FLOAT), (np.int32([-1, 0, 300]), TensorProto.UINT8),
     (np.int32([-1, 0, 300]), TensorProto.INT8), (np.array([True, False]), TensorProto.FLOAT),
     (np.float16([1.5, -2]), TensorProto.FLOAT), (np.uint8([0, 255]), TensorProto.INT64),
+    (np.float32([-9, 300, 70000.5]), TensorProto.UINT8), (np.float32([-9, 300, 70000.5]), TensorProto.INT8),
+    (np.float32([-9, 70000.5]), TensorProto.UINT16), (np.float16([-9, 300]), TensorProto.INT8),
 ])  # fmt: skip
 def test_cast(x, to):
     check_node("Cast", [x], {"to": to}, opset=13)
@@ -30,6 +33,12 @@ def test_cast(x, to):
 
 def test_cast_names_the_type_before_opset_6():
     check_node("Cast", [FLOATS], {"to": "INT32"}, 1, want=[FLOATS.astype(np.int32)])
+
+
+@pytest.mark.parametrize(("to", "want"), [(TensorProto.INT4, [7, -8, 1]), (TensorProto.UINT4, [7, 8, 1])])
+def test_cast_to_four_bits_keeps_the_lowest_ones(to, want):
+    want = np.asarray(want, helper.tensor_dtype_to_np_dtype(to))
+    check_node("Cast", [np.float32([-9, 8.5, 17])], {"to": to}, opset=21, want=[want])
 
 
 @pytest.mark.parametrize(("saturate", "want"), [(1, [448.0, -448.0, 1.0]), (0, [np.nan, np.nan, 1.0])])
@@ -44,10 +53,12 @@ def test_cast_to_eight_bits(saturate, want):
 
 @pytest.mark.parametrize(("mode", "want"), [("up", [4, 4, 0.5]), ("down", [4, 2, 0.25]), ("nearest", [4, 4, 0.25])])
 def test_cast_to_powers_of_two(mode, want):
-    proto = node_model("Cast", [FLOATS[:3]], {"to": TensorProto.FLOAT8E8M0, "round_mode": mode}, 24)
-    model = convert(proto)
-    got = model.apply(model.params, np.float32([4, 3, 0.3]))
-    np.testing.assert_array_equal(np.asarray(got, np.float32), np.float32(want))
+    want = np.float32([*want, 2.0**-127, np.nan]).astype(helper.tensor_dtype_to_np_dtype(TensorProto.FLOAT8E8M0))
+    attrs = {"to": TensorProto.FLOAT8E8M0, "round_mode": mode}
+    model = convert(node_model("Cast", [FLOATS[:5]], attrs, 24))
+    for run in (model.apply, jax.jit(model.apply)):
+        got = run(model.params, np.float32([4, 3, 0.3, 0, np.inf]))
+        np.testing.assert_array_equal(np.asarray(got).view(np.uint8), want.view(np.uint8))
 
 
 def test_cast_like():

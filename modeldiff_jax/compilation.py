@@ -1,0 +1,60 @@
+"""Compilation of whole programs, under the options with which models run fastest.
+
+XLA takes options for a whole program only, so they are set where a program begins: not in kernels, which are parts of
+one. On CPU one option is left out of XLA's defaults: handing convolutions and matrix products to YNNPACK, with which
+convolutional networks take 1.1 to 1.5 times as long as without (measured on jaxlib 0.10.2 over the files of
+`bench/bench_real_models.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, cached_property, update_wrapper
+from typing import Any
+
+import jax
+
+_ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+@cache
+def options() -> dict[str, Any]:
+    """XLA's options for programs on the default device; none where this version of XLA does not know them."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=_ON_CPU)()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return _ON_CPU
+
+
+class Program:
+    """A function compiled with `options()`, and inside another compiled function a part of that one."""
+
+    def __init__(self, function: Callable[..., Any], static_argnums: int | tuple[int, ...] = ()) -> None:
+        update_wrapper(self, function)
+        self._function, self._static = function, static_argnums
+
+    @cached_property
+    def _part(self) -> Any:
+        return jax.jit(self._function, static_argnums=self._static)
+
+    @cached_property
+    def _whole(self) -> Any:
+        return jax.jit(self._function, static_argnums=self._static, compiler_options=options())
+
+    def __call__(self, *args: Any) -> Any:
+        """What the function gives for the arguments."""
+        try:
+            return self._whole(*args)
+        except ValueError:  # JAX takes no options inside another program; any other cause comes up again
+            return self._part(*args)
+
+    def lower(self, *args: Any) -> jax.stages.Lowered:
+        """As `jax.jit(...).lower`: for compiling ahead of the first call."""
+        return self._whole.lower(*args)
+
+    def trace(self, *args: Any) -> jax.stages.Traced:
+        """As `jax.jit(...).trace`."""
+        return self._whole.trace(*args)

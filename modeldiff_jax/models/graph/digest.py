@@ -1,0 +1,80 @@
+"""A hash of all that tracing can see of a graph: operators, attributes, versions, static constants, specs, not weights.
+
+Graphs of equal digests are one program. Nodes' own names are left out: they stand in messages only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+
+from modeldiff_jax.models.graph.ir import Graph
+from modeldiff_jax.types import ANY, Dim, TensorSpec
+
+Label = Callable[[Hashable], Hashable]
+"""What stands for a name."""
+
+
+def digest(graph: Graph, label: Label = lambda name: name) -> str:
+    """The hash of a graph as hexadecimal digits.
+
+    Args:
+      graph: folded, so that its constants are those that stay part of the program.
+      label: what to hash for a name. With `numbered` two graphs that differ in names only have one digest.
+    """
+    found = hashlib.sha256()
+
+    def piece(data: bytes) -> None:  # with its length, so that no two graphs give one stream of bytes
+        found.update(len(data).to_bytes(8, "little"))
+        found.update(data)
+
+    def text(value: Any) -> None:
+        piece(repr(value).encode())
+
+    def dim(size: Dim) -> Hashable:
+        return size if isinstance(size, int) or size == ANY else label(("size", size))
+
+    def spec(value: TensorSpec) -> tuple[Any, ...]:
+        return label(value.name), value.dtype.str, value.dtype.name, tuple(map(dim, value.shape))
+
+    def add(value: Any) -> None:
+        if isinstance(value, np.ndarray):
+            text((value.dtype.str, value.dtype.name, value.shape))
+            piece(repr(value.tolist()).encode() if value.dtype == object else value.tobytes())
+        elif isinstance(value, Graph):
+            text([spec(s) for s in value.inputs])
+            text([spec(s) for s in value.outputs])
+            text(sorted(value.opsets.items()))
+            text(len(value.nodes))
+            for node in value.nodes:
+                text((node.op, node.domain, *(tuple(map(label, names)) for names in (node.inputs, node.outputs))))
+                text(len(node.attributes))
+                for name in sorted(node.attributes):
+                    text(name)
+                    add(node.attributes[name])
+            text(len(value.constants))
+            for name in sorted(value.constants, key=lambda name: repr(label(name))):
+                text(label(name))
+                add(value.constants[name])
+        else:
+            text(value)
+
+    add(graph)
+    return found.hexdigest()
+
+
+class Numbers(dict[Hashable, int]):
+    """Names -> numbers in order of first use."""
+
+    def __missing__(self, name: Hashable) -> int:
+        self[name] = len(self)
+        return self[name]
+
+
+def numbered(graph: Graph) -> tuple[str, Numbers]:
+    """The digest of a graph whatever its names, and the number of each name in it."""
+    numbers = Numbers({"": 0})
+    return digest(graph, numbers.__getitem__), numbers

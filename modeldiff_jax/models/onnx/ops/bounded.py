@@ -1,0 +1,115 @@
+"""Data-dependent operators in bounded form: `size` rows, with padding where there are fewer, and their real number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.graph.bounds import Made, maker
+from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.onnx.ops.common import axis_index
+
+
+def _along(attributes: Mapping[str, Any]) -> int:
+    return int(attributes.get("axis") or 0)
+
+
+def _places(condition: Value, size: int) -> tuple[Value, Value]:
+    """Places where a flat condition holds, and their number."""
+    (found,) = jnp.nonzero(condition, size=size, fill_value=0)
+    return found, jnp.count_nonzero(condition)
+
+
+@maker("NonZero", axis=lambda attributes: 1)
+def non_zero(x: Value, /, *, size: int) -> Made:
+    """Indices of the elements that are not zero, one column each."""
+    x = jnp.atleast_1d(x)
+    found, count = _places(jnp.ravel(x != 0), size)
+    return [(jnp.stack(jnp.unravel_index(found, x.shape)), 1)], count
+
+
+@maker("Compress", axis=_along)
+def compress(x: Value, condition: Value, /, *, size: int, axis: int | None = None) -> Made:
+    """Entries along an axis (of the flat tensor by default) where the condition holds."""
+    x, at = (jnp.ravel(x), 0) if axis is None else (x, axis_index(axis, x.ndim))
+    if condition.shape[0] > x.shape[at]:
+        raise InvalidInputError("A condition is no longer than its axis", got=f"{condition.shape[0]} of {x.shape[at]}")
+    found, count = _places(condition, size)
+    return [(jnp.take(x, found, at, mode="clip"), at)], count
+
+
+@maker("Unique", axis=_along)
+def unique(x: Value, /, *, size: int, axis: int | None = None, sorted: int = 1) -> Made:
+    """Distinct entries, their first places, the place of each entry among them, and their counts."""
+    x, at = (jnp.ravel(x), 0) if axis is None else (x, axis_index(axis, x.ndim))
+    n = x.shape[at]
+    values, first, inverse, counts = jnp.unique(
+        x, return_index=True, return_inverse=True, return_counts=True, axis=at, size=n
+    )
+    real, inverse = counts > 0, jnp.ravel(inverse)
+    if not sorted:
+        order = jnp.argsort(jnp.where(real, first, n))
+        values, first, counts = jnp.take(values, order, at), first[order], counts[order]
+        inverse = jnp.argsort(order)[inverse]
+
+    def cut(rows: Value, axis: int) -> Value:
+        rows = jax.lax.slice_in_dim(rows, 0, min(size, n), axis=axis)
+        return jnp.pad(rows, [(0, size - min(size, n) if i == axis else 0) for i in range(rows.ndim)])
+
+    return [(cut(values, at), at), (cut(first, 0), 0), (inverse, None), (cut(counts, 0), 0)], jnp.count_nonzero(real)
+
+
+@maker("NonMaxSuppression", axis=lambda attributes: 0)
+def non_max_suppression(
+    boxes: Value,
+    scores: Value,
+    most: Value = None,
+    overlap: Value = None,
+    threshold: Value = None,
+    /,
+    *,
+    size: int,
+    center_point_box: int = 0,
+) -> Made:
+    """(batch, class, box) of the best boxes that overlap no better one."""
+    boxes, scores = jax.lax.stop_gradient((boxes, scores))  # which boxes are kept has no derivative
+    limit = 0 if overlap is None else jnp.reshape(overlap, ())
+    most = 0 if most is None else jnp.reshape(most, ())
+    if center_point_box:
+        half = boxes[..., 2:] / 2
+        low, high = boxes[..., :2] - half, boxes[..., :2] + half
+    else:
+        low, high = jnp.minimum(boxes[..., :2], boxes[..., 2:]), jnp.maximum(boxes[..., :2], boxes[..., 2:])
+    area = jnp.prod(high - low, -1)
+
+    def one(low: Value, high: Value, area: Value, score: Value) -> tuple[Value, Value]:
+        """The boxes of one class by falling score, and which of them are kept."""
+        order = jnp.argsort(-score, stable=True)
+        low, high, area = low[order], high[order], area[order]
+        left = jnp.ones(score.shape, bool) if threshold is None else score[order] > jnp.reshape(threshold, ())
+
+        def proceed(state: tuple[Value, Value]) -> Value:
+            left, kept = state
+            return jnp.any(left) & (jnp.count_nonzero(kept) < most)
+
+        def step(state: tuple[Value, Value]) -> tuple[Value, Value]:
+            left, kept = state
+            best = jnp.argmax(left)
+            shared = jnp.prod(jnp.maximum(jnp.minimum(high[best], high) - jnp.maximum(low[best], low), 0), -1)
+            near = shared > limit * (area[best] + area - shared)
+            return (left & ~near).at[best].set(False), kept.at[best].set(True)
+
+        _, kept = jax.lax.while_loop(proceed, step, (left, jnp.zeros(score.shape, bool)))
+        return order, kept
+
+    each_class = jax.vmap(one, in_axes=(None, None, None, 0))
+    order, kept = jax.vmap(each_class)(low, high, area, scores)
+    found, count = _places(jnp.ravel(kept), size)
+    batch, group, place = jnp.unravel_index(found, kept.shape)
+    real = (jnp.arange(size) < count)[:, None]
+    rows = jnp.stack([batch, group, order[batch, group, place]], -1)
+    return [(jnp.where(real, rows, 0), 0)], count
