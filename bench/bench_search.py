@@ -152,8 +152,9 @@ def main() -> None:
         for key, value in result.items():
             print(name, key, value, flush=True)
         if arguments.write:
-            kind = "" if result["openblas_coretype"] == "free" else "_forced"
-            print(record(f"bench_search {name}{kind}", result, ("jax", "jaxlib", "numpy", "faiss-cpu", "torch")))
+            part = name if result["openblas_coretype"] == "free" else f"{name}, OpenBLAS forced"
+            packages = ("jax", "jaxlib", "numpy", "faiss-cpu", "torch")
+            print(record("bench_search", result, packages, part=part))
 
 
 if __name__ == "__main__":
