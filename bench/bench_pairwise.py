@@ -207,7 +207,8 @@ def main() -> None:
                 packages.append(peer)
             except PackageNotFoundError:
                 continue
-        print(record("bench_pairwise" + (f"_{core}" if core else ""), result, tuple(packages)))
+        part = f"OpenBLAS told {core}" if core else ""
+        print(record("bench_pairwise", result, tuple(packages), part=part))
 
 
 if __name__ == "__main__":

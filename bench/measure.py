@@ -82,8 +82,9 @@ def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], 
     path = RESULTS / f"{file or device_name()}.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    core = f"OPENBLAS_CORETYPE={core} " if (core := os.environ.get("OPENBLAS_CORETYPE")) else ""
     found[f"{question}, {part}" if part else question] = {
-        "command": f"python -m bench.{question} {' '.join(sys.argv[1:])}".strip(),
+        "command": f"{core}python -m bench.{question} {' '.join(sys.argv[1:])}".strip(),
         "commit": commit.stdout.strip() or None,
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},

@@ -9,8 +9,13 @@ public function, `reference` (the definition), `xla` (compiled for any device), 
   depthwise_conv.py   convolution with filters for each channel alone
   paired.py           distances between two arrays of vectors, pair by pair, in nine metrics
   pairwise.py         the same distances between all vectors of two arrays
+  prepared.py         a database made ready for search
   ragged.py           those of many models whose vectors differ in length
   rdm.py              how alike two dissimilarity matrices are
+  search.py           the nearest rows of a database, exactly
+  selection.py        the k largest scores of each row, exactly
+  self_join.py        near pairs within one set of vectors
+  sharded.py          search and self-join over the devices of a mesh
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
 
@@ -22,5 +27,9 @@ from modeldiff_jax.kernels.correlation import spearman_similarity as spearman_si
 from modeldiff_jax.kernels.cosine import cosine_similarity as cosine_similarity
 from modeldiff_jax.kernels.paired import paired_distances as paired_distances
 from modeldiff_jax.kernels.pairwise import pairwise_distances as pairwise_distances
+from modeldiff_jax.kernels.prepared import prepare as prepare
 from modeldiff_jax.kernels.ragged import ragged_distances as ragged_distances
 from modeldiff_jax.kernels.rdm import rdm_similarity as rdm_similarity
+from modeldiff_jax.kernels.search import top_k as top_k
+from modeldiff_jax.kernels.selection import largest as largest
+from modeldiff_jax.kernels.self_join import self_join as self_join

@@ -1,0 +1,113 @@
+"""How do time and memory of exact search grow with the number of rows, beside faiss?
+
+    python -m bench.bench_growth [--rounds 3] [--sizes 10000 100000 1000000] [--write]
+
+Search is of the ten nearest of 100 queries, by cosine, in N x 256 random float32 vectors; join is of the ten nearest
+others of each row, for N up to 100,000. Every size runs in a process of its own, so that `peak_bytes` (the most memory
+the process ever held, less what it held when its imports were done) is of this size and this contestant alone. The
+rows themselves, in numpy, count: the least there can be is N x 256 x 4 bytes, and again as much for a library that
+keeps its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.measure import record, spread, use_cores
+
+WIDTH, QUERIES, K = 256, 100, 10
+SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
+LARGEST_JOIN = 100_000
+
+
+def contestant(who: str, what: str, n: int) -> tuple[Callable[[], Any], int]:
+    """What to time, and the memory held before there were any rows."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+
+    def unit(count: int) -> Any:
+        x = rng.standard_normal((count, WIDTH), dtype=np.float32)
+        x /= np.linalg.norm(x, axis=1, keepdims=True)
+        return x
+
+    if who == "faiss":
+        import faiss
+
+        faiss.omp_set_num_threads(2)
+        before = _peak()
+        rows = unit(n)
+        queries = rows if what == "join" else unit(QUERIES)
+        index = faiss.IndexFlatIP(WIDTH)
+        index.add(rows)
+        return lambda: index.search(queries, K + (what == "join")), before
+
+    import jax
+
+    from modeldiff_jax.kernels import prepare, self_join, top_k
+
+    jax.block_until_ready(jax.numpy.zeros(1))
+    before = _peak()
+    rows = unit(n)
+    queries = None if what == "join" else jax.numpy.asarray(unit(QUERIES))
+    prepared = jax.block_until_ready(prepare(rows))
+    if queries is None:
+        return lambda: jax.block_until_ready(self_join(prepared, K)), before
+    return lambda: jax.block_until_ready(top_k(queries, prepared, K)), before
+
+
+def _peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def one(who: str, what: str, n: int, rounds: int) -> dict[str, Any]:
+    """First call, later calls and memory of one contestant at one size; for a process of its own."""
+    use_cores(2)
+    run, before = contestant(who, what, n)
+    start = time.perf_counter()
+    run()
+    first = time.perf_counter() - start
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return {"first_call_seconds": first, "seconds": spread(seconds), "peak_bytes": _peak() - before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="*", default=SIZES)
+    parser.add_argument("--write", action="store_true", help="record the result under bench/results")
+    parser.add_argument("--one", nargs=3, metavar=("WHO", "WHAT", "N"), help="measure this alone and print it as JSON")
+    arguments = parser.parse_args()
+    if arguments.one:
+        who, what, n = arguments.one
+        print(json.dumps(one(who, what, int(n), arguments.rounds)))
+        return
+    result: dict[str, Any] = {"width": WIDTH, "queries": QUERIES, "k": K, "rounds": arguments.rounds}
+    for what in ("search", "join"):
+        result[what] = {}
+        for n in arguments.sizes:
+            if what == "join" and n > LARGEST_JOIN:
+                continue
+            result[what][str(n)] = found = {}
+            for who in ("modeldiff", "faiss"):
+                command = [sys.executable, "-m", "bench.bench_growth", "--rounds", str(arguments.rounds), "--one"]
+                done = subprocess.run([*command, who, what, str(n)], capture_output=True, text=True, check=True)
+                found[who] = json.loads(done.stdout.splitlines()[-1])
+                print(what, n, who, found[who], flush=True)
+    if arguments.write:
+        print(record("bench_growth", result, ("jax", "jaxlib", "numpy", "faiss-cpu")))
+
+
+if __name__ == "__main__":
+    main()

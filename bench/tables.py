@@ -1,0 +1,204 @@
+"""Writes docs/benchmarks.md and docs/growth.svg from what is recorded in bench/results.
+
+python -m bench.tables
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.measure import RESULTS
+
+DOCS = RESULTS.parent.parent / "docs"
+HEAD = """# Benchmarks of the kernels
+
+Written by `python -m bench.tables` from `bench/results/`, where the versions, the spread of the seconds and the other
+contestants stand. Ratios are times as a share of the best peer's in the same round, two threads each: median, and in
+brackets the least and the greatest of all rounds. Below 1 the kernel is faster. Compilation is apart, in the column of
+the first call.
+"""
+Rows = list[list[str]]
+
+
+def render(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page, for the results of each device by its name."""
+    parts = [HEAD]
+    for device, questions in sorted(results.items()):
+        found = [*_distances(questions), *_searches(questions), *_growth(questions)]
+        if found:
+            parts += [f"## {device}\n", *found]
+    return "\n".join(parts)
+
+
+def table(head: list[str], rows: Rows) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _under(result: Mapping[str, Any]) -> str:
+    machine = result["machine"]
+    return f"`{result['command']}` at {result['commit']}, {machine['processor']}, {machine['cores']} cores.\n"
+
+
+def _ratio(spread: Mapping[str, float]) -> str:
+    return f"{spread['median']:.2f} ({spread['min']:.2f} to {spread['max']:.2f})"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.3g}"
+
+
+def _distances(questions: Mapping[str, Any]) -> Iterable[str]:
+    head = ["path", "of the best peer", "peer", "ms", "floor, ms", "first call, s"]
+    for name, result in questions.items():
+        if name.startswith("bench_pairwise"):
+            rows = [
+                [
+                    path.replace("_", " "),
+                    _ratio(one["to_best_peer"]),
+                    one["to_best_peer"]["peer"],
+                    _milliseconds(one["seconds"]["modeldiff"]["median"]),
+                    _milliseconds(one["needs"]["seconds"]),
+                    f"{one['first_call_seconds']:.2g}",
+                ]
+                for path, one in result.items()
+                if isinstance(one, dict) and "to_best_peer" in one
+            ]
+            yield f"### Distances, OpenBLAS's kind of core {result['openblas_core_type']}\n"
+            yield table(head, rows)
+            yield _under(result)
+
+
+def _searches(questions: Mapping[str, Any]) -> Iterable[str]:
+    head = ["path", "kernel", "of the best peer", "peer", "s", "matrix product alone, s", "first call, s"]
+    for kind in ("free", "forced"):
+        rows, commands = [], []
+        for name, result in questions.items():
+            if not name.startswith("bench_search, ") or name.endswith(" forced") != (kind == "forced"):
+                continue
+            seconds = result["seconds"]
+            peers = [who for who in seconds if not who.startswith("kernel") and who != "floor"]
+            best = min(peers, key=lambda who: seconds[who]["median"])
+            path = name.removeprefix("bench_search, ").removesuffix(", OpenBLAS forced").replace("_", " ")
+            for who in seconds:
+                if who.startswith("kernel"):
+                    ratio = _ratio(result["ratios"][f"{who}_to_{best}"])
+                    form = who.removeprefix("kernel").removeprefix("_") or "float32"
+                    times = [f"{seconds[x]['median']:.3g}" for x in (who, "floor")]
+                    rows.append([path, form, ratio, best, *times, f"{result['first_call_seconds'][who]:.2g}"])
+            commands.append(_under(result))
+        if rows:
+            yield f"### Search, self-join and selection of the ten best, OpenBLAS's kind of core {kind}\n"
+            yield table(head, rows)
+            yield "".join(dict.fromkeys(commands))
+
+
+def _growth(questions: Mapping[str, Any]) -> Iterable[str]:
+    if (result := questions.get("bench_growth")) is None:
+        return
+    rows = [
+        [
+            what,
+            f"{int(n):,}",
+            *(f"{found[who]['seconds']['median']:.3g}" for who in ("modeldiff", "faiss")),
+            *(f"{found[who]['peak_bytes'] / 2**20:.0f}" for who in ("modeldiff", "faiss")),
+            f"{found['modeldiff']['first_call_seconds']:.2g}",
+        ]
+        for what in ("search", "join")
+        for n, found in result[what].items()
+    ]
+    yield "### Growth with the number of rows\n"
+    yield f"Rows of {result['width']} numbers; search is of {result['queries']} queries, both find {result['k']}.\n"
+    head = ["what", "rows", "s", "faiss, s", "peak memory, MiB", "faiss, MiB", "first call, s"]
+    yield table(head, rows)
+    yield "![Time and memory against rows](growth.svg)\n"
+    yield _under(result)
+
+
+# The plot
+
+_COLOURS = {"modeldiff": "#1b6ca8", "faiss": "#d1495b"}
+_WIDE, _HIGH, _LEFT, _TOP = 300, 220, 60, 30
+
+
+def plot(result: Mapping[str, Any]) -> str:
+    """Time and memory against the number of rows, both axes logarithmic, as an SVG."""
+    panels = [
+        (f"{what}, {unit}", [(who, what, series(result[what], who, key)) for who in _COLOURS])
+        for unit, key in (("seconds", "seconds"), ("MiB", "peak_bytes"))
+        for what in ("search", "join")
+    ]
+    width, height = 2 * (_LEFT + _WIDE + 20), 2 * (_TOP + _HIGH + 40)
+    drawn = [
+        f'<g transform="translate({i % 2 * (_LEFT + _WIDE + 20)} {i // 2 * (_TOP + _HIGH + 40)})">{_panel(*panel)}</g>'
+        for i, panel in enumerate(panels)
+    ]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
+        f' font-size="12">'
+        f'<rect width="100%" height="100%" fill="white"/>{"".join(drawn)}</svg>\n'
+    )
+
+
+def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, float]]:
+    """(rows, seconds or MiB) of one contestant."""
+    points = []
+    for n, found in sizes.items():
+        value = found[who][key]
+        points.append((float(n), value["median"] if key == "seconds" else max(value, 1) / 2**20))
+    return points
+
+
+def _panel(title: str, lines: list[tuple[str, str, list[tuple[float, float]]]]) -> str:
+    xs = [x for _, _, points in lines for x, _ in points]
+    ys = [y for _, _, points in lines for _, y in points]
+    (x_low, x_high), (y_low, y_high) = _decades(xs), _decades(ys)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across = (math.log10(x) - x_low) / (x_high - x_low)
+        up = (math.log10(y) - y_low) / (y_high - y_low)
+        return round(_LEFT + across * _WIDE, 1), round(_TOP + (1 - up) * _HIGH, 1)
+
+    parts = [f'<text x="{_LEFT}" y="{_TOP - 10}" font-weight="bold">{html.escape(title)}</text>']
+    for power in range(x_low, x_high + 1):
+        x, y = at(10.0**power, 10.0**y_low)
+        parts.append(f'<path d="M{x} {_TOP}V{y}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{10**power:,}</text>')
+    for power in range(y_low, y_high + 1):
+        x, y = at(10.0**x_low, 10.0**power)
+        parts.append(f'<path d="M{x} {y}h{_WIDE}" stroke="#ddd"/>')
+        parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{10.0**power:g}</text>')
+    for place, (who, _, points) in enumerate(lines):
+        path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in points))
+        colour = _COLOURS[who]
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in (at(*point) for point in points)]
+        parts.append(f'<text x="{_LEFT + 8}" y="{_TOP + 16 + 16 * place}" fill="{colour}">{who}</text>')
+    return "".join(parts)
+
+
+def _decades(values: list[float]) -> tuple[int, int]:
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return low, max(high, low + 1)
+
+
+def recorded(folder: Path = RESULTS) -> dict[str, Any]:
+    """What every device's file holds."""
+    files = sorted(folder.glob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files if file.stem != "conformance"}
+
+
+def pages(results: Mapping[str, Any]) -> dict[str, str]:
+    """Every page by its file name."""
+    grown = next((questions["bench_growth"] for questions in results.values() if "bench_growth" in questions), None)
+    return {"benchmarks.md": render(results), **({} if grown is None else {"growth.svg": plot(grown)})}
+
+
+if __name__ == "__main__":
+    for name, text in pages(recorded()).items():
+        (DOCS / name).write_text(text)

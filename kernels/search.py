@@ -1,0 +1,343 @@
+"""Exact search: the k nearest rows of a database for every query, without ever holding queries x rows in memory.
+
+Types: as in `paired`: real numbers in, float32 arithmetic and float32 out. Products are in full float32, whatever
+`jax_default_matmul_precision` says, but for the first look of a database prepared in less.
+
+Exactness: the result is the order of `paired_distances` (for "dot", of the sum of products in float32) over all rows,
+ties by index. A first look ranks all rows by inner products, the best of them are measured again by `paired`'s
+formulas, so that small distances keep their digits, and the k best of those are returned if they are proven: if even
+with all that rounding can do no row left out comes near. Queries without proof (near duplicates in hundreds, ties, zero
+vectors, NaN) are looked at again in float32, then more widely, then against every row.
+
+Zero rule: that of `paired`.
+
+NaN rule: a row with NaN is last, and its value is NaN; a query with NaN finds rows 0 to k - 1, with values of NaN.
+
+Bounds: 1 <= k <= N.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels.dispatch import run
+from modeldiff_jax.kernels.inputs import ArrayInput, as_float32, power_of_two
+from modeldiff_jax.kernels.paired import METRICS as PAIRED
+from modeldiff_jax.kernels.prepared import BIN, BY_PRODUCT, Prepared, encode, prepare, scores, tiles, unit
+from modeldiff_jax.kernels.selection import check_count, where_largest
+
+
+def top_k(
+    queries: ArrayInput,
+    database: ArrayInput | Prepared,
+    k: int,
+    metric: str | None = None,
+    *,
+    implementation: str | None = None,
+) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
+    """The `k` rows of `database` nearest to each query.
+
+    Args:
+      queries: (Q, C), real numbers, a vector per row.
+      database: (N, C), or what `prepare` made of it.
+      k: how many, from 1 to N.
+      metric: as in `prepare`; None is the prepared database's, or "cosine".
+      implementation: "xla", "reference", or None for the first that serves the call.
+
+    Returns:
+      values (Q, k), float32: for "cosine" and "dot" similarities, descending; else distances, ascending. Indices
+      (Q, k), int32. Cosine similarities are ordered by their distances, which tell apart what rounds to one
+      similarity. Ties, zero vectors and NaN: see the head of this file.
+
+    Raises:
+      InvalidInputError: shapes do not fit, `k` is not from 1 to N, or a name is unknown or not the prepared one.
+    """
+    prepared = as_prepared(database, metric, "top_k")
+    vectors = as_float32(queries, "top_k: queries")
+    if vectors.ndim != 2 or vectors.shape[1] != prepared.rows.shape[1]:
+        raise InvalidInputError(
+            "`queries` is (Q, C) and `database` is (N, C)",
+            got=f"{vectors.shape} and {prepared.rows.shape}",
+            where="top_k",
+        )
+    check_count(k, prepared.rows.shape[0], "top_k")
+    cost, index = run("top_k", VARIANTS, implementation, vectors, prepared, k)
+    return as_value(cost, prepared.metric), index
+
+
+def as_prepared(database: ArrayInput | Prepared, metric: str | None, where: str) -> Prepared:
+    """`database`, prepared if it was not."""
+    if not isinstance(database, Prepared):
+        return prepare(database, metric or "cosine")
+    if metric not in (None, database.metric):
+        raise InvalidInputError(
+            "`metric` is that of the prepared database", got=f"{metric}, {database.metric}", where=where
+        )
+    return database
+
+
+def as_value(cost: Float[Array, "*n"], metric: str) -> Float[Array, "*n"]:
+    """What is returned for a cost, which is the distance, or minus the inner product."""
+    return 1 - cost if metric == "cosine" else -cost if metric == "dot" else cost
+
+
+class Queries(NamedTuple):
+    """Queries beside their keys; `own` is the row that is not to be found, or -1."""
+
+    vectors: Float[Array, "q c"]
+    keys: Float[Array, "q c"]
+    size: Float[Array, " q"]
+    own: Int[Array, " q"]
+
+
+class Found(NamedTuple):
+    cost: Float[Array, "q k"]
+    index: Int[Array, "q k"]
+    proven: Bool[Array, " q"]
+
+
+def prepare_queries(vectors: Float[Array, "q c"], p: Prepared, own: Int[Array, " q"] | None = None) -> Queries:
+    """The keys of queries: like those of rows, and no larger than 1, for which `size` makes up."""
+    clean = jnp.where(jnp.all(jnp.isfinite(vectors), axis=1, keepdims=True), vectors, 0)
+    size = jnp.ones(vectors.shape[0], jnp.float32)
+    if p.metric in ("cosine", "correlation"):
+        keys = unit(clean, p.metric)[0]
+    elif p.metric in BY_PRODUCT:
+        keys = (clean - p.centre[None, :]) * (1 / p.scale)
+        keys = jnp.where(jnp.isfinite(keys), keys, 0)  # too far to be proven
+        size = power_of_two(keys)[:, 0]
+        size = size if p.metric == "dot" else jnp.maximum(1, size)
+        keys = keys * (1 / size)[:, None]
+    else:
+        keys = clean
+    return Queries(vectors, keys, size, jnp.full(vectors.shape[0], -1, jnp.int32) if own is None else own)
+
+
+def pair_cost(metric: str) -> Callable[[Array, Array], Array]:
+    return PAIRED[metric] if metric in PAIRED else lambda a, b: -jnp.sum(a * b)
+
+
+def ordered(cost: Array, index: Array, own: Array, n: int, k: int) -> tuple[Array, Array]:
+    """The `k` least costs, ties by index, NaN after all, and last of all the query's own row and padding."""
+    out = (index == own[:, None]) | (index >= n)
+    rank = jnp.where(out | jnp.isnan(cost), jnp.inf, jnp.where(cost == 0, 0.0, cost))
+    _, place, cost = lax.sort((rank, jnp.where(out, n, index), cost), dimension=1, num_keys=2)
+    return cost[:, :k], place[:, :k]
+
+
+def all_rows(q: Queries, p: Prepared, k: int) -> Found:
+    """Every pair by `paired`'s formula: the definition."""
+    n, width = p.rows.shape
+    pair = pair_cost(p.metric)
+
+    def one(query: tuple[Array, Array]) -> tuple[Array, Array]:
+        vector, own = query
+        cost = lax.map(lambda row: pair(vector, row), p.rows, batch_size=max(1, min(n, 2**15 // width)))
+        rank = jnp.where((jnp.arange(n, dtype=jnp.int32) == own) | jnp.isnan(cost), jnp.inf, cost)
+        best = where_largest(-rank[None], min(k + 1, n))[0]
+        cost, index = ordered(cost[best][None], best[None], own[None], n, k)
+        return cost[0], index[0]
+
+    cost, index = lax.map(one, (q.vectors, q.own))
+    return Found(cost, index, jnp.ones(q.own.shape, bool))
+
+
+def bin_maxima(q: Queries, p: Prepared, precision: str) -> Float[Array, "q bins"]:
+    """The largest score of each bin, tile by tile. Bin b of a tile has every (tile / BIN)-th of its rows, from b."""
+    count, height = tiles(p.rows.shape[0])
+    per, rows = height // BIN, q.keys.shape[0]
+    coded = p.codes if precision != "float32" else None
+    source = p.keys if coded is None else coded.codes
+    assert source is not None
+    query_codes = None if coded is None else encode(q.keys, precision)
+
+    def tile(maxima: Array, t: Array) -> tuple[Array, None]:
+        part = partial(lax.dynamic_slice_in_dim, start_index=t * height, slice_size=height)
+        if coded is None or query_codes is None:
+            s = jnp.matmul(q.keys, part(source).T, precision=lax.Precision.HIGHEST)
+        else:
+            block = coded._replace(codes=part(coded.codes), scale=part(coded.scale))
+            s = scores(query_codes, block, q.keys.shape[1], precision)
+        s = biased(s, 1 / q.size, part(p.bias), p.metric)
+        return lax.dynamic_update_slice_in_dim(maxima, jnp.max(s.reshape(rows, BIN, per), axis=1), t * per, 1), None
+
+    return lax.scan(tile, jnp.zeros((rows, count * per), jnp.float32), jnp.arange(count, dtype=jnp.int32))[0]
+
+
+def biased(s: Float[Array, "q n"], weight: Float[Array, " q"], bias: Float[Array, " n"], metric: str) -> Array:
+    """Scores of a tile from its products. Where a row that is none has score 0, that only keeps a bin too many."""
+    if metric not in ("euclidean", "sqeuclidean"):
+        return s
+    # a pass of its own: together with what follows a CPU takes ten times as long
+    return lax.optimization_barrier(s + weight[:, None] * bias[None, :])
+
+
+# A row's best few beyond k, whose only use is to be left behind by the k-th by more than rounding can do.
+_SPARE = 5
+
+
+def look(q: Queries, p: Prepared, k: int, precision: str, wide: int, maxima: Array | None = None) -> Found:
+    """The best `wide` bins, of these the best few rows, of these the best `k`; and is that proven?"""
+    n = p.rows.shape[0]
+    _, height = tiles(n)
+    per = height // BIN
+    assert p.keys is not None
+    maxima = bin_maxima(q, p, precision) if maxima is None else maxima
+    _, bins, bound = _best(maxima, wide)
+    rows = (bins // per * height + bins % per)[:, :, None] + per * jnp.arange(BIN, dtype=jnp.int32)[None, None, :]
+    rows = rows.reshape(rows.shape[0], -1)
+    products = jnp.sum(p.keys[rows] * q.keys[:, None, :], axis=2)
+    scored = jnp.where(rows == q.own[:, None], -jnp.inf, products + (1 / q.size)[:, None] * p.bias[rows])
+    _, place, second = _best(lax.optimization_barrier(scored), k + _SPARE)
+    index = jnp.take_along_axis(rows, place, axis=1)
+    pair = pair_cost(p.metric)
+    cost = jax.vmap(jax.vmap(pair, (None, 0)))(q.vectors, p.rows[jnp.minimum(index, n - 1)])
+    cost, index = ordered(cost, index, q.own, n, k)
+    left_out = jnp.maximum(bound + coding(q, p, precision), second) + rounding(q, p)
+    return Found(cost, index, score_of(cost[:, -1], q, p) > left_out)
+
+
+def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
+    """The `count` largest, where they are, and the largest left out."""
+    if count >= x.shape[1]:
+        return (
+            x,
+            jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32)[None, :], x.shape),
+            jnp.full(x.shape[0], -jnp.inf),
+        )
+    index = where_largest(x, count + 1)
+    values = jnp.take_along_axis(x, index, axis=1, mode="promise_in_bounds")
+    return values[:, :-1], index[:, :-1], values[:, -1]
+
+
+def score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array, " q"]:
+    """A lower bound, but for rounding, of the score that a row at this cost has."""
+    if p.metric == "dot":
+        return -cost / p.scale / q.size
+    if p.metric in ("cosine", "correlation"):
+        return 1 - cost * (1 + 2e-5)
+    distance = cost / p.scale
+    square = distance / p.scale if p.metric == "sqeuclidean" else distance * distance
+    return (q.size * jnp.sum(q.keys * q.keys, axis=1) - square / q.size * (1 + 2e-5)) / 2
+
+
+def rounding(q: Queries, p: Prepared) -> Float[Array, " q"]:
+    """How far float32 can put a score from the true one, whatever the order of its sums."""
+    length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
+    reach = length * p.radius
+    if p.metric in ("euclidean", "sqeuclidean"):
+        reach = reach + (p.radius**2 / q.size + length**2 * q.size) / 2
+    # products, then the norms of two vectors or two roundings of their entries, and as much for the cost itself
+    units = (2 * p.rows.shape[1] + 32) * (2 if p.metric == "dot" else 1)
+    return reach * (units * 2.0**-24)
+
+
+def coding(q: Queries, p: Prepared, precision: str) -> Float[Array, " q"] | float:
+    """How far codes can put a score from that of the keys."""
+    if precision == "float32" or p.codes is None:
+        return 0.0
+    length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
+    lost = encode(q.keys, precision).residual
+    return 1.001 * ((length + lost) * p.codes.residual + lost * p.radius)
+
+
+_ALONG = 16
+"""Queries without proof are taken up this many at a time."""
+
+
+def levels(p: Prepared, k: int) -> list[Callable[[Queries], Found]]:
+    every = partial(all_rows, p=p, k=k)
+    if p.keys is None:
+        return [every]
+    bins = p.keys.shape[0] // BIN
+    steps = [partial(look, p=p, k=k, precision="float32", wide=_wide(k, "float32"))]
+    if p.precision != "float32":
+        steps.insert(0, partial(look, p=p, k=k, precision=p.precision, wide=_wide(k, p.precision)))
+    if 4 * (8 * k + 128) < bins:
+        steps.append(partial(look, p=p, k=k, precision="float32", wide=8 * k + 128))
+    return [*steps, every]
+
+
+def resolve(first: Found, q: Queries, levels: list[Callable[[Queries], Found]]) -> Found:
+    """`first`, with what it has not proven taken from the next level."""
+    if not levels:
+        return first
+    total = q.own.shape[0]
+
+    def step(found: Found) -> Found:
+        (rows,) = jnp.nonzero(~found.proven, size=min(_ALONG, total), fill_value=total)
+        some = Queries(*(x.at[rows].get(mode="clip") for x in q))
+        again = resolve(levels[0](some), some, levels[1:])
+        again = again._replace(proven=jnp.ones_like(again.proven))
+        return Found(*(old.at[rows].set(new, mode="drop") for old, new in zip(found, again, strict=True)))
+
+    return lax.while_loop(lambda found: jnp.any(~found.proven), step, first)
+
+
+def block_of_queries(p: Prepared, k: int) -> int:
+    """How many queries to take at once: their bins, or the candidates out of these, are 2**25 numbers at most."""
+    if p.keys is None:
+        return 1024
+    bins = p.keys.shape[0] // BIN
+    wide = min(bins, _wide(k, p.precision))
+    return max(1, min(1024, 2**25 // max(bins, wide * BIN * p.rows.shape[1])))
+
+
+def _wide(k: int, precision: str) -> int:
+    """How many bins the first look keeps."""
+    return k + _SPARE if precision == "float32" else 3 * k + 32
+
+
+def in_blocks(function: Callable[[Array], tuple[Array, Array]], queries: Array, size: int) -> tuple[Array, Array]:
+    """`function` over nearly equal blocks of queries, one after the other."""
+    total = queries.shape[0]
+    blocks = max(1, -(-total // size))
+    if blocks == 1:
+        return function(queries)
+    each = -(-total // blocks)
+    padded = jnp.pad(queries, ((0, blocks * each - total), *((0, 0),) * (queries.ndim - 1)), mode="edge")
+    results = lax.map(function, padded.reshape(blocks, each, *queries.shape[1:]))
+    cost, index = (x.reshape(blocks * each, x.shape[-1])[:total] for x in results)
+    return cost, index
+
+
+@partial(jax.jit, static_argnames="k")
+@jax.named_scope("top_k.reference")
+def reference(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
+    """The definition: every query against every row."""
+    found = all_rows(prepare_queries(vectors, p), p, k)
+    return found.cost, found.index
+
+
+def found_by(
+    vectors: Float[Array, "q c"], p: Prepared, k: int, own: Int[Array, " q"] | None = None
+) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
+    """Costs and indices of the `k` nearest rows but for each query's own, if it has one."""
+    steps = levels(p, k)
+    if vectors.shape[0] == 0:
+        return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
+
+    def block(numbers: Array) -> tuple[Array, Array]:
+        q = prepare_queries(vectors[numbers], p, None if own is None else own[numbers])
+        found = resolve(steps[0](q), q, steps[1:])
+        return found.cost, found.index
+
+    return in_blocks(block, jnp.arange(vectors.shape[0], dtype=jnp.int32), block_of_queries(p, k))
+
+
+@partial(jax.jit, static_argnames="k")
+@jax.named_scope("top_k.xla")
+def xla(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
+    """By bins of inner products, and what these do not prove by more."""
+    return found_by(vectors, p, k)
+
+
+VARIANTS: dict[str, Callable[[Array, Prepared, int], tuple[Array, Array]]] = {"xla": xla, "reference": reference}

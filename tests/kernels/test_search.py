@@ -1,0 +1,202 @@
+"""Search: every metric and precision against float64, then what the proof must and must not accept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels import prepare, top_k
+from modeldiff_jax.kernels.prepared import PRECISIONS
+from modeldiff_jax.kernels.search import levels, prepare_queries
+
+from . import neighbours
+
+every_metric = pytest.mark.parametrize("metric", neighbours.METRICS)
+every_precision = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+def assert_exact(queries, rows, k, metric, precision="float32", **options):
+    got, index = top_k(queries, prepare(rows, metric, precision), k, **options)
+    cost = neighbours.costs(queries, rows, metric)
+    want, order = neighbours.expected(cost, k)
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_allclose(got, neighbours.value(want, metric), rtol=1e-5, atol=1e-6 * np.abs(want).max())
+
+
+def first_look(queries, rows, k, metric, precision):
+    p = prepare(rows, metric, precision)
+    return levels(p, k)[0](prepare_queries(jnp.asarray(queries), p))
+
+
+@every_metric
+@pytest.mark.parametrize("variant", ["xla", "reference"])
+def test_agrees_with_float64(metric, variant):
+    assert_exact(neighbours.iid(5, 19, 1), neighbours.iid(701, 19), 7, metric, implementation=variant)
+
+
+@every_precision
+def test_precisions_return_the_same(precision):
+    for rows in (neighbours.iid(501, 24), neighbours.clustered(501, 24)):
+        assert_exact(rows[:6] + np.float32(0.01) * neighbours.iid(6, 24, 2), rows, 5, "cosine", precision)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 7), (8, 1), (9000, 2)])
+def test_sizes(n, k):
+    assert_exact(neighbours.iid(3, 6, 1), neighbours.iid(n, 6), k, "euclidean")
+    assert top_k(np.zeros((0, 6), np.float32), neighbours.iid(n, 6), k)[0].shape == (0, k)
+
+
+def test_ties_are_ordered_by_index():
+    rows = np.tile(neighbours.iid(5, 8), (60, 1))
+    index = np.asarray(top_k(rows[:5], rows, 70, "cosine")[1])
+    for i in range(5):
+        np.testing.assert_array_equal(index[i, :60], np.arange(i, 300, 5))
+        np.testing.assert_array_equal(index[i, 60:], np.sort(index[i, 60:]))
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-7, 1e-9])
+def test_near_duplicates_keep_their_order_and_digits(size):
+    rng = np.random.default_rng(0)
+    queries = neighbours.iid(3, 50)
+    noise = rng.standard_normal((3, 30, 50)) * np.linspace(1, 2, 30)[:, None] * np.sqrt(size / 25)
+    near = (queries[:, None] * (1 + 0 * noise) + noise).reshape(-1, 50).astype(np.float32)
+    rows = np.concatenate([neighbours.iid(200, 50, 3), near])
+    want, order = neighbours.expected(neighbours.costs(queries, rows, "cosine"), 12)
+    np.testing.assert_array_equal(top_k(queries, rows, 12)[1], order)
+    want, order = neighbours.expected(neighbours.costs(queries, rows, "correlation"), 12)
+    got, index = top_k(queries, rows, 12, "correlation")
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_euclidean_keeps_small_distances_far_from_the_origin():
+    rows = neighbours.iid(300, 40) * np.float32(1) + np.float32(100)
+    queries = rows[:4] + np.float32(1e-3)
+    got, index = top_k(queries, rows, 2, "euclidean")
+    want, order = neighbours.expected(neighbours.costs(queries, rows, "euclidean"), 2)
+    np.testing.assert_array_equal(index, order)
+    np.testing.assert_allclose(got, want, rtol=1e-4)
+
+
+@pytest.mark.parametrize("magnitude", [1e-30, 1e30])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_any_magnitude(magnitude, metric):
+    rows, queries = neighbours.iid(300, 12), neighbours.iid(4, 12, 1)
+    _, index = top_k(queries * np.float32(magnitude), rows * np.float32(magnitude), 6, metric)
+    np.testing.assert_array_equal(index, neighbours.expected(neighbours.costs(queries, rows, metric), 6)[1])
+
+
+@every_precision
+def test_zero_vectors_and_not_a_number(precision):
+    rows, queries = neighbours.iid(400, 10), neighbours.iid(4, 10, 1)
+    rows[[3, 90, 200]], rows[7], queries[1], queries[2, 4] = 0, np.nan, 0, np.inf
+    p = prepare(rows, "cosine", precision)
+    values, index = map(np.asarray, top_k(queries, p, 5))
+    np.testing.assert_array_equal(index[1], [3, 90, 200, 0, 1])
+    np.testing.assert_array_equal(values[1], [1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(index[2], np.arange(5))
+    assert np.isnan(values[2]).all()
+    values, index = map(np.asarray, top_k(queries[:1], p, 400))
+    assert index[0, -1] == 7
+    assert np.isnan(values[0]).tolist() == [False] * 399 + [True]
+
+
+# The proof
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_what_low_precision_misorders_is_seen_and_redone(precision):
+    rng = np.random.default_rng(0)
+    base = rng.standard_normal(64)
+    rows = (base + 1e-3 * rng.standard_normal((900, 64))).astype(np.float32)
+    codes = prepare(rows, "cosine", precision).codes
+    approximate = np.asarray(codes.codes, np.float64) * np.asarray(codes.scale)[:, None]
+    want = neighbours.expected(neighbours.costs(rows[:3], rows, "cosine"), 10)[1]
+    query = np.asarray(prepare(rows[:3], "cosine").keys, np.float64)[:3]
+    assert (np.argsort(-(query @ approximate.T), axis=1)[:, :10] != want).any()
+    assert not np.asarray(first_look(rows[:3], rows, 10, "cosine", precision).proven).any()
+    assert_exact(rows[:3], rows, 10, "cosine", precision)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "sign"])
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_no_wrong_row_is_ever_proven(precision, metric):
+    proven = 0
+    for seed, spread in enumerate([1e-4, 1e-3, 1e-2, 0.1, 1.0]):
+        rows = neighbours.clustered(900, 16, seed, clusters=8, spread=spread)
+        rows[1::7] = rows[0]
+        queries = rows[:40] + np.float32(spread / 10) * neighbours.iid(40, 16, seed + 50)
+        found = first_look(queries, rows, 4, metric, precision)
+        want = np.argsort(neighbours.costs(queries, rows, metric), axis=1, kind="stable")[:, :4]
+        sure = np.asarray(found.proven)
+        cost = neighbours.costs(queries, rows, metric)
+        gap = np.abs(np.take_along_axis(cost, np.asarray(found.index), 1) - np.take_along_axis(cost, want, 1))
+        assert (gap[sure] <= 1e-5 * np.abs(cost).max() * 1e-1).all()
+        proven += sure.sum()
+    assert proven > 0 or precision == "sign"
+
+
+def test_ordinary_data_are_proven_at_the_first_look():
+    rows, queries = neighbours.iid(3000, 64), neighbours.iid(100, 64, 1)
+    for precision in ("float32", "bfloat16"):
+        assert np.mean(first_look(queries, rows, 10, "cosine", precision).proven) > 0.95
+
+
+def test_signs_prove_what_has_one_magnitude():
+    rng = np.random.default_rng(0)
+    signs = rng.choice([-1, 1], (600, 64)).astype(np.float32)
+    p = prepare(signs, "dot", "sign")
+    assert float(p.codes.residual) == 0
+    assert_exact(signs[:5], signs, 3, "dot", "sign")
+
+
+# Compiling
+
+
+def test_jit_vmap_and_loop_agree():
+    rows, queries = neighbours.iid(200, 9), neighbours.iid(6, 9, 1)
+    p = prepare(rows)
+    want = top_k(queries, p, 4)
+    for got in (
+        jax.jit(lambda q, p: top_k(q, p, 4))(queries, p),
+        [x.reshape(6, 4) for x in jax.vmap(lambda q: top_k(q, p, 4))(jnp.asarray(queries).reshape(3, 2, 9))],
+    ):
+        np.testing.assert_array_equal(got[1], want[1])
+        np.testing.assert_allclose(got[0], want[0], atol=1e-6)
+
+
+def test_the_precision_setting_changes_nothing():
+    p = prepare(neighbours.iid(200, 9))
+    with jax.default_matmul_precision("bfloat16"):
+        program = str(jax.make_jaxpr(lambda q: top_k(q, p, 4))(neighbours.iid(6, 9, 1))).replace("lax.", "")
+    assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 0
+
+
+def test_queries_times_rows_is_never_held():
+    p = jax.eval_shape(lambda x: prepare(x), jax.ShapeDtypeStruct((100_000, 16), jnp.float32))
+    queries = jax.ShapeDtypeStruct((1000, 16), jnp.float32)
+    memory = jax.jit(lambda q, p: top_k(q, p, 10)).lower(queries, p).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 1000 * 100_000 * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ((np.zeros((2, 3)), np.zeros((4, 2)), 1), r"\(Q, C\)"),
+        ((np.zeros(3), np.zeros((4, 3)), 1), r"\(Q, C\)"),
+        ((np.zeros((2, 3)), np.zeros((4, 3)), 5), "from 1 to 4"),
+        ((np.zeros((2, 3)), np.zeros((0, 3)), 1), "at least 1"),
+        ((np.zeros((2, 3)), np.zeros((4, 3)), 1, "manhattan"), "metric"),
+    ],
+)
+def test_refuses_what_does_not_fit(arguments, rule):
+    with pytest.raises(InvalidInputError, match=rule):
+        top_k(*arguments)
+
+
+def test_refuses_another_metric_than_the_prepared_one():
+    with pytest.raises(InvalidInputError, match="prepared database"):
+        top_k(np.ones((2, 3)), prepare(np.ones((4, 3)), "dot"), 1, "cosine")
+    with pytest.raises(InvalidInputError, match="precision"):
+        prepare(np.ones((4, 3)), precision="float8")
