@@ -65,7 +65,7 @@ class ProgramProfile:
       name: for people.
       calls: how often it was called in what was profiled.
       inputs: dtype and shape of each array it takes; last the parameters, by number and bytes.
-      work: operations asked for. moved: bytes of inputs, parameters and results, each once: no program moves fewer.
+      work: operations asked for. moved: bytes of the inputs and parameters that results depend on, and of the results, each once.
       xla_flops, xla_bytes: by XLA's cost analysis of the compiled program, a loop's body once; None where it has none.
       xla_loops: whether the compiled program has loops, of which XLA's figures count one trip.
       temporary: bytes the compiled program needs beside arguments and results; None where XLA does not say.
@@ -207,16 +207,18 @@ def measure(
     lowered = traced.lower()
     lower_seconds = time.perf_counter() - start
     data = jax.device_put(program.parted(args)[1])
-    moved = size_in_bytes(data) + size_in_bytes(traced.out_info)
-    budget.check_bytes(moved, name)
+    taken, given = size_in_bytes(data), size_in_bytes(traced.out_info)
+    budget.check_bytes(taken + given, name)
     products = {kind: machine.product_rate(kind) for kind in work.by_kind}
-    memory = machine.memory_rate(moved)
     budget.check_seconds(sum(work.by_kind[kind] / rate for kind, rate in products.items()), name)
     start = time.perf_counter()
     compiled = lowered.compile()
     compile_seconds = time.perf_counter() - start
-    temporary = _temporary(compiled)
-    budget.check_bytes(moved + (temporary or 0), name)
+    memory = _memory(compiled)
+    temporary = None if memory is None else int(memory.temp_size_in_bytes)
+    budget.check_bytes(taken + given + (temporary or 0), name)
+    # what no result depends on is no argument of the compiled program; the arguments of some devices are padded
+    moved = given + (taken if memory is None else min(taken, int(memory.argument_size_in_bytes)))
 
     def run() -> Any:
         return jax.block_until_ready(compiled(*data))
@@ -236,7 +238,7 @@ def measure(
         lower_seconds=lower_seconds,
         compile_seconds=compile_seconds,
         seconds=_times(run, budget),
-        memory_rate=memory,
+        memory_rate=machine.memory_rate(moved),
         product_rates=products,
         start_seconds=machine.start_seconds,
     )
@@ -266,12 +268,12 @@ def _costs(compiled: Any) -> tuple[float | None, float | None]:
     return (float(flops) if flops >= 0 else None), (float(read) if read >= 0 else None)
 
 
-def _temporary(compiled: Any) -> int | None:
+def _memory(compiled: Any) -> Any:
+    """XLA's account of a compiled program's arrays; None where this backend has none."""
     try:
-        found = compiled.memory_analysis()
+        return compiled.memory_analysis()
     except (NotImplementedError, jax.errors.JaxRuntimeError):
         return None
-    return None if found is None else int(found.temp_size_in_bytes)
 
 
 def _described(data: tuple[Any, ...]) -> tuple[str, ...]:

@@ -41,10 +41,10 @@ class Profile:
         return sum(program.calls * program.work.flops for program in self.programs)
 
     @property
-    def share(self) -> float:
-        """Time at the roofline as a share of the measured time, over all programs as often as they were called."""
-        ideal = sum(program.calls * program.ideal for program in self.programs)
-        return ideal / sum(program.calls * program.median for program in self.programs)
+    def share(self) -> float | None:
+        """Time at the roofline as a share of the measured time, over all calls; None where nothing was compiled."""
+        measured = sum(program.calls * program.median for program in self.programs)
+        return sum(program.calls * program.ideal for program in self.programs) / measured if measured else None
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
