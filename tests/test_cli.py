@@ -20,7 +20,7 @@ from tests.onnx_files import classifier
 from tests.report import records
 
 VALIDATOR = Draft202012Validator(schema())
-COMMANDS = ("compare", "convert", "doctor", "demo")
+COMMANDS = ("compare", "convert", "doctor", "demo", "profile")
 QUICK = ["--pairs", "12", "--steps", "3"]
 
 

@@ -65,7 +65,8 @@ class ProgramProfile:
       name: for people.
       calls: how often it was called in what was profiled.
       inputs: dtype and shape of each array it takes; last the parameters, by number and bytes.
-      work: operations asked for. moved: bytes of the inputs and parameters that results depend on, and of the results, each once.
+      work: operations asked for.
+      moved: bytes of the inputs and parameters that results depend on, and of the results, each once.
       xla_flops, xla_bytes: by XLA's cost analysis of the compiled program, a loop's body once; None where it has none.
       xla_loops: whether the compiled program has loops, of which XLA's figures count one trip.
       temporary: bytes the compiled program needs beside arguments and results; None where XLA does not say.

@@ -182,7 +182,16 @@ def _comparison(
 
 
 def _loaded(source: ModelLike) -> Model:
-    return source if isinstance(source, Model) else load(source)
+    if isinstance(source, Model):
+        return source
+    if not isinstance(source, str | Path) or not Path(source).exists():
+        raise InvalidInputError(
+            "What is profiled is a kernel's name, a model or its file",
+            got=repr(source),
+            where="profile",
+            fix=f"the kernels are {', '.join(names())}",
+        )
+    return load(source)
 
 
 def _name(entry: Recorded, taken: list[str]) -> str:

@@ -11,6 +11,7 @@ from modeldiff_jax.report.escape import printable
 
 _WIDTH, _HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 20, 50
+_LABEL = 150
 _COLOURS = ("#0b5fa5", "#b42318", "#1a7f37", "#9a6700", "#7a3e9d", "#444")
 
 
@@ -65,20 +66,19 @@ def to_svg(plot: Roofline) -> str:
         low = max(10.0**x_low, 10.0**y_low / plot.memory)
         ridge = top / plot.memory
         yield _line(x(low), y(low * plot.memory), x(ridge), y(top))
-        for name, rate in plot.products.items():
+        for i, (name, rate) in enumerate(plot.products.items()):
             yield _line(x(rate / plot.memory), y(rate), x(10.0**x_high), y(rate))
-            yield (
-                f'<text x="{_WIDTH - _RIGHT - 4}" y="{y(rate) - 5}" text-anchor="end">{_text(name)} {rate:.3g}</text>'
-            )
+            place = _WIDTH - _RIGHT - 4 - i * _LABEL  # beside one another: rates may be near
+            yield f'<text x="{place}" y="{y(rate) - 5}" text-anchor="end">{_text(name)} {rate:.3g}</text>'
 
     def dots() -> Iterator[str]:
         for i, (name, intensity, rate) in enumerate(points):
             colour = _COLOURS[i % len(_COLOURS)]
             told = f"{_text(name)}: {rate:.3g} operations a second, {intensity:.3g} a byte"
-            yield (
-                f'<circle cx="{x(intensity)}" cy="{y(rate)}" r="5" fill="{colour}"><title>{told}</title></circle>'
-                f'<text x="{x(intensity) + 8}" y="{y(rate) + 4}" fill="{colour}">{_text(name[:40])}</text>'
-            )
+            yield f'<circle cx="{x(intensity)}" cy="{y(rate)}" r="5" fill="{colour}"><title>{told}</title></circle>'
+            anchor, place = ("start", x(intensity) + 9) if x(intensity) < _WIDTH / 2 else ("end", x(intensity) - 9)
+            label = _text(name[:40])
+            yield f'<text x="{place}" y="{y(rate) + 4}" text-anchor="{anchor}" fill="{colour}">{label}</text>'
 
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" '
