@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,12 +68,20 @@ def profile(
     budget, machine = Budget(bytes=max_bytes, seconds=seconds), Machine()
     folder = check_folder(trace) if trace is not None else None
     is_kernel = isinstance(what, str) and what in names()
-    if (other is not None and is_kernel) or (other is None and not is_kernel and options):
+    kind = "kernel" if is_kernel else "model" if other is None else "comparison"
+    given = {
+        "other": other is not None,
+        "shape": shape is not None,
+        "batch": batch != 1,
+        **dict.fromkeys(options, True),
+    }
+    superfluous = [name for name, is_given in given.items() if is_given and name not in _taken(kind, options)]
+    if superfluous:
         raise InvalidInputError(
-            "A kernel or a model is profiled alone, a model without further options",
-            got=f"{what}, {other}" if is_kernel else ", ".join(options),
+            f"A {kind} is profiled with arguments that are its own",
+            got=", ".join(superfluous),
             where="profile",
-            fix="leave out what is too much",
+            fix="leave them out",
         )
     outcome: dict[str, Any] | None = None
     more: dict[str, float] = {}
@@ -100,6 +109,17 @@ def profile(
         key=key,
         seconds={**more, "total": time.perf_counter() - started},
     )
+
+
+def _taken(kind: str, options: Mapping[str, Any]) -> set[str]:
+    """The arguments with which such a thing is profiled; a kernel checks its own."""
+    match kind:
+        case "kernel":
+            return {"shape", *options}
+        case "model":
+            return {"batch"}
+        case _:
+            return {"other", *inspect.signature(compare).parameters} - {"a", "b", "key", "progress"}
 
 
 def _kernel(

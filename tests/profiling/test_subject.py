@@ -103,8 +103,11 @@ def test_one_trace_at_a_time(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "options", "rule"),
     [
-        (("paired_distances", "a.onnx"), {}, "profiled alone"),
-        (("a.onnx",), {"metric": "cosine"}, "without further options"),
+        (("paired_distances", "a.onnx"), {}, "A kernel is profiled .* Got: other"),
+        (("paired_distances",), {"batch": 2}, "A kernel is profiled .* Got: batch"),
+        (("a.onnx",), {"metric": "cosine"}, "A model is profiled .* Got: metric"),
+        (("a.onnx", "b.onnx"), {"metric": "cosine", "n_pairs": 3}, "A comparison is profiled .* Got: metric"),
+        (("a.onnx", "b.onnx"), {"shape": (3, 4)}, "A comparison is profiled .* Got: shape"),
         (("a.onnx",), {"batch": 0}, "above 0"),
         (("a.onnx",), {"seconds": float("nan")}, "above 0"),
         (("paired_distances",), {"shape": (5, 5), "metric": "taste"}, "`metric` is one of"),
