@@ -33,11 +33,19 @@ def options() -> dict[str, Any]:
 
 
 class Program:
-    """A function compiled with `options()`, and inside another compiled function a part of that one."""
+    """A function compiled with `options()`, and inside another compiled function a part of that one.
 
-    def __init__(self, function: Callable[..., Any], static_argnums: int | tuple[int, ...] = ()) -> None:
+    Args:
+      function: to compile.
+      static_argnums: as for `jax.jit`.
+      defaults: compile it with XLA's own options instead, as `jax.jit` does.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], static_argnums: int | tuple[int, ...] = (), *, defaults: bool = False
+    ) -> None:
         update_wrapper(self, function)
-        self._function, self._static = function, static_argnums
+        self._function, self._static, self._defaults = function, static_argnums, defaults
 
     @cached_property
     def _part(self) -> Any:
@@ -45,7 +53,8 @@ class Program:
 
     @cached_property
     def _whole(self) -> Any:
-        return jax.jit(self._function, static_argnums=self._static, compiler_options=options())
+        chosen = {} if self._defaults else options()
+        return jax.jit(self._function, static_argnums=self._static, compiler_options=chosen)
 
     def __call__(self, *args: Any) -> Any:
         """What the function gives for the arguments."""
@@ -59,7 +68,7 @@ class Program:
 
     def renewed(self) -> Program:
         """The same program without what JAX remembers of tracing and compiling it."""
-        return Program(lambda *args: self._function(*args), self._static)
+        return Program(lambda *args: self._function(*args), self._static, defaults=self._defaults)
 
     def parted(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         """The arguments that are static, and those that are data, with which compiled code is called."""

@@ -61,6 +61,9 @@ def test_convolutions_stay_with_xla_on_cpu():
         return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     assert "ynn" not in Program(convolve).lower(x, w).compile().as_text()
+    plain = jax.jit(convolve).lower(x, w).compile().as_text()
+    own = Program(convolve, defaults=True).renewed().lower(x, w).compile().as_text()
+    assert ("ynn" in own) == ("ynn" in plain)
 
 
 def test_recording_notes_programs_with_their_arguments_and_calls():

@@ -135,8 +135,8 @@ def _kernel(
     tell("Making arrays", 0, 3)
     call = kernel_call(name, shape, options, dtype, key, budget)
     tell("Measuring", 1, 3)
-    try:
-        measured = measure(name, Program(call.function), call.arrays, machine, budget)
+    try:  # as kernels are compiled where they are called
+        measured = measure(name, Program(call.function, defaults=True), call.arrays, machine, budget)
     except (NotImplementedError, TypeError) as error:
         raise InvalidInputError(
             f"{name} can be compiled as a whole for these sizes and options",
