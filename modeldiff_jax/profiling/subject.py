@@ -23,6 +23,7 @@ from modeldiff_jax.profiling.traces import check_folder, write_trace
 Progress: TypeAlias = Callable[[str, int, int], None]
 _LOOPS = "XLA's cost analysis counts one trip of each loop; `flops` counts all of them."
 _OPEN = "Loops whose trips only the data decide count as one trip, so `flops` and the share are lower bounds."
+_UNEVEN = "Of branches that differ, the dearest counts: `flops` and the share may be higher than what was done."
 
 
 def profile(
@@ -96,6 +97,7 @@ def profile(
     programs = tuple(m.profile for m in measured)
     notes = [
         *([_LOOPS] if any(p.xla_loops for p in programs) else []),
+        *([_UNEVEN] if any(p.work.uneven_branches for p in programs) else []),
         *([_OPEN] if any(p.work.open_loops for p in programs) else []),
     ]
     tell("Done", 3, 3)

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from modeldiff_jax.probes.cost import called_jaxprs, flops_by_equation
+from modeldiff_jax.probes.cost import called_jaxprs, count_flops, flops_by_equation
 from modeldiff_jax.profiling.machine import DEFAULT
 
 _PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
@@ -25,11 +25,13 @@ class Work:
       by_kind: kind of product, as `Machine.product_rate` takes it -> operations. What is no product counts as float32.
       by_operator: JAX's primitive -> operations, the most first.
       open_loops: there are loops whose trips only the data decide; they count as one trip.
+      uneven_branches: there are branches that differ in their operations; the dearest counts.
     """
 
     by_kind: Mapping[str, float]
     by_operator: Mapping[str, float]
     open_loops: bool
+    uneven_branches: bool = False
 
     @property
     def flops(self) -> float:
@@ -44,7 +46,7 @@ def work_of(jaxpr: Any) -> Work:
         if flops:
             by_kind[_kind(equation)] += flops  # type: ignore[assignment]
             by_operator[equation.primitive.name] += flops  # type: ignore[assignment]
-    return Work(dict(by_kind), dict(by_operator.most_common()), _has_open_loop(jaxpr))
+    return Work(dict(by_kind), dict(by_operator.most_common()), _has_open_loop(jaxpr), _has_uneven_branches(jaxpr))
 
 
 def _kind(equation: Any) -> str:
@@ -63,6 +65,15 @@ def _has_open_loop(jaxpr: Any) -> bool:
     """Whether there is a loop whose trips are not known; those over a known range are scans."""
     return any(
         equation.primitive.name == "while" or any(map(_has_open_loop, called_jaxprs(equation.params)))
+        for equation in jaxpr.eqns
+    )
+
+
+def _has_uneven_branches(jaxpr: Any) -> bool:
+    """Whether what the data decide decides how much there is to do."""
+    return any(
+        (equation.primitive.name == "cond" and len(set(map(count_flops, called_jaxprs(equation.params)))) > 1)
+        or any(map(_has_uneven_branches, called_jaxprs(equation.params)))
         for equation in jaxpr.eqns
     )
 

@@ -38,6 +38,7 @@ def test_operations(function, flops):
     assert found.flops == flops
     assert found.flops == sum(found.by_operator.values())
     assert not found.open_loops
+    assert found.uneven_branches == ("cond" in str(jax.make_jaxpr(function)(*matrices())))
 
 
 def test_a_pallas_kernel_counts_once_for_each_place_of_its_grid():
