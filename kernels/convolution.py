@@ -175,6 +175,7 @@ def transposed_filter(w: Float[Array, "... i o"], groups: int) -> Float[Array, "
 
 
 @partial(jax.jit, static_argnums=(2, 3))
+@jax.named_scope("convolve")
 def _run(x: Array, w: Array, geometry: Geometry, implementation: str | None) -> Array:
     if implementation is None:
         return _convolve(x, w, geometry, False)

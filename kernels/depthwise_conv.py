@@ -125,6 +125,7 @@ def canonical(
 
 
 @partial(jax.jit, static_argnums=(2, 3))
+@jax.named_scope("depthwise_conv")
 def depthwise_channels_last(
     x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Windows, implementation: str | None = None
 ) -> Float[Array, "n ... c"]:

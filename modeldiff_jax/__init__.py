@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from modeldiff_jax.probes.make import make_probes as make_probes
     from modeldiff_jax.probes.probe_set import ProbeSet as ProbeSet
     from modeldiff_jax.probes.probe_set import load_probes as load_probes
+    from modeldiff_jax.profiling import Profile as Profile
+    from modeldiff_jax.profiling import profile as profile
     from modeldiff_jax.types import TensorSpec as TensorSpec
 
 __version__ = "0.1.0"
@@ -33,6 +35,7 @@ _HOMES = {
     "Model": "models.model",
     "ModelDiffError": "errors",
     "ProbeSet": "probes.probe_set",
+    "Profile": "profiling",
     "TensorSpec": "types",
     "compare": "comparison",
     "ddv": "decision_distance",
@@ -43,6 +46,7 @@ _HOMES = {
     "load_probes": "probes.probe_set",
     "load_weights": "models.weights.load",
     "make_probes": "probes.make",
+    "profile": "profiling",
 }
 
 __all__ = sorted(_HOMES)

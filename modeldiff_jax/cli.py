@@ -190,6 +190,81 @@ def convert(model: str, check: bool, inputs: str | None, key: int, progress: Pro
     }
 
 
+def _sizes(context: click.Context, option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    """`600x1000` as numbers."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if not all(part.isdecimal() and part.isascii() and len(part) < 12 for part in parts):
+        raise click.BadParameter(f"{text!r} is not sizes as in 600x1000")
+    return tuple(map(int, parts))
+
+
+@cli.command()
+@click.argument("what", metavar="MODEL|KERNEL|A")
+@click.argument("other", metavar="[B]", required=False)
+@click.option("--shape", callback=_sizes, metavar="600x1000", help="Sizes of a kernel's arrays.")
+@click.option("--dtype", default="float32", show_default=True, help="Of a kernel's arrays.")
+@click.option("--metric", help="Of a kernel.")
+@click.option("--k", type=click.IntRange(1), help="Of a kernel that searches.")
+@click.option("--implementation", metavar="NAME", help="A kernel's variant, as `xla` or `reference`.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Of a model's random inputs.")
+@click.option("--pairs", type=click.IntRange(1), help="Probe pairs of a comparison.")
+@click.option("--steps", type=click.IntRange(1), help="Attack steps of a comparison.")
+@click.option("--time", "seconds", type=float, default=1.0, show_default=True, help="Seconds to run each program for.")
+@click.option("--trace", metavar="FOLDER", help="Write a trace for xprof and Perfetto.")
+@click.option("--plot", metavar="FILE.svg", help="Write the roofline plot, which the HTML has too.")
+@_command
+def profile(
+    what: str,
+    other: str | None,
+    shape: tuple[int, ...] | None,
+    dtype: str,
+    metric: str | None,
+    k: int | None,
+    implementation: str | None,
+    batch: int,
+    pairs: int | None,
+    steps: int | None,
+    seconds: float,
+    trace: str | None,
+    plot: str | None,
+    key: int,
+    progress: Progress,
+) -> Record:
+    """What a model, a kernel or the comparison of A and B costs, and how near it comes to this machine's limit.
+
+    FLOPs, bytes, time to compile and to run, and the share of what the device was measured to be able to do. A KERNEL
+    is named as in modeldiff_jax.kernels; a file of that name is ./NAME.
+    """
+    from modeldiff_jax.profiling import profile as run
+
+    if plot:
+        check_writable(plot, [what, *([other] if other else [])])
+    given: dict[str, Any] = {
+        "metric": metric,
+        "k": k,
+        "implementation": implementation,
+        "n_pairs": pairs,
+        "n_steps": steps,
+    }
+    result = run(
+        what,
+        other,
+        shape=shape,
+        dtype=dtype,
+        batch=batch,
+        key=key,
+        seconds=seconds,
+        trace=trace,
+        progress=progress,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    if plot:
+        write(plot, result.to_svg())
+    return result.to_dict()
+
+
 @cli.command()
 @_command
 def doctor(key: int, progress: Progress) -> Record:

@@ -8,8 +8,11 @@ convolutional networks take 1.1 to 1.5 times as long as without (measured on jax
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, cached_property, update_wrapper
+from threading import Lock
 from typing import Any
 
 import jax
@@ -30,11 +33,19 @@ def options() -> dict[str, Any]:
 
 
 class Program:
-    """A function compiled with `options()`, and inside another compiled function a part of that one."""
+    """A function compiled with `options()`, and inside another compiled function a part of that one.
 
-    def __init__(self, function: Callable[..., Any], static_argnums: int | tuple[int, ...] = ()) -> None:
+    Args:
+      function: to compile.
+      static_argnums: as for `jax.jit`.
+      defaults: compile it with XLA's own options instead, as `jax.jit` does.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], static_argnums: int | tuple[int, ...] = (), *, defaults: bool = False
+    ) -> None:
         update_wrapper(self, function)
-        self._function, self._static = function, static_argnums
+        self._function, self._static, self._defaults = function, static_argnums, defaults
 
     @cached_property
     def _part(self) -> Any:
@@ -42,14 +53,28 @@ class Program:
 
     @cached_property
     def _whole(self) -> Any:
-        return jax.jit(self._function, static_argnums=self._static, compiler_options=options())
+        chosen = {} if self._defaults else options()
+        return jax.jit(self._function, static_argnums=self._static, compiler_options=chosen)
 
     def __call__(self, *args: Any) -> Any:
         """What the function gives for the arguments."""
         try:
-            return self._whole(*args)
+            result = self._whole(*args)
         except ValueError:  # JAX takes no options inside another program; any other cause comes up again
             return self._part(*args)
+        if _recorder is not None:
+            _recorder.add(self, args)
+        return result
+
+    def renewed(self) -> Program:
+        """The same program without what JAX remembers of tracing and compiling it."""
+        return Program(lambda *args: self._function(*args), self._static, defaults=self._defaults)
+
+    def parted(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """The arguments that are static, and those that are data, with which compiled code is called."""
+        static = self._static if isinstance(self._static, tuple) else (self._static,)
+        fixed = tuple(arg for i, arg in enumerate(args) if i in static)
+        return fixed, tuple(arg for i, arg in enumerate(args) if i not in static)
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
         """As `jax.jit(...).lower`: for compiling ahead of the first call."""
@@ -58,3 +83,44 @@ class Program:
     def trace(self, *args: Any) -> jax.stages.Traced:
         """As `jax.jit(...).trace`."""
         return self._whole.trace(*args)
+
+
+@dataclass
+class Recorded:
+    """A program that was called, the arguments of one call, and the number of calls with such arguments."""
+
+    program: Program
+    args: tuple[Any, ...]
+    calls: int = 0
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.found: dict[Any, Recorded] = {}
+        self._lock = Lock()
+
+    def add(self, program: Program, args: tuple[Any, ...]) -> None:
+        fixed, data = program.parted(args)
+        leaves, structure = jax.tree.flatten(data)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):  # a part of another program
+            return
+        shapes = tuple((jax.numpy.shape(leaf), str(jax.numpy.result_type(leaf))) for leaf in leaves)
+        with self._lock:
+            entry = self.found.setdefault((program, fixed, structure, shapes), Recorded(program, args))
+            entry.calls += 1
+
+
+_recorder: _Recorder | None = None
+
+
+@contextmanager
+def recording() -> Iterator[list[Recorded]]:
+    """Notes which programs are called meanwhile, in whatever thread; the list is filled when the block ends."""
+    global _recorder
+    recorder, before, found = _Recorder(), _recorder, list[Recorded]()
+    _recorder = recorder
+    try:
+        yield found
+    finally:
+        _recorder = before
+        found.extend(recorder.found.values())

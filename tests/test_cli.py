@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from modeldiff_jax import cli, comparison
+from modeldiff_jax import cli, comparison, profiling
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.report.json import schema
 from tests.onnx_files import classifier
 from tests.report import records
 
 VALIDATOR = Draft202012Validator(schema())
-COMMANDS = ("compare", "convert", "doctor", "demo")
+COMMANDS = ("compare", "convert", "doctor", "demo", "profile")
 QUICK = ["--pairs", "12", "--steps", "3"]
 
 
@@ -526,3 +526,72 @@ def test_offline_forbids_the_network_and_nothing_else(files):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "--offline allows no network connection" in done.stderr
     assert (files / "out.txt").exists()
+
+
+# Profiles
+
+
+@pytest.fixture
+def profiled(monkeypatch, tmp_path):
+    """Puts a record in place of the profile; gives the arguments it was called with."""
+    monkeypatch.chdir(tmp_path)
+    calls = []
+
+    class Result:
+        def to_dict(self):
+            return records.profile()
+
+        def to_svg(self):
+            return "<svg/>\n"
+
+    def profile(what, other=None, **options):
+        options.pop("progress")
+        calls.append({"what": what, "other": other, **options})
+        return Result()
+
+    monkeypatch.setattr(profiling, "profile", profile)
+    return calls
+
+
+def test_arguments_reach_the_profile(profiled, capsys):
+    line = "top_k --shape 100x20000x256 --metric dot --k 5 --implementation xla --dtype float16 --time 0.5 --trace t"
+    assert cli.main(["profile", *line.split(), "--key", "3", "--plot", "roofline.svg", "--format", "json"]) == 0
+    assert profiled == [
+        {
+            "what": "top_k",
+            "other": None,
+            "shape": (100, 20000, 256),
+            "dtype": "float16",
+            "batch": 1,
+            "key": 3,
+            "seconds": 0.5,
+            "trace": "t",
+            "metric": "dot",
+            "k": 5,
+            "implementation": "xla",
+        }
+    ]
+    assert Path("roofline.svg").read_text() == "<svg/>\n"
+    VALIDATOR.validate(json.loads(capsys.readouterr().out))
+
+
+def test_arguments_of_a_comparison_reach_the_profile(profiled, capsys):
+    assert cli.main(["profile", "a", "b", "--pairs", "7", "--steps", "9"]) == 0
+    (call,) = profiled
+    assert (call["what"], call["other"], call["n_pairs"], call["n_steps"]) == ("a", "b", 7, 9)
+    assert "metric" not in call
+    assert "51 % of the roofline; the limit is float32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", ["", "x", "5x", "-1x5", "3.5", "1e3", "\u0663", "5x" * 3 + "9" * 12])
+def test_sizes_are_numbers(profiled, shape, capsys):
+    assert cli.main(["profile", "top_k", f"--shape={shape}"]) == 2
+    assert "600x1000" in capsys.readouterr().err
+    assert profiled == []
+
+
+def test_a_plot_replaces_no_model(profiled, files, capsys):
+    before = (files / "a.onnx").read_bytes()
+    assert cli.main(["profile", "a.onnx", "--plot", "a.onnx"]) == 2
+    assert (files / "a.onnx").read_bytes() == before
+    assert profiled == []

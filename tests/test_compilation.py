@@ -61,3 +61,41 @@ def test_convolutions_stay_with_xla_on_cpu():
         return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     assert "ynn" not in Program(convolve).lower(x, w).compile().as_text()
+    plain = jax.jit(convolve).lower(x, w).compile().as_text()
+    own = Program(convolve, defaults=True).renewed().lower(x, w).compile().as_text()
+    assert ("ynn" in own) == ("ynn" in plain)
+
+
+def test_recording_notes_programs_with_their_arguments_and_calls():
+    square, power = Program(_square), Program(lambda n, x: x**n, static_argnums=0)
+    square(1.0)
+    with compilation.recording() as found:
+        for x in (jnp.ones(2), jnp.zeros(2), jnp.ones(3)):
+            square(x)
+        power(2, jnp.ones(2))
+        power(3, jnp.ones(2))
+        jax.jit(lambda x: square(x) + 1)(jnp.ones(2))  # a part of another program
+        assert found == []
+    square(1.0)
+    calls = [(entry.program, jnp.shape(entry.args[-1]), entry.args[0], entry.calls) for entry in found]
+    assert [(program, shape, n) for program, shape, _, n in calls] == [
+        (square, (2,), 2),
+        (square, (3,), 1),
+        (power, (2,), 1),
+        (power, (2,), 1),
+    ]
+    assert [first for program, _, first, _ in calls if program is power] == [2, 3]
+
+
+def test_recording_ends_when_what_is_recorded_fails():
+    with pytest.raises(KeyError), compilation.recording():
+        raise KeyError
+    with compilation.recording() as found:
+        pass
+    Program(_square)(1.0)
+    assert found == []
+
+
+def test_static_arguments_and_data_are_told_apart():
+    program = Program(lambda a, b, c, d: d, static_argnums=(0, 2))
+    assert program.parted((1, 2, 3, 4)) == ((1, 3), (2, 4))

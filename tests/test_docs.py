@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modeldiff_jax.profiling import machine
+
 PAGES = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -48,3 +50,14 @@ def test_the_page_of_call_modes_runs(tmp_path, monkeypatch, capsys):
     assert "refused: A specialised model takes inputs" in printed
     assert "['values', 'at.mask', 'at.count']" in printed
     assert [int(n) for n in names["count"]] == [np.count_nonzero(x > 0.5) for x in names["batch"]]
+
+
+def test_the_page_of_profiling_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(machine, "_LARGE_COPY", 2**20)  # the page is about figures, not about their worth
+    monkeypatch.setattr(machine, "_LARGEST_PRODUCT", 512)
+    names = run_page("profiling.md", 2, tmp_path, monkeypatch)
+    printed = capsys.readouterr().out
+    assert f"on {2 * 4 * 20 * 50 * 100 + 4 * 20 * 50:,} bytes" in printed
+    assert "the limit is" in printed
+    assert all((tmp_path / "traces" / name).exists() for name in names["profile"].trace["files"])
+    assert (tmp_path / "roofline.svg").read_text().startswith("<svg")

@@ -35,12 +35,40 @@ _MOVES = frozenset(
 def count_flops(jaxpr: Any) -> float:
     """Operations of a jaxpr: two for each product of a convolution or matrix product, one for each value else computed.
 
-    A scan counts as often as it runs, a loop of unknown length once, a branch as its dearest side.
+    A scan counts as often as it runs, a Pallas kernel once for each place of its grid, a loop of unknown length once, a
+    branch as its dearest side.
 
     Args:
       jaxpr: as `jax.make_jaxpr` or `jax.jit(...).trace(...).jaxpr` give it; code whose results nobody uses counts too.
     """
-    return sum(_equation(equation) for equation in jaxpr.eqns)
+    return sum(flops for _, flops in flops_by_equation(jaxpr))
+
+
+def flops_by_equation(jaxpr: Any, times: float = 1.0) -> Iterator[tuple[Any, float]]:
+    """Every equation that calls no other, with its operations over all the times it runs, as `count_flops` counts.
+
+    Args:
+      jaxpr: as there.
+      times: how often the whole of it runs.
+    """
+    for equation in jaxpr.eqns:
+        inner = list(called_jaxprs(equation.params))
+        if equation.primitive.name == "cond":
+            inner = [max(inner, key=count_flops)]
+        for called in inner:
+            yield from flops_by_equation(called, times * _trips(equation))
+        if not inner:
+            yield equation, times * _flops(equation)
+
+
+def _trips(equation: Any) -> float:
+    match equation.primitive.name:
+        case "scan":
+            return float(equation.params["length"])
+        case "pallas_call":
+            return float(math.prod(n for n in equation.params["grid_mapping"].grid if isinstance(n, int)))
+        case _:
+            return 1.0
 
 
 def count_values(jaxpr: Any) -> float:
@@ -48,21 +76,18 @@ def count_values(jaxpr: Any) -> float:
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
-        inner = [count_values(jaxpr) for jaxpr in _inner(params)]
+        inner = [count_values(jaxpr) for jaxpr in called_jaxprs(params)]
         if name == "cond":
             total += max(inner)
         elif inner:
-            total += sum(inner) * (params["length"] if name == "scan" else 1)
+            total += sum(inner) * _trips(equation)
         else:
             total += sum(math.prod(value.aval.shape) for value in equation.outvars)
     return total
 
 
-def _equation(equation: Any) -> float:
+def _flops(equation: Any) -> float:
     name, params = equation.primitive.name, equation.params
-    inner = [count_flops(jaxpr) for jaxpr in _inner(params)]
-    if inner:
-        return max(inner) if name == "cond" else sum(inner) * (params["length"] if name == "scan" else 1)
     if name in _MOVES:
         return 0.0
     results = sum(math.prod(value.aval.shape) for value in equation.outvars)
@@ -86,7 +111,7 @@ def _convolution(params: Any, x: tuple[int, ...], filters: tuple[int, ...], resu
     return 2.0 * min(results * per_output, met)
 
 
-def _inner(params: Any) -> Iterator[Any]:
+def called_jaxprs(params: Any) -> Iterator[Any]:
     """The jaxprs a primitive calls."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-from modeldiff_jax.report.document import document
+from modeldiff_jax.report.document import document, roofline
 from modeldiff_jax.report.html import to_html
 from modeldiff_jax.report.json import to_json
 from modeldiff_jax.report.markdown import to_markdown
+from modeldiff_jax.report.roofline import to_svg
 from modeldiff_jax.report.text import to_text
 
 Format: TypeAlias = Literal["text", "json", "html", "md"]
@@ -30,3 +31,8 @@ def render(record: Mapping[str, Any], form: Format, *, colour: bool = False) -> 
             return to_markdown(document(record))
         case "text":
             return to_text(document(record), colour=colour)
+
+
+def roofline_plot(record: Mapping[str, Any]) -> str:
+    """The roofline plot of a profile's record as an SVG file."""
+    return to_svg(roofline(record))

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from modeldiff_jax.report.roofline import Roofline
+
 Tone: TypeAlias = Literal["plain", "good", "bad", "unsure"]
 Record: TypeAlias = Mapping[str, Any]
 WORDS = {"reused": "reused", "no_evidence": "no evidence of reuse", "inconclusive": "inconclusive"}
@@ -38,7 +40,7 @@ class Table:
     numeric: frozenset[int] = frozenset()
 
 
-Block: TypeAlias = Fields | Table
+Block: TypeAlias = Fields | Table | Roofline
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,11 +210,83 @@ def _demo(record: Record) -> Document:
     )
 
 
+def roofline(record: Record) -> Roofline:
+    """The plot of a profile."""
+    machine = record["machine"]
+    rows = [(row["name"], row["intensity"], row["flops_per_second"]) for row in record["programs"]]
+    return Roofline(machine["copy_bytes_per_second"], machine["products"], rows)
+
+
+def _profile(record: Record) -> Document:
+    subject, machine, programs = record["subject"], record["machine"], record["programs"]
+    options = [f"{name} {value}" for name, value in subject["options"].items() if value is not None]
+    rows: list[tuple[str, Sequence[str]]] = [
+        (subject["kind"], [subject["name"], ", ".join(options)]),
+        ("copy", [f"{scaled(machine['copy_bytes_per_second'])}B/s, read and written"]),
+        ("products", [", ".join(f"{name} {scaled(rate)}FLOP/s" for name, rate in machine["products"].items())]),
+        ("start", [f"{scaled(machine['start_seconds'])}s for a program that does nothing"]),
+    ]
+    blocks: list[Block] = [
+        Fields([(label, [line for line in lines if line]) for label, lines in rows]),
+        Table(
+            ("program", "calls", "time", "min", "max", "FLOP", "bytes", "FLOP/byte", "FLOP/s", "B/s", "limit", "share"),
+            [_profiled(row) for row in programs],
+            frozenset({1, 2, 3, 4, 5, 6, 7, 8, 9, 11}),
+        ),
+        Table(
+            ("program", "trace", "lower", "compile", "XLA's FLOP", "XLA's bytes", "temporary", "most operations"),
+            [_compiled(row) for row in programs],
+            frozenset({1, 2, 3, 4, 5, 6}),
+        ),
+        roofline(record),
+    ]
+    compared, trace = record["comparison"], record["trace"]
+    rest: list[tuple[str, Sequence[str]]] = [
+        ("trace", [f"{trace['folder']}: {name}" for name in trace["files"]] if trace else []),
+        ("verdict", [f"{WORDS[compared['verdict']]}, similarity {number(compared['similarity'])}"] if compared else []),
+        (
+            "steps",
+            [", ".join(f"{name} {seconds:.2f} s" for name, seconds in compared["seconds"].items())] if compared else [],
+        ),
+        ("notes", record["notes"]),
+        ("run", [_run(record)]),
+    ]
+    blocks.append(Fields([(label, lines) for label, lines in rest if lines]))
+    together = " in all" if len(programs) > 1 else f"; the limit is {programs[0]['limit']}" if programs else ""
+    share = f"{100 * record['share']:.0f} % of the roofline" if programs else "no program was compiled"
+    return Document("modeldiff profile", f"{share}{together}", "plain", blocks)
+
+
+def _profiled(row: Record) -> tuple[str, ...]:
+    seconds = row["run_seconds"]
+    return (
+        row["name"],
+        f"{row['calls']}",
+        *(f"{scaled(seconds[name])}s" for name in ("median", "min", "max")),
+        *(scaled(row[name]).strip() for name in ("flops", "bytes")),
+        f"{row['intensity']:.3g}",
+        *(scaled(row[name]).strip() for name in ("flops_per_second", "bytes_per_second")),
+        row["limit"],
+        f"{100 * row['share']:.0f} %",
+    )
+
+
+def _compiled(row: Record) -> tuple[str, ...]:
+    seconds, xla = row["compile_seconds"], row["xla"]
+    return (
+        row["name"],
+        *(f"{scaled(seconds[name])}s" for name in ("trace", "lower", "compile")),
+        *(scaled(value).strip() for value in (xla["flops"], xla["bytes"], row["temporary_bytes"])),
+        ", ".join(f"{entry['name']} {100 * entry['share']:.0f} %" for entry in row["operators"][:3]),
+    )
+
+
 _DOCUMENTS: Mapping[str, Callable[[Record], Document]] = {
     "compare": _compare,
     "convert": _convert,
     "doctor": _doctor,
     "demo": _demo,
+    "profile": _profile,
 }
 
 
@@ -221,6 +295,16 @@ def number(value: float | None, digits: int = 4) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     return f"{value:.1e}" if 0 < abs(value) < 10**-digits else f"{value:.{digits}f}"
+
+
+def scaled(value: float | None) -> str:
+    """Three digits and a decimal prefix, for a unit to follow: `12.3 m`, `40.1 G`; an absent value as a dash."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    if value == 0:
+        return "0 "
+    power = max(-4, min(5, math.floor(math.log10(abs(value)) / 3 + 1e-9)))
+    return f"{value / 1000.0**power:.3g} {'pnum kMGTP'[power + 4].strip()}"
 
 
 def _few(entries: Sequence[str], most: int = 4) -> list[str]:

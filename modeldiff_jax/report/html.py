@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from modeldiff_jax.report.document import Block, Document, Fields, Table, Tone
 from modeldiff_jax.report.escape import printable
+from modeldiff_jax.report.roofline import Roofline, to_svg
 
 _COLOURS: Mapping[Tone, str] = {"plain": "#444", "good": "#1a7f37", "bad": "#b42318", "unsure": "#9a6700"}
 _PAGE = """<!doctype html>
@@ -64,3 +65,5 @@ def _block(block: Block) -> str:
                 for tag, row in [("th", head), *(("td", row) for row in rows)]
             ]
             return "\n".join(["<table>", *lines, "</table>"])
+        case Roofline():
+            return f"<figure>{to_svg(block)}</figure>"

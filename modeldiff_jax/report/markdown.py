@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from modeldiff_jax.report.document import Block, Document, Fields, Table
+from modeldiff_jax.report.document import Document, Fields, Table
 from modeldiff_jax.report.escape import markdown
+from modeldiff_jax.report.roofline import Roofline
 
 
 def to_markdown(document: Document) -> str:
     """The document as Markdown, the last line ended."""
-    blocks = [f"## {markdown(document.title)}", f"**{markdown(document.headline)}**", *map(_block, document.blocks)]
+    shown = [block for block in document.blocks if not isinstance(block, Roofline)]  # a picture
+    blocks = [f"## {markdown(document.title)}", f"**{markdown(document.headline)}**", *map(_block, shown)]
     return "\n\n".join(blocks) + "\n"
 
 
-def _block(block: Block) -> str:
+def _block(block: Fields | Table) -> str:
     match block:
         case Fields(rows):
             cells = [[markdown(label), "<br>".join(map(markdown, values))] for label, values in rows]

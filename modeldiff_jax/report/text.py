@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from modeldiff_jax.report.document import Block, Document, Fields, Table, Tone
+from modeldiff_jax.report.document import Document, Fields, Table, Tone
 from modeldiff_jax.report.escape import printable
+from modeldiff_jax.report.roofline import Roofline
 
 _WIDTH = 110
 _COLOURS: Mapping[Tone, str] = {"plain": "1", "good": "1;32", "bad": "1;31", "unsure": "1;33"}
@@ -17,10 +18,11 @@ def to_text(document: Document, *, colour: bool = False) -> str:
     headline = printable(document.headline)
     if colour:
         headline = f"\x1b[{_COLOURS[document.tone]}m{headline}\x1b[0m"
-    return "\n\n".join([f"{document.title}: {headline}", *(_block(block) for block in document.blocks)]) + "\n"
+    blocks = [_block(block) for block in document.blocks if not isinstance(block, Roofline)]  # a picture
+    return "\n\n".join([f"{document.title}: {headline}", *blocks]) + "\n"
 
 
-def _block(block: Block) -> str:
+def _block(block: Fields | Table) -> str:
     match block:
         case Fields(rows):
             return _fields(rows)

@@ -149,6 +149,56 @@ def demo() -> dict[str, Any]:
     return {**head, "rows": [teacher, row], "alpha": 0.05, "notes": notes, "key": 0, "seconds": {"total": 41.0}}
 
 
+def profile(name: str = "top_k", models: tuple[str, ...] = (), **changes: Any) -> dict[str, Any]:
+    program = {
+        "name": name,
+        "calls": 12,
+        "inputs": ["float32[100, 256]", "float32[20000, 256]"],
+        "flops": 1.024e9,
+        "flops_by_kind": {"float32": 1.024e9},
+        "open_loops": False,
+        "bytes": 20_590_400,
+        "xla": {"flops": 2.5e8, "bytes": None, "loops": True},
+        "temporary_bytes": 8_000_000,
+        "compile_seconds": {"trace": 0.2, "lower": 0.05, "compile": 1.5},
+        "run_seconds": {"min": 0.019, "median": 0.02, "max": 0.031, "runs": 50},
+        "flops_per_second": 5.12e10,
+        "bytes_per_second": 1.02952e9,
+        "intensity": 49.73,
+        "limit": "float32",
+        "roof": {"bytes_per_second": 4e10, "flops_per_second": 1e11},
+        "ideal_seconds": 0.01024,
+        "share": 0.512,
+        "operators": [{"name": "dot_general", "flops": 1.0e9, "share": 0.977}],
+    }
+    return {
+        **HEAD,
+        "command": "profile",
+        "subject": {
+            "kind": ("kernel", "model", "comparison")[len(models)],
+            "name": name,
+            "models": [side(model) for model in models],
+            "options": {"shape": "100x20000x256", "metric": None},
+        },
+        "machine": {
+            "copy_bytes_per_second": 4e10,
+            "products": {"float32": 1e11, "bfloat16": 9e10},
+            "start_seconds": 1.2e-05,
+        },
+        "programs": [program],
+        "flops": 1.2288e10,
+        "share": 0.512,
+        "comparison": {"verdict": "inconclusive", "similarity": 0.91, "seconds": {"total": 3.2}}
+        if len(models) > 1
+        else None,
+        "trace": {"folder": "t", "files": ["plugins/profile/1/host.xplane.pb"]},
+        "notes": ["XLA's cost analysis counts one trip of each loop; `flops` counts all of them."],
+        "key": 0,
+        "seconds": {"total": 4.5},
+        **changes,
+    }
+
+
 ALL = {
     "compare": compare(),
     "compare-reused": judged("reused", 0.05),
@@ -159,4 +209,8 @@ ALL = {
     "doctor": doctor(),
     "doctor-broken": doctor(ok=False),
     "demo": demo(),
+    "profile-kernel": profile(),
+    "profile-model": profile("m.onnx", ("m.onnx",)),
+    "profile-comparison": profile("a with b", ("a.onnx", "b.onnx")),
+    "profile-nothing": profile(programs=[], flops=0, share=None, trace=None),
 }
