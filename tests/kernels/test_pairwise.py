@@ -24,8 +24,6 @@ def some_long(default, every):
     return [one if one in default else pytest.param(one, marks=pytest.mark.long) for one in every]
 
 
-
-
 def clusters(count, c, seed=0):
     """Vectors around `count` others, at distances over nine orders of magnitude."""
     rng = np.random.default_rng(seed)
