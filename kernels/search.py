@@ -101,7 +101,7 @@ class Queries(NamedTuple):
 
 class Found(NamedTuple):
     cost: Float[Array, "q k"]
-    index: Int[Array, "q k"]
+    rows: Int[Array, "q k"]
     proven: Bool[Array, " q"]
 
 
@@ -382,7 +382,7 @@ def in_blocks(function: Callable[[Array], Found], queries: Int[Array, " q"], siz
 def reference(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """The definition: every query against every row."""
     found = all_rows(prepare_queries(vectors, p), p, k)
-    return found.cost, found.index
+    return found.cost, found.rows
 
 
 def found_by(
@@ -400,7 +400,7 @@ def found_by(
 
     first = in_blocks(block, jnp.arange(vectors.shape[0], dtype=jnp.int32), block_of_queries(p, k))
     found = resolve(first, q, steps[1:])
-    return found.cost, found.index
+    return found.cost, found.rows
 
 
 @partial(jax.jit, static_argnames="k")

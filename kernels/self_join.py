@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -88,10 +88,11 @@ def _row_numbers(p: Prepared) -> Int[Array, " n"]:
 def reference(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """The definition: every row against every row."""
     found = search.all_rows(own_queries(p, _row_numbers(p)), p, k)
-    return found.cost, found.index
+    return found.cost, found.rows
 
 
 _KEPT = 2**28
+_Four: TypeAlias = tuple[Array, Array, Array, Array]
 
 
 @partial(jax.jit, static_argnames="k")
@@ -105,7 +106,7 @@ def xla(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     else:
         first = _looks(p, k, levels[0])
     found = search.resolve(first, own_queries(p, _row_numbers(p)), levels[1:])
-    return found.cost, found.index
+    return found.cost, found.rows
 
 
 def _looks(p: Prepared, k: int, look: Callable[..., search.Found]) -> search.Found:
@@ -129,7 +130,7 @@ def _glances(p: Prepared, k: int) -> search.Found:
     up = search.shift(search.Queries(p.keys, p.keys, one, jnp.arange(count * height, dtype=jnp.int32)), p)
     put, part = lax.dynamic_update_slice, partial(lax.dynamic_slice_in_dim, slice_size=height)
 
-    def step(bins: tuple[Array, ...], tile: Array) -> tuple[tuple[Array, ...], None]:
+    def step(bins: _Four, tile: Array) -> tuple[_Four, None]:
         i, j = tile[0], tile[1]
         products, a_bias, b_bias = _tile_scores(p, i, j)
         skip = jnp.where(i == j, order, -1)
@@ -137,7 +138,8 @@ def _glances(p: Prepared, k: int) -> search.Found:
         along = two_best(products, part(up, i * height)[:, None], b_bias[None, :], i < 0, skip[:, None], 1, size)
         per = height // size
         corners = 2 * [(i * per, j * height)] + 2 * [(i * height, j * per)]
-        return tuple(map(put, bins, (*down, *along), corners)), None
+        a, b, c, d = map(put, bins, (*down, *along), corners)
+        return (a, b, c, d), None
 
     wide = jnp.zeros((count * height, count * height // size), jnp.float32)
     below_first, below_second, first, second = lax.scan(step, (wide.T, wide.T, wide, wide), _tile_pairs(p))[0]
