@@ -38,7 +38,9 @@ METRICS = (*sorted({*PAIRED, "dot"}),)
 PRECISIONS = ("float32", "certified", "bfloat16", "int8", "sign")
 BIN = 8
 """Rows whose scores are reduced to their largest one; keys are padded to whole bins."""
-_TILE = 4096
+_TILE = 1024
+_WHOLE = 32
+"""Tiles are whole bins of any size up to this."""
 
 
 class Codes(NamedTuple):
@@ -101,7 +103,7 @@ def _multiplies_bfloat16_faster() -> bool:
 def tiles(n: int) -> tuple[int, int]:
     """How many tiles `n` rows are cut in, and how many rows each has: whole bins, nearly equal."""
     count = -(-n // _TILE)
-    return count, -(-n // (count * BIN)) * BIN
+    return count, -(-n // (count * _WHOLE)) * _WHOLE
 
 
 @partial(jax.jit, static_argnames=("metric", "precision"))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import search
 from modeldiff_jax.kernels.dispatch import run
+from modeldiff_jax.kernels.glance import bin_size, two_best
 from modeldiff_jax.kernels.inputs import ArrayInput
 from modeldiff_jax.kernels.prepared import BIN, Prepared, tiles
 from modeldiff_jax.kernels.selection import check_count
@@ -87,10 +88,11 @@ def _row_numbers(p: Prepared) -> Int[Array, " n"]:
 def reference(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """The definition: every row against every row."""
     found = search.all_rows(own_queries(p, _row_numbers(p)), p, k)
-    return found.cost, found.index
+    return found.cost, found.rows
 
 
 _KEPT = 2**28
+_Four: TypeAlias = tuple[Array, Array, Array, Array]
 
 
 @partial(jax.jit, static_argnames="k")
@@ -98,16 +100,59 @@ _KEPT = 2**28
 def xla(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """By the largest scores of bins, for rows and columns from one product."""
     levels = search.levels(p, k)
+    n = p.rows.shape[0]
+    if search.glances_first(p, k) and 4 * n * n // bin_size(n) <= _KEPT:
+        first = _glances(p, k)
+    else:
+        first = _looks(p, k, levels[0])
+    found = search.resolve(first, own_queries(p, _row_numbers(p)), levels[1:])
+    return found.cost, found.rows
+
+
+def _looks(p: Prepared, k: int, look: Callable[..., search.Found]) -> search.Found:
     shared = p.keys is not None and p.precision == "float32" and p.keys.shape[0] ** 2 // BIN <= _KEPT
     maxima = _symmetric_maxima(p) if shared else None
 
-    def block(rows: Array) -> tuple[Array, Array]:
+    def block(rows: Array) -> search.Found:
         q = own_queries(p, rows)
-        first = levels[0](q) if maxima is None else levels[0](q, maxima=maxima[rows])
-        found = search.resolve(first, q, levels[1:])
-        return found.cost, found.index
+        return look(q) if maxima is None else look(q, maxima=maxima[rows])
 
     return search.in_blocks(block, _row_numbers(p), search.block_of_queries(p, k))
+
+
+def _glances(p: Prepared, k: int) -> search.Found:
+    """`search.glance` of all rows, from the products of each two tiles once."""
+    n = p.rows.shape[0]
+    count, height = tiles(n)
+    size = bin_size(n)
+    order, one = jnp.arange(height, dtype=jnp.int32), jnp.ones(count * height, jnp.float32)
+    assert p.keys is not None
+    up = search.shift(search.Queries(p.keys, p.keys, one, jnp.arange(count * height, dtype=jnp.int32)), p)
+    put, part = lax.dynamic_update_slice, partial(lax.dynamic_slice_in_dim, slice_size=height)
+
+    def step(bins: _Four, tile: Array) -> tuple[_Four, None]:
+        i, j = tile[0], tile[1]
+        products, a_bias, b_bias = _tile_scores(p, i, j)
+        skip = jnp.where(i == j, order, -1)
+        down = two_best(products, part(up, j * height)[None, :], a_bias[:, None], i < 0, skip[None, :], 0, size)
+        along = two_best(products, part(up, i * height)[:, None], b_bias[None, :], i < 0, skip[:, None], 1, size)
+        per = height // size
+        corners = 2 * [(i * per, j * height)] + 2 * [(i * height, j * per)]
+        a, b, c, d = map(put, bins, (*down, *along), corners)
+        return (a, b, c, d), None
+
+    wide = jnp.zeros((count * height, count * height // size), jnp.float32)
+    below_first, below_second, first, second = lax.scan(step, (wide.T, wide.T, wide, wide), _tile_pairs(p))[0]
+
+    def block(t: Array) -> search.Found:
+        def of(below: Array, beside: Array) -> Array:
+            return jnp.maximum(part(below, t * height, axis=1).T, part(beside, t * height))
+
+        q = own_queries(p, jnp.minimum(t * height + order, n - 1))
+        return search.from_bins(of(below_first, first), of(below_second, second), q, p, k)
+
+    found = lax.map(block, jnp.arange(count, dtype=jnp.int32))
+    return search.Found(*(x.reshape(-1, *x.shape[2:])[:n] for x in found))
 
 
 def _tile_pairs(p: Prepared) -> Int[Array, "pairs 2"]:

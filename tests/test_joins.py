@@ -36,6 +36,7 @@ def test_agrees_with_self_join_and_goes_on_where_it_was_stopped(rows, tmp_path, 
     np.testing.assert_array_equal(read_join(tmp_path)[1], index)
 
 
+@pytest.mark.long
 def test_a_killed_process_costs_one_tile(rows, tmp_path):
     np.save(tmp_path / "rows.npy", rows)
     program = f"""
@@ -53,6 +54,7 @@ joins.join_in_tiles(np.load({str(tmp_path / "rows.npy")!r}), {str(tmp_path / "jo
     np.testing.assert_array_equal(read_join(tmp_path / "join")[1], self_join(rows, 3)[1])
 
 
+@pytest.mark.long
 def test_one_folder_one_join(rows, tmp_path):
     join_in_tiles(rows, tmp_path, 3, tile=40)
     with pytest.raises(InvalidInputError, match="one join"):

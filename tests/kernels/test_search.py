@@ -8,12 +8,21 @@ import pytest
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import prepare, top_k
 from modeldiff_jax.kernels.prepared import PRECISIONS
-from modeldiff_jax.kernels.search import levels, prepare_queries
+from modeldiff_jax.kernels.search import glance, levels, look, prepare_queries
 
 from . import neighbours
 
-every_metric = pytest.mark.parametrize("metric", neighbours.METRICS)
-every_precision = pytest.mark.parametrize("precision", PRECISIONS)
+long = pytest.mark.long
+
+
+def first_alone(names):
+    """The first by default, the others with the long tests: each is a program more to compile."""
+    groups = [name if isinstance(name, tuple) else (name,) for name in names]
+    return [groups[0] if len(groups[0]) > 1 else groups[0][0], *(pytest.param(*g, marks=long) for g in groups[1:])]
+
+
+every_metric = pytest.mark.parametrize("metric", first_alone(neighbours.METRICS))
+every_precision = pytest.mark.parametrize("precision", first_alone(PRECISIONS))
 
 
 def assert_exact(queries, rows, k, metric, precision="float32", **options):
@@ -35,18 +44,20 @@ def test_agrees_with_float64(metric, variant):
     assert_exact(neighbours.iid(5, 19, 1), neighbours.iid(701, 19), 7, metric, implementation=variant)
 
 
+@long
 @every_precision
 def test_precisions_return_the_same(precision):
     for rows in (neighbours.iid(501, 24), neighbours.clustered(501, 24)):
         assert_exact(rows[:6] + np.float32(0.01) * neighbours.iid(6, 24, 2), rows, 5, "cosine", precision)
 
 
-@pytest.mark.parametrize(("n", "k"), [(1, 1), (7, 7), (8, 1), (9000, 2)])
+@pytest.mark.parametrize(("n", "k"), first_alone([(7, 7), (1, 1), (8, 1), (9000, 2)]))
 def test_sizes(n, k):
     assert_exact(neighbours.iid(3, 6, 1), neighbours.iid(n, 6), k, "euclidean")
     assert top_k(np.zeros((0, 6), np.float32), neighbours.iid(n, 6), k)[0].shape == (0, k)
 
 
+@long
 def test_ties_are_ordered_by_index():
     rows = np.tile(neighbours.iid(5, 8), (60, 1))
     index = np.asarray(top_k(rows[:5], rows, 70, "cosine")[1])
@@ -55,6 +66,7 @@ def test_ties_are_ordered_by_index():
         np.testing.assert_array_equal(index[i, 60:], np.sort(index[i, 60:]))
 
 
+@long
 @pytest.mark.parametrize("size", [1e-4, 1e-7, 1e-9])
 def test_near_duplicates_keep_their_order_and_digits(size):
     rng = np.random.default_rng(0)
@@ -70,6 +82,7 @@ def test_near_duplicates_keep_their_order_and_digits(size):
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+@long
 def test_euclidean_keeps_small_distances_far_from_the_origin():
     rows = neighbours.iid(300, 40) * np.float32(1) + np.float32(100)
     queries = rows[:4] + np.float32(1e-3)
@@ -79,6 +92,7 @@ def test_euclidean_keeps_small_distances_far_from_the_origin():
     np.testing.assert_allclose(got, want, rtol=1e-4)
 
 
+@long
 @pytest.mark.parametrize("magnitude", [1e-30, 1e30])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_any_magnitude(magnitude, metric):
@@ -105,6 +119,27 @@ def test_zero_vectors_and_not_a_number(precision):
 # The proof
 
 
+@pytest.mark.parametrize("metric", first_alone(["dot", "cosine"]))
+def test_nothing_is_proven_for_a_query_of_zeros(metric):
+    rows = neighbours.iid(900, 16)
+    rows[5], rows[300:304] = 0, 0  # all at one distance, and bins do not come in order of index
+    found = first_look(np.zeros((40, 16), np.float32), rows, 4, metric, "float32")
+    assert not np.asarray(found.proven).any()
+
+
+@long
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+def test_both_first_looks_prove_the_same_rows(metric):
+    rows, queries = neighbours.iid(2000, 16), neighbours.iid(40, 16, 1)
+    p = prepare(rows, metric)
+    q = prepare_queries(jnp.asarray(queries), p)
+    at_a_glance, by_gathering = glance(q, p, 4), look(q, p, 4, "float32", 9)
+    both = np.asarray(at_a_glance.proven & by_gathering.proven)
+    assert both.mean() > 0.9
+    np.testing.assert_array_equal(np.asarray(at_a_glance.rows)[both], np.asarray(by_gathering.rows)[both])
+
+
+@long
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_what_low_precision_misorders_is_seen_and_redone(precision):
     rng = np.random.default_rng(0)
@@ -119,8 +154,8 @@ def test_what_low_precision_misorders_is_seen_and_redone(precision):
     assert_exact(rows[:3], rows, 10, "cosine", precision)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8", "sign"])
-@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("precision", first_alone(["float32", "bfloat16", "int8", "sign"]))
+@pytest.mark.parametrize("metric", first_alone(["dot", "cosine", "euclidean"]))
 def test_no_wrong_row_is_ever_proven(precision, metric):
     proven = 0
     for seed, spread in enumerate([1e-4, 1e-3, 1e-2, 0.1, 1.0]):
@@ -131,18 +166,20 @@ def test_no_wrong_row_is_ever_proven(precision, metric):
         want = np.argsort(neighbours.costs(queries, rows, metric), axis=1, kind="stable")[:, :4]
         sure = np.asarray(found.proven)
         cost = neighbours.costs(queries, rows, metric)
-        gap = np.abs(np.take_along_axis(cost, np.asarray(found.index), 1) - np.take_along_axis(cost, want, 1))
+        gap = np.abs(np.take_along_axis(cost, np.asarray(found.rows), 1) - np.take_along_axis(cost, want, 1))
         assert (gap[sure] <= 1e-5 * np.abs(cost).max() * 1e-1).all()
         proven += sure.sum()
     assert proven > 0 or precision == "sign"
 
 
+@long
 def test_ordinary_data_are_proven_at_the_first_look():
     rows, queries = neighbours.iid(3000, 64), neighbours.iid(100, 64, 1)
     for precision in ("float32", "bfloat16"):
         assert np.mean(first_look(queries, rows, 10, "cosine", precision).proven) > 0.95
 
 
+@long
 def test_signs_prove_what_has_one_magnitude():
     rng = np.random.default_rng(0)
     signs = rng.choice([-1, 1], (600, 64)).astype(np.float32)
@@ -154,6 +191,7 @@ def test_signs_prove_what_has_one_magnitude():
 # Compiling
 
 
+@long
 def test_jit_vmap_and_loop_agree():
     rows, queries = neighbours.iid(200, 9), neighbours.iid(6, 9, 1)
     p = prepare(rows)
@@ -173,6 +211,7 @@ def test_the_precision_setting_changes_nothing():
     assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 0
 
 
+@long
 def test_queries_times_rows_is_never_held():
     p = jax.eval_shape(lambda x: prepare(x), jax.ShapeDtypeStruct((100_000, 16), jnp.float32))
     queries = jax.ShapeDtypeStruct((1000, 16), jnp.float32)

@@ -53,7 +53,7 @@ def test_not_a_number_ranks_last_with_minus_infinity(variant):
     assert_exact(scores, 30, variant)
 
 
-@pytest.mark.parametrize("n", [5001, 5005])
+@pytest.mark.parametrize("n", [5001, pytest.param(5005, marks=pytest.mark.long)])
 def test_one_nan_hides_none_of_its_neighbours(n):
     scores = np.random.default_rng(0).standard_normal((50, n)).astype(np.float32)
     scores[np.arange(50), np.arange(50) * 7 + 3] = np.nan
@@ -68,6 +68,7 @@ def test_types(dtype):
     assert_exact(np.asarray(scores) if dtype == "float64" else scores, 12)
 
 
+@pytest.mark.long
 def test_jit_vmap_and_leading_axes_agree():
     scores = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 2000)), jnp.float32)
     expected = largest(scores, 9)
@@ -86,7 +87,7 @@ def test_refuses_a_count_that_is_not_there(k):
         largest(np.zeros((2, 5), np.float32), k)
 
 
-@pytest.mark.parametrize("n", [200_000, 20_000, 1_000_003])
+@pytest.mark.parametrize("n", [200_000, pytest.param(1_000_003, marks=pytest.mark.long)])
 def test_a_cpu_never_sorts_a_whole_row(n):
     shape = jax.ShapeDtypeStruct((2, n), jnp.float32)
     program = jax.jit(lambda s: largest(s, 10)).lower(shape).as_text()

@@ -18,16 +18,20 @@ def others(rows, metric):
     return cost
 
 
-@pytest.mark.parametrize("metric", neighbours.METRICS)
-@pytest.mark.parametrize("variant", ["xla", "reference"])
+long = pytest.mark.long
+
+
+@pytest.mark.parametrize("metric", ["cosine", *(pytest.param(m, marks=long) for m in neighbours.METRICS[1:])])
+@pytest.mark.parametrize("variant", ["xla", pytest.param("reference", marks=long)])
 def test_nearest_others_agree_with_float64(metric, variant):
-    rows = neighbours.clustered(203, 12, spread=0.5)
-    values, index = self_join(rows, 4, metric=metric, implementation=variant)
-    want, order = neighbours.expected(others(rows, metric), 4)
+    rows = neighbours.clustered(703, 12, spread=0.5)
+    values, index = self_join(rows, 3, metric=metric, implementation=variant)
+    want, order = neighbours.expected(others(rows, metric), 3)
     np.testing.assert_array_equal(index, order)
     np.testing.assert_allclose(values, neighbours.value(want, metric), rtol=2e-5, atol=1e-5)
 
 
+@long
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_several_tiles_equal_rows_and_not_a_number(precision):
     rows = neighbours.iid(4999, 8)
@@ -44,6 +48,7 @@ def test_several_tiles_equal_rows_and_not_a_number(precision):
     np.testing.assert_array_equal(index[some], neighbours.expected(np.nan_to_num(cost, nan=np.inf), 3)[1])
 
 
+@long
 @pytest.mark.parametrize("n", [2, 8, 9])
 def test_all_others(n):
     rows = neighbours.iid(n, 5)
@@ -51,8 +56,11 @@ def test_all_others(n):
     np.testing.assert_array_equal(np.sort(index, axis=1), [np.delete(np.arange(n), i) for i in range(n)])
 
 
-@pytest.mark.parametrize(("metric", "threshold"), [("cosine", 0.9), ("euclidean", 2.0), ("cityblock", 6.0)])
-@pytest.mark.parametrize("n", [300, 301])
+@pytest.mark.parametrize(
+    ("metric", "threshold"),
+    [("cosine", 0.9), *(pytest.param(*x, marks=long) for x in [("euclidean", 2.0), ("cityblock", 6.0)])],
+)
+@pytest.mark.parametrize("n", [301, pytest.param(300, marks=long)])
 def test_pairs_within_a_threshold_are_all_there(metric, threshold, n):
     rows = neighbours.clustered(n, 12, clusters=5, spread=0.5)  # more pairs than there is room for at first
     cost = neighbours.costs(rows, rows, metric)
@@ -65,6 +73,7 @@ def test_pairs_within_a_threshold_are_all_there(metric, threshold, n):
     assert (np.diff(pairs.values) <= 0).all() if metric == "cosine" else (np.diff(pairs.values) >= 0).all()
 
 
+@long
 def test_pairs_over_several_tiles():
     rows = neighbours.iid(5001, 16)
     rows[4500], rows[3], rows[100], rows[200] = rows[2], rows[2], np.nan, 0
@@ -73,6 +82,7 @@ def test_pairs_over_several_tiles():
     np.testing.assert_array_equal(pairs.values, 1)
 
 
+@long
 def test_no_pairs():
     assert self_join(np.eye(6), threshold=0.5).first.shape == (0,)
 
@@ -85,6 +95,7 @@ def test_too_little_room_is_told():
     np.testing.assert_array_equal(costs, 0)
 
 
+@long
 def test_under_jit():
     rows = neighbours.iid(60, 5)
     np.testing.assert_array_equal(jax.jit(lambda x: self_join(x, 3)[1])(rows), self_join(rows, 3)[1])

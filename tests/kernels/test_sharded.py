@@ -50,6 +50,7 @@ def test_two_processes():
     assert list(finish([start(2, port, 2, rank) for rank in range(2)])) == ["agreed on 4 devices\n"] * 2
 
 
+@pytest.mark.long
 def test_one_device():
     mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))
     rows = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
