@@ -39,6 +39,10 @@ PRECISIONS = ("float32", "certified", "bfloat16", "int8", "sign")
 BIN = 8
 """Rows whose scores are reduced to their largest one; keys are padded to whole bins."""
 _TILE = 4096
+_BLOCK = 128
+"""Bins that accelerators take at once, or a divisor of it."""
+_LANES = {"cpu": 1, "tpu": 128}
+"""Entries of a row of bfloat16 that a device fetches at once, of any other 64; codes are padded to them."""
 
 
 class Codes(NamedTuple):
@@ -64,6 +68,12 @@ class Prepared:
     codes: Codes | None
     metric: str = field(metadata={"static": True})
     precision: str = field(metadata={"static": True})
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """How many tiles the rows are cut in, and how many rows each has."""
+        count = -(-self.rows.shape[0] // _TILE)
+        return count, self.bias.shape[0] // count
 
 
 def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "float32") -> Prepared:
@@ -98,10 +108,10 @@ def _multiplies_bfloat16_faster() -> bool:
     return cpu.exists() and re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu.read_text()) is not None
 
 
-def tiles(n: int) -> tuple[int, int]:
-    """How many tiles `n` rows are cut in, and how many rows each has: whole bins, nearly equal."""
-    count = -(-n // _TILE)
-    return count, -(-n // (count * BIN)) * BIN
+def _height(n: int, count: int) -> int:
+    """How many rows each of `count` nearly equal tiles of `n` rows has: whole bins, on accelerators whole blocks."""
+    unit = BIN if jax.default_backend() == "cpu" else BIN * _BLOCK
+    return -(-n // (count * unit)) * unit
 
 
 @partial(jax.jit, static_argnames=("metric", "precision"))
@@ -125,11 +135,12 @@ def _prepare(rows: Float[Array, "n c"], metric: str, precision: str) -> Prepared
         keys = keys * (1 / scale)
     squares = jnp.sum(keys * keys, axis=1)
     bias = -squares / 2 if metric in ("euclidean", "sqeuclidean") else jnp.zeros(n, jnp.float32)
-    count, height = tiles(n)
-    padding = count * height - n
+    count = -(-n // _TILE)
+    padding = count * _height(n, count) - n
     keys = jnp.pad(keys, ((0, padding), (0, 0)))
     bias = jnp.pad(jnp.where(finite, bias, -jnp.inf), (0, padding), constant_values=-jnp.inf)
-    codes = None if precision == "float32" else encode(keys, precision)
+    lanes = _LANES.get(jax.default_backend(), 64)
+    codes = None if precision == "float32" else encode(keys, precision, -(-keys.shape[1] // lanes) * lanes)
     return Prepared(rows, norms, keys, bias, centre, scale, jnp.sqrt(jnp.max(squares)), codes, metric, precision)
 
 
@@ -145,13 +156,14 @@ def unit(x: Float[Array, "b c"], metric: str) -> tuple[Float[Array, "b c"], Bool
     return jnp.where((square > 0)[:, None], x / jnp.sqrt(jnp.where(square > 0, square, 1))[:, None], 0), square == 0
 
 
-def encode(keys: Float[Array, "b c"], precision: str) -> Codes:
-    """Keys, or queries, in few bits."""
+def encode(keys: Float[Array, "b c"], precision: str, width: int | None = None) -> Codes:
+    """Keys, or queries, in few bits; those of bfloat16 with zeros up to `width`."""
     scale = jnp.ones(keys.shape[0], jnp.float32)
     codes: Array
     if precision == "bfloat16":
         codes = keys.astype(jnp.bfloat16)
         decoded = codes.astype(jnp.float32)
+        codes = jnp.pad(codes, ((0, 0), (0, (width or keys.shape[1]) - keys.shape[1])))
     elif precision == "int8":
         scale = jnp.maximum(jnp.max(jnp.abs(keys), axis=1), 1e-30) / 127
         codes = jnp.round(keys / scale[:, None]).astype(jnp.int8)
