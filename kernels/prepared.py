@@ -98,7 +98,7 @@ def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "floa
             raise InvalidInputError(f"`{name}` is one of {', '.join(known)}", got=repr(value), where="prepare")
     if precision == "certified":
         precision = "bfloat16" if _multiplies_bfloat16_faster() else "float32"
-    return _prepare(rows, metric, precision if metric in BY_PRODUCT else "float32")
+    return _prepare(rows, metric, precision if metric in BY_PRODUCT else "float32", jax.default_backend())
 
 
 def _multiplies_bfloat16_faster() -> bool:
@@ -108,15 +108,15 @@ def _multiplies_bfloat16_faster() -> bool:
     return cpu.exists() and re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu.read_text()) is not None
 
 
-def _height(n: int, count: int) -> int:
+def _height(n: int, count: int, backend: str) -> int:
     """How many rows each of `count` nearly equal tiles of `n` rows has: whole bins, on accelerators whole blocks."""
-    unit = BIN if jax.default_backend() == "cpu" else BIN * _BLOCK
+    unit = BIN if backend == "cpu" else BIN * _BLOCK
     return -(-n // (count * unit)) * unit
 
 
-@partial(jax.jit, static_argnames=("metric", "precision"))
+@partial(jax.jit, static_argnames=("metric", "precision", "backend"))
 @jax.named_scope("prepare")
-def _prepare(rows: Float[Array, "n c"], metric: str, precision: str) -> Prepared:
+def _prepare(rows: Float[Array, "n c"], metric: str, precision: str, backend: str) -> Prepared:
     n, width = rows.shape
     finite = jnp.all(jnp.isfinite(rows), axis=1)
     clean = jnp.where(finite[:, None], rows, 0)
@@ -136,10 +136,10 @@ def _prepare(rows: Float[Array, "n c"], metric: str, precision: str) -> Prepared
     squares = jnp.sum(keys * keys, axis=1)
     bias = -squares / 2 if metric in ("euclidean", "sqeuclidean") else jnp.zeros(n, jnp.float32)
     count = -(-n // _TILE)
-    padding = count * _height(n, count) - n
+    padding = count * _height(n, count, backend) - n
     keys = jnp.pad(keys, ((0, padding), (0, 0)))
     bias = jnp.pad(jnp.where(finite, bias, -jnp.inf), (0, padding), constant_values=-jnp.inf)
-    lanes = _LANES.get(jax.default_backend(), 64)
+    lanes = _LANES.get(backend, 64)
     codes = None if precision == "float32" else encode(keys, precision, -(-keys.shape[1] // lanes) * lanes)
     return Prepared(rows, norms, keys, bias, centre, scale, jnp.sqrt(jnp.max(squares)), codes, metric, precision)
 

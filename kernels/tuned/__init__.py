@@ -20,6 +20,10 @@ def table(kernel: str) -> dict[str, Any]:
     return json.loads((Path(__file__).parent / f"{kernel}.json").read_text())
 
 
+def device_kind() -> str:
+    return jax.devices()[0].device_kind
+
+
 def sizes(kernel: str, variant: str, dtype: str, width: int) -> dict[str, int]:
     """The sizes for rows of a width on this machine's device.
 
@@ -27,7 +31,7 @@ def sizes(kernel: str, variant: str, dtype: str, width: int) -> dict[str, int]:
       NotImplementedError: the variant takes no rows so wide, or not this dtype.
     """
     devices = table(kernel)[variant]
-    by_width = devices.get(jax.devices()[0].device_kind, devices["any"]).get(dtype, {})
+    by_width = devices.get(device_kind(), devices["any"]).get(dtype, {})
     for limit in sorted(map(int, by_width)):
         if width <= limit:
             return by_width[str(limit)]
