@@ -1,8 +1,10 @@
 """The numerical operations below everything else. They import jax and numpy only.
 
 Each file holds one operation, in one order: what to know of it (types, stability, rules, bounds), the
-public function, `reference` (the definition), `xla` (compiled for any device), and `VARIANTS`, the names to ask for.
+public function, `reference` (the definition), `xla` (compiled for any device), `pallas_gpu` and `pallas_tpu` where there
+are such, and `VARIANTS`, the names to ask for.
 
+  bin_maxima/         the first look of a search: the largest score of each bin, fused on GPUs and TPUs
   convolution.py      convolution and its transpose, dense or grouped
   cosine.py           cosine similarity of all vectors of two matrices
   depthwise_conv.py   convolution with filters for each channel alone
@@ -14,6 +16,8 @@ public function, `reference` (the definition), `xla` (compiled for any device), 
   selection.py        the k largest scores of each row, exactly
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
+  pallas.py           Pallas where it is there
+  tuned/              sizes of blocks by device
 
 Import these as `modeldiff_jax.kernels`, never as `kernels`, which would make a second copy of each module.
 """
