@@ -1,8 +1,8 @@
 """The numerical operations below everything else. They import jax and numpy only.
 
 Each file holds one operation, in one order: what to know of it (types, stability, rules, bounds), the
-public function, `reference` (the definition), `xla` (compiled for any device), `pallas_gpu` and `pallas_tpu` where there
-are such, and `VARIANTS`, the names to ask for.
+public function, `reference` (the definition), `xla` (compiled for any device), where there are such `pallas_gpu` and
+`pallas_tpu`, and `VARIANTS`, the names to ask for.
 
   bin_maxima/         the first look of a search: the largest score of each bin, fused on GPUs and TPUs
   convolution.py      convolution and its transpose, dense or grouped

@@ -38,7 +38,9 @@ METRICS = (*sorted({*PAIRED, "dot"}),)
 PRECISIONS = ("float32", "certified", "bfloat16", "int8", "sign")
 BIN = 8
 """Rows whose scores are reduced to their largest one; keys are padded to whole bins."""
-_TILE = 4096
+_TILE = 1024
+_WHOLE = 32
+"""Tiles are whole bins of any size up to this."""
 _BLOCK = 128
 """Bins that accelerators take at once, or a divisor of it."""
 _LANES = {"cpu": 1, "tpu": 128}
@@ -110,7 +112,7 @@ def _multiplies_bfloat16_faster() -> bool:
 
 def _height(n: int, count: int, backend: str) -> int:
     """How many rows each of `count` nearly equal tiles of `n` rows has: whole bins, on accelerators whole blocks."""
-    unit = BIN if backend == "cpu" else BIN * _BLOCK
+    unit = _WHOLE if backend == "cpu" else BIN * _BLOCK
     return -(-n // (count * unit)) * unit
 
 

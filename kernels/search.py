@@ -28,9 +28,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels import glance as glances
 from modeldiff_jax.kernels.bin_maxima import bin_maxima, check
 from modeldiff_jax.kernels.dispatch import run
-from modeldiff_jax.kernels.inputs import ArrayInput, as_float32, power_of_two
+from modeldiff_jax.kernels.inputs import TINY, ArrayInput, as_float32, power_of_two
 from modeldiff_jax.kernels.paired import METRICS as PAIRED
 from modeldiff_jax.kernels.prepared import BIN, BY_PRODUCT, Prepared, encode, prepare, unit
 from modeldiff_jax.kernels.selection import check_count, where_largest
@@ -165,7 +166,6 @@ def look(
     implementation: str = "xla",
 ) -> Found:
     """The best `wide` bins, of these the best few rows, of these the best `k`; and is that proven?"""
-    n = p.rows.shape[0]
     _, height = p.tiles
     per = height // BIN
     assert p.keys is not None
@@ -178,11 +178,63 @@ def look(
     scored = jnp.where(rows == q.own[:, None], -jnp.inf, products + (1 / q.size)[:, None] * p.bias[rows])
     _, place, second = _best(lax.optimization_barrier(scored), k + _SPARE)
     index = jnp.take_along_axis(rows, place, axis=1)
-    pair = pair_cost(p.metric)
-    cost = jax.vmap(jax.vmap(pair, (None, 0)))(q.vectors, p.rows[jnp.minimum(index, n - 1)])
-    cost, index = ordered(cost, index, q.own, n, k)
-    left_out = jnp.maximum(bound + coding(q, p, precision), second) + rounding(q, p)
-    return Found(cost, index, score_of(cost[:, -1], q, p) > left_out)
+    cost, index = measured(index, q, p, k)
+    left_out = jnp.maximum(bound + coding(q, p, precision), second)
+    return Found(cost, index, surpasses(cost[:, -1], left_out, q, p))
+
+
+def surpasses(cost: Float[Array, " q"], left_out: Float[Array, " q"], q: Queries, p: Prepared) -> Bool[Array, " q"]:
+    """Is a row at this cost nearer than any whose score was computed to be no more than `left_out`?"""
+    slack = rounding(q, p)
+    # without slack there is nothing to tell rows apart by: a query of zeros, say
+    return (slack > 0) & jnp.isfinite(cost) & (score_of(cost, q, p) > left_out + slack)
+
+
+def shift(q: Queries, p: Prepared) -> Float[Array, " q"]:
+    """What makes all scores of a query positive, by as much again."""
+    return 2 * reach(q, p)
+
+
+def glance(q: Queries, p: Prepared, k: int) -> Found:
+    """The best row of each of the best bins, proven if no other row of these bins comes near either."""
+    count, height = p.tiles
+    size = glances.bin_size(p.rows.shape[0])
+    per, total = height // size, q.own.shape[0]
+    assert p.keys is not None
+    keys, across, up = p.keys, q.keys.T, shift(q, p)[None, :]
+
+    def tile(bins: tuple[Array, Array], t: Array) -> tuple[tuple[Array, Array], None]:
+        part = partial(lax.dynamic_slice_in_dim, start_index=t * height, slice_size=height)
+        products = jnp.matmul(part(keys), across, precision=lax.Precision.HIGHEST)
+        bias = part(p.bias)[:, None] * (1 / q.size)[None, :]
+        found = glances.two_best(products, up, bias, t < 0, (q.own - t * height)[None, :], 0, size)
+        return (put(bins[0], found[0], (t * per, 0)), put(bins[1], found[1], (t * per, 0))), None
+
+    put = lax.dynamic_update_slice
+    empty = jnp.zeros((count * per, total), jnp.float32)
+    first, second = lax.scan(tile, (empty, empty), jnp.arange(count, dtype=jnp.int32))[0]
+    return from_bins(first.T, second.T, q, p, k)
+
+
+def from_bins(first: Float[Array, "q bins"], second: Float[Array, "q bins"], q: Queries, p: Prepared, k: int) -> Found:
+    """What the two best of each bin find and prove."""
+    n = p.rows.shape[0]
+    _, height = p.tiles
+    size = glances.bin_size(n)
+    per = height // size
+    best, bins, bound = _best(first, k + _SPARE)
+    index = bins // per * height + glances.place(best, size) * per + bins % per
+    cost, index = measured(index, q, p, k)
+    second = jnp.max(jnp.take_along_axis(second, bins, axis=1, mode="promise_in_bounds"), axis=1)
+    left_out = jnp.maximum(bound, second) - shift(q, p) + reach(q, p) * (glances.slack(n) * 2.0**-24)
+    return Found(cost, index, surpasses(cost[:, -1], left_out, q, p))
+
+
+def measured(index: Int[Array, "q some"], q: Queries, p: Prepared, k: int) -> tuple[Array, Array]:
+    """The `k` best of some rows, by `paired`'s formulas."""
+    rows = p.rows[jnp.minimum(index, p.rows.shape[0] - 1)]
+    cost = jax.vmap(jax.vmap(pair_cost(p.metric), (None, 0)))(q.vectors, rows)
+    return ordered(cost, index, q.own, p.rows.shape[0], k)
 
 
 def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
@@ -201,7 +253,7 @@ def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
 def score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array, " q"]:
     """A lower bound, but for rounding, of the score that a row at this cost has."""
     if p.metric == "dot":
-        return -cost / p.scale / q.size
+        return -cost / p.scale / p.scale / q.size
     if p.metric in ("cosine", "correlation"):
         return 1 - cost * (1 + 2e-5)
     distance = cost / p.scale
@@ -209,15 +261,22 @@ def score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array, 
     return (q.size * jnp.sum(q.keys * q.keys, axis=1) - square / q.size * (1 + 2e-5)) / 2
 
 
+def reach(q: Queries, p: Prepared) -> Float[Array, " q"]:
+    """No score is larger, of either sign."""
+    length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
+    product = length * p.radius
+    if p.metric in ("euclidean", "sqeuclidean"):
+        return product + (p.radius**2 / q.size + length**2 * q.size) / 2
+    return product
+
+
 def rounding(q: Queries, p: Prepared) -> Float[Array, " q"]:
     """How far float32 can put a score from the true one, whatever the order of its sums."""
-    length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
-    reach = length * p.radius
-    if p.metric in ("euclidean", "sqeuclidean"):
-        reach = reach + (p.radius**2 / q.size + length**2 * q.size) / 2
     # products, then the norms of two vectors or two roundings of their entries, and as much for the cost itself
     units = (2 * p.rows.shape[1] + 32) * (2 if p.metric == "dot" else 1)
-    return reach * (units * 2.0**-24)
+    most = reach(q, p)
+    lost = p.rows.shape[1] * TINY / p.scale / p.scale / q.size if p.metric == "dot" else 0  # products below float32
+    return most * (units * 2.0**-24) + jnp.where(most > 0, lost, 0)
 
 
 def coding(q: Queries, p: Prepared, precision: str) -> Float[Array, " q"] | float:
@@ -229,34 +288,41 @@ def coding(q: Queries, p: Prepared, precision: str) -> Float[Array, " q"] | floa
     return 1.001 * ((length + lost) * p.codes.residual + lost * p.radius)
 
 
-_ALONG = 16
-"""Queries without proof are taken up this many at a time."""
+_ALONG = 64, 16
+"""Queries without proof are taken up this many at a time, at first and later."""
+
+
+def glances_first(p: Prepared, k: int) -> bool:
+    """Is a glance what this device does first? It needs bins to spare."""
+    if p.keys is None or p.precision != "float32" or jax.default_backend() != "cpu":
+        return False
+    return 8 * (k + _SPARE) <= p.keys.shape[0] // glances.bin_size(p.rows.shape[0])
 
 
 def levels(p: Prepared, k: int, implementation: str = "xla") -> list[Callable[[Queries], Found]]:
     every = partial(all_rows, p=p, k=k)
     if p.keys is None:
         return [every]
-    bins = p.keys.shape[0] // BIN
-    steps = [partial(look, p=p, k=k, precision="float32", wide=_wide(k, "float32"))]
-    if p.precision != "float32":
-        steps.insert(0, partial(look, p=p, k=k, precision=p.precision, wide=_wide(k, p.precision)))
-    if 4 * (8 * k + 128) < bins:
+    steps: list[Callable[[Queries], Found]] = [
+        partial(look, p=p, k=k, precision=p.precision, wide=_wide(k, p.precision), implementation=implementation)
+    ]
+    if glances_first(p, k):
+        steps.insert(0, partial(glance, p=p, k=k))
+    if 4 * (8 * k + 128) < p.keys.shape[0] // BIN:
         steps.append(partial(look, p=p, k=k, precision="float32", wide=8 * k + 128))
-    steps[0] = partial(steps[0], implementation=implementation)  # the others see few queries
     return [*steps, every]
 
 
-def resolve(first: Found, q: Queries, levels: list[Callable[[Queries], Found]]) -> Found:
+def resolve(first: Found, q: Queries, levels: list[Callable[[Queries], Found]], along: int = _ALONG[0]) -> Found:
     """`first`, with what it has not proven taken from the next level."""
     if not levels:
         return first
     total = q.own.shape[0]
 
     def step(found: Found) -> Found:
-        (rows,) = jnp.nonzero(~found.proven, size=min(_ALONG, total), fill_value=total)
+        (rows,) = jnp.nonzero(~found.proven, size=min(along, total), fill_value=total)
         some = Queries(*(x.at[rows].get(mode="clip") for x in q))
-        again = resolve(levels[0](some), some, levels[1:])
+        again = resolve(levels[0](some), some, levels[1:], _ALONG[1])
         again = again._replace(proven=jnp.ones_like(again.proven))
         return Found(*(old.at[rows].set(new, mode="drop") for old, new in zip(found, again, strict=True)))
 
@@ -267,6 +333,8 @@ def block_of_queries(p: Prepared, k: int, implementation: str = "xla") -> int:
     """How many queries to take at once: their bins, or the candidates out of these, are so many numbers at most."""
     if p.keys is None:
         return 1024
+    if glances_first(p, k):
+        return max(1, min(256, 2**28 // p.keys.shape[0]))
     bins = p.keys.shape[0] // BIN
     wide = min(bins, _wide(k, p.precision))
     room = 2**25 if implementation == "xla" else 2**28  # an accelerator is idle with few
@@ -278,17 +346,15 @@ def _wide(k: int, precision: str) -> int:
     return k + _SPARE if precision == "float32" else 3 * k + 32
 
 
-def in_blocks(function: Callable[[Array], tuple[Array, Array]], queries: Array, size: int) -> tuple[Array, Array]:
+def in_blocks(function: Callable[[Array], Found], queries: Int[Array, " q"], size: int) -> Found:
     """`function` over nearly equal blocks of queries, one after the other."""
     total = queries.shape[0]
     blocks = max(1, -(-total // size))
     if blocks == 1:
         return function(queries)
     each = -(-total // blocks)
-    padded = jnp.pad(queries, ((0, blocks * each - total), *((0, 0),) * (queries.ndim - 1)), mode="edge")
-    results = lax.map(function, padded.reshape(blocks, each, *queries.shape[1:]))
-    cost, index = (x.reshape(blocks * each, x.shape[-1])[:total] for x in results)
-    return cost, index
+    results = lax.map(function, jnp.pad(queries, (0, blocks * each - total), mode="edge").reshape(blocks, each))
+    return Found(*(x.reshape(blocks * each, *x.shape[2:])[:total] for x in results))
 
 
 @partial(jax.jit, static_argnames="k")
@@ -311,12 +377,14 @@ def found_by(
     if vectors.shape[0] == 0:
         return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
 
-    def block(numbers: Array) -> tuple[Array, Array]:
-        q = prepare_queries(vectors[numbers], p, None if own is None else own[numbers])
-        found = resolve(steps[0](q), q, steps[1:])
-        return found.cost, found.index
+    q = prepare_queries(vectors, p, own)
 
-    return in_blocks(block, jnp.arange(vectors.shape[0], dtype=jnp.int32), block_of_queries(p, k, implementation))
+    def block(numbers: Array) -> Found:
+        return steps[0](Queries(*(x[numbers] for x in q)))
+
+    first = in_blocks(block, jnp.arange(vectors.shape[0], dtype=jnp.int32), block_of_queries(p, k, implementation))
+    found = resolve(first, q, steps[1:])
+    return found.cost, found.index
 
 
 @partial(jax.jit, static_argnames="k")

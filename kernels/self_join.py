@@ -26,6 +26,7 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import search
 from modeldiff_jax.kernels.bin_maxima import biased, check
 from modeldiff_jax.kernels.dispatch import run
+from modeldiff_jax.kernels.glance import bin_size, two_best
 from modeldiff_jax.kernels.inputs import ArrayInput
 from modeldiff_jax.kernels.prepared import BIN, Prepared
 from modeldiff_jax.kernels.selection import check_count
@@ -97,24 +98,24 @@ _KEPT = 2**28
 @partial(jax.jit, static_argnames=("k", "implementation"))
 def _by_bins(p: Prepared, k: int, implementation: str) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     with jax.named_scope(f"self_join.{implementation}"):
-        return _found_by(p, k, implementation)
+        levels = search.levels(p, k, implementation)
+        n = p.rows.shape[0]
+        if search.glances_first(p, k) and 4 * n * n // bin_size(n) <= _KEPT:
+            first = _glances(p, k)
+        else:
+            first = _looks(p, k, levels[0], implementation)
+        found = search.resolve(first, own_queries(p, _row_numbers(p)), levels[1:])
+        return found.cost, found.index
 
 
-def _found_by(p: Prepared, k: int, implementation: str) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    levels = search.levels(p, k, implementation)
-    shared = (
-        implementation == "xla"
-        and p.keys is not None
-        and p.precision == "float32"
-        and p.keys.shape[0] ** 2 // BIN <= _KEPT
-    )
+def _looks(p: Prepared, k: int, look: Callable[..., search.Found], implementation: str) -> search.Found:
+    few = p.keys is not None and p.keys.shape[0] ** 2 // BIN <= _KEPT
+    shared = few and p.precision == "float32" and implementation == "xla"
     maxima = _symmetric_maxima(p) if shared else None
 
-    def block(rows: Array) -> tuple[Array, Array]:
+    def block(rows: Array) -> search.Found:
         q = own_queries(p, rows)
-        first = levels[0](q) if maxima is None else levels[0](q, maxima=maxima[rows])
-        found = search.resolve(first, q, levels[1:])
-        return found.cost, found.index
+        return look(q) if maxima is None else look(q, maxima=maxima[rows])
 
     return search.in_blocks(block, _row_numbers(p), search.block_of_queries(p, k, implementation))
 
@@ -128,6 +129,40 @@ def fused_by(implementation: str, p: Prepared, k: int) -> tuple[Float[Array, "n 
     """By the largest scores of bins, without writing the others."""
     check(implementation, p, p.precision)
     return _by_bins(p, k, implementation)
+
+
+def _glances(p: Prepared, k: int) -> search.Found:
+    """`search.glance` of all rows, from the products of each two tiles once."""
+    n = p.rows.shape[0]
+    count, height = p.tiles
+    size = bin_size(n)
+    order, one = jnp.arange(height, dtype=jnp.int32), jnp.ones(count * height, jnp.float32)
+    assert p.keys is not None
+    up = search.shift(search.Queries(p.keys, p.keys, one, jnp.arange(count * height, dtype=jnp.int32)), p)
+    put, part = lax.dynamic_update_slice, partial(lax.dynamic_slice_in_dim, slice_size=height)
+
+    def step(bins: tuple[Array, ...], tile: Array) -> tuple[tuple[Array, ...], None]:
+        i, j = tile[0], tile[1]
+        products, a_bias, b_bias = _tile_scores(p, i, j)
+        skip = jnp.where(i == j, order, -1)
+        down = two_best(products, part(up, j * height)[None, :], a_bias[:, None], i < 0, skip[None, :], 0, size)
+        along = two_best(products, part(up, i * height)[:, None], b_bias[None, :], i < 0, skip[:, None], 1, size)
+        per = height // size
+        corners = 2 * [(i * per, j * height)] + 2 * [(i * height, j * per)]
+        return tuple(map(put, bins, (*down, *along), corners)), None
+
+    wide = jnp.zeros((count * height, count * height // size), jnp.float32)
+    below_first, below_second, first, second = lax.scan(step, (wide.T, wide.T, wide, wide), _tile_pairs(p))[0]
+
+    def block(t: Array) -> search.Found:
+        def of(below: Array, beside: Array) -> Array:
+            return jnp.maximum(part(below, t * height, axis=1).T, part(beside, t * height))
+
+        q = own_queries(p, jnp.minimum(t * height + order, n - 1))
+        return search.from_bins(of(below_first, first), of(below_second, second), q, p, k)
+
+    found = lax.map(block, jnp.arange(count, dtype=jnp.int32))
+    return search.Found(*(x.reshape(-1, *x.shape[2:])[:n] for x in found))
 
 
 def _tile_pairs(p: Prepared) -> Int[Array, "pairs 2"]:

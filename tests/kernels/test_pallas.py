@@ -58,7 +58,7 @@ def machine(monkeypatch):
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_a_bin_is_every_so_many_th_row_of_a_tile(metric):
-    rows = neighbours.iid(4300, 12)
+    rows = neighbours.iid(1100, 12)
     p = prepare(rows, metric)
     keys, weight = queries_of(3, 12)
     count, height = p.tiles
@@ -75,7 +75,7 @@ def test_a_bin_is_every_so_many_th_row_of_a_tile(metric):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8", "sign"])
 def test_tiles_agree_with_the_definition_in_every_precision(precision):
-    p = prepare(neighbours.iid(4300, 21), "sqeuclidean", precision)
+    p = prepare(neighbours.iid(1100, 21), "sqeuclidean", precision)
     keys, weight = queries_of(5, 21)
     want = bin_maxima.bin_maxima(keys, weight, p, precision, implementation="reference")
     np.testing.assert_allclose(bin_maxima.bin_maxima(keys, weight, p, precision), want, rtol=1e-5, atol=1e-5)
@@ -90,9 +90,9 @@ CASES = {  # variant, metric, precision, rows, width, queries
     "tpu, bias": ("pallas_tpu", "euclidean", "float32", 150, 40, 17),
 }
 LONG_CASES = {
-    "gpu, two tiles, two blocks of queries": ("pallas_gpu", "sqeuclidean", "bfloat16", 4200, 257, 130),
+    "gpu, two tiles, two blocks of queries": ("pallas_gpu", "sqeuclidean", "bfloat16", 1100, 257, 130),
     "gpu, widest": ("pallas_gpu", "dot", "bfloat16", 1024, 512, 128),
-    "tpu, two tiles, several steps": ("pallas_tpu", "sqeuclidean", "bfloat16", 4200, 700, 33),
+    "tpu, two tiles, several steps": ("pallas_tpu", "sqeuclidean", "bfloat16", 1100, 700, 33),
     "tpu, float32, several steps": ("pallas_tpu", "dot", "float32", 1100, 300, 16),
     "tpu, many queries": ("pallas_tpu", "cosine", "float32", 900, 8, 300),
 }
