@@ -1,8 +1,10 @@
 """The numerical operations below everything else. They import jax and numpy only.
 
 Each file holds one operation, in one order: what to know of it (types, stability, rules, bounds), the
-public function, `reference` (the definition), `xla` (compiled for any device), and `VARIANTS`, the names to ask for.
+public function, `reference` (the definition), `xla` (compiled for any device), where there are such `pallas_gpu` and
+`pallas_tpu`, and `VARIANTS`, the names to ask for.
 
+  bin_maxima/         the first look of a search: the largest score of each bin, fused on GPUs and TPUs
   convolution.py      convolution and its transpose, dense or grouped
   correlation.py      Pearson's and Spearman's, of all vectors of two matrices
   cosine.py           cosine similarity of all vectors of two matrices
@@ -18,6 +20,8 @@ public function, `reference` (the definition), `xla` (compiled for any device), 
   sharded.py          search and self-join over the devices of a mesh
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
+  pallas.py           Pallas where it is there
+  tuned/              sizes of blocks by device
 
 Import these as `modeldiff_jax.kernels`, never as `kernels`, which would make a second copy of each module.
 """

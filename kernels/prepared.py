@@ -41,6 +41,10 @@ BIN = 8
 _TILE = 1024
 _WHOLE = 32
 """Tiles are whole bins of any size up to this."""
+_BLOCK = 128
+"""Bins that accelerators take at once, or a divisor of it."""
+_LANES = {"cpu": 1, "tpu": 128}
+"""Entries of a row of bfloat16 that a device fetches at once, of any other 64; codes are padded to them."""
 
 
 class Codes(NamedTuple):
@@ -67,6 +71,12 @@ class Prepared:
     metric: str = field(metadata={"static": True})
     precision: str = field(metadata={"static": True})
 
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """How many tiles the rows are cut in, and how many rows each has."""
+        count = -(-self.rows.shape[0] // _TILE)
+        return count, self.bias.shape[0] // count
+
 
 def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "float32") -> Prepared:
     """Makes a database ready for `top_k` and `self_join`.
@@ -90,7 +100,7 @@ def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "floa
             raise InvalidInputError(f"`{name}` is one of {', '.join(known)}", got=repr(value), where="prepare")
     if precision == "certified":
         precision = "bfloat16" if _multiplies_bfloat16_faster() else "float32"
-    return _prepare(rows, metric, precision if metric in BY_PRODUCT else "float32")
+    return _prepare(rows, metric, precision if metric in BY_PRODUCT else "float32", jax.default_backend())
 
 
 def _multiplies_bfloat16_faster() -> bool:
@@ -100,15 +110,15 @@ def _multiplies_bfloat16_faster() -> bool:
     return cpu.exists() and re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu.read_text()) is not None
 
 
-def tiles(n: int) -> tuple[int, int]:
-    """How many tiles `n` rows are cut in, and how many rows each has: whole bins, nearly equal."""
-    count = -(-n // _TILE)
-    return count, -(-n // (count * _WHOLE)) * _WHOLE
+def _height(n: int, count: int, backend: str) -> int:
+    """How many rows each of `count` nearly equal tiles of `n` rows has: whole bins, on accelerators whole blocks."""
+    unit = _WHOLE if backend == "cpu" else BIN * _BLOCK
+    return -(-n // (count * unit)) * unit
 
 
-@partial(jax.jit, static_argnames=("metric", "precision"))
+@partial(jax.jit, static_argnames=("metric", "precision", "backend"))
 @jax.named_scope("prepare")
-def _prepare(rows: Float[Array, "n c"], metric: str, precision: str) -> Prepared:
+def _prepare(rows: Float[Array, "n c"], metric: str, precision: str, backend: str) -> Prepared:
     n, width = rows.shape
     finite = jnp.all(jnp.isfinite(rows), axis=1)
     clean = jnp.where(finite[:, None], rows, 0)
@@ -127,11 +137,12 @@ def _prepare(rows: Float[Array, "n c"], metric: str, precision: str) -> Prepared
         keys = keys * (1 / scale)
     squares = jnp.sum(keys * keys, axis=1)
     bias = -squares / 2 if metric in ("euclidean", "sqeuclidean") else jnp.zeros(n, jnp.float32)
-    count, height = tiles(n)
-    padding = count * height - n
+    count = -(-n // _TILE)
+    padding = count * _height(n, count, backend) - n
     keys = jnp.pad(keys, ((0, padding), (0, 0)))
     bias = jnp.pad(jnp.where(finite, bias, -jnp.inf), (0, padding), constant_values=-jnp.inf)
-    codes = None if precision == "float32" else encode(keys, precision)
+    lanes = _LANES.get(backend, 64)
+    codes = None if precision == "float32" else encode(keys, precision, -(-keys.shape[1] // lanes) * lanes)
     return Prepared(rows, norms, keys, bias, centre, scale, jnp.sqrt(jnp.max(squares)), codes, metric, precision)
 
 
@@ -147,13 +158,14 @@ def unit(x: Float[Array, "b c"], metric: str) -> tuple[Float[Array, "b c"], Bool
     return jnp.where((square > 0)[:, None], x / jnp.sqrt(jnp.where(square > 0, square, 1))[:, None], 0), square == 0
 
 
-def encode(keys: Float[Array, "b c"], precision: str) -> Codes:
-    """Keys, or queries, in few bits."""
+def encode(keys: Float[Array, "b c"], precision: str, width: int | None = None) -> Codes:
+    """Keys, or queries, in few bits; those of bfloat16 with zeros up to `width`."""
     scale = jnp.ones(keys.shape[0], jnp.float32)
     codes: Array
     if precision == "bfloat16":
         codes = keys.astype(jnp.bfloat16)
         decoded = codes.astype(jnp.float32)
+        codes = jnp.pad(codes, ((0, 0), (0, (width or keys.shape[1]) - keys.shape[1])))
     elif precision == "int8":
         scale = jnp.maximum(jnp.max(jnp.abs(keys), axis=1), 1e-30) / 127
         codes = jnp.round(keys / scale[:, None]).astype(jnp.int8)

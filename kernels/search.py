@@ -29,10 +29,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import glance as glances
+from modeldiff_jax.kernels.bin_maxima import bin_maxima, check
 from modeldiff_jax.kernels.dispatch import run
 from modeldiff_jax.kernels.inputs import TINY, ArrayInput, as_float32, power_of_two
 from modeldiff_jax.kernels.paired import METRICS as PAIRED
-from modeldiff_jax.kernels.prepared import BIN, BY_PRODUCT, Prepared, encode, prepare, scores, tiles, unit
+from modeldiff_jax.kernels.prepared import BIN, BY_PRODUCT, Prepared, encode, prepare, unit
 from modeldiff_jax.kernels.selection import check_count, where_largest
 
 
@@ -51,7 +52,7 @@ def top_k(
       database: (N, C), or what `prepare` made of it.
       k: how many, from 1 to N.
       metric: as in `prepare`; None is the prepared database's, or "cosine".
-      implementation: "xla", "reference", or None for the first that serves the call.
+      implementation: "pallas_gpu", "pallas_tpu", "xla", "reference", or None for the first that serves the call.
 
     Returns:
       values (Q, k), float32: for "cosine" and "dot" similarities, descending; else distances, ascending. Indices
@@ -151,47 +152,25 @@ def all_rows(q: Queries, p: Prepared, k: int) -> Found:
     return Found(cost, index, jnp.ones(q.own.shape, bool))
 
 
-def bin_maxima(q: Queries, p: Prepared, precision: str) -> Float[Array, "q bins"]:
-    """The largest score of each bin, tile by tile. Bin b of a tile has every (tile / BIN)-th of its rows, from b."""
-    count, height = tiles(p.rows.shape[0])
-    per, rows = height // BIN, q.keys.shape[0]
-    coded = p.codes if precision != "float32" else None
-    source = p.keys if coded is None else coded.codes
-    assert source is not None
-    query_codes = None if coded is None else encode(q.keys, precision)
-
-    def tile(maxima: Array, t: Array) -> tuple[Array, None]:
-        part = partial(lax.dynamic_slice_in_dim, start_index=t * height, slice_size=height)
-        if coded is None or query_codes is None:
-            s = jnp.matmul(q.keys, part(source).T, precision=lax.Precision.HIGHEST)
-        else:
-            block = coded._replace(codes=part(coded.codes), scale=part(coded.scale))
-            s = scores(query_codes, block, q.keys.shape[1], precision)
-        s = biased(s, 1 / q.size, part(p.bias), p.metric)
-        return lax.dynamic_update_slice_in_dim(maxima, jnp.max(s.reshape(rows, BIN, per), axis=1), t * per, 1), None
-
-    return lax.scan(tile, jnp.zeros((rows, count * per), jnp.float32), jnp.arange(count, dtype=jnp.int32))[0]
-
-
-def biased(s: Float[Array, "q n"], weight: Float[Array, " q"], bias: Float[Array, " n"], metric: str) -> Array:
-    """Scores of a tile from its products. Where a row that is none has score 0, that only keeps a bin too many."""
-    if metric not in ("euclidean", "sqeuclidean"):
-        return s
-    # a pass of its own: together with what follows a CPU takes ten times as long
-    return lax.optimization_barrier(s + weight[:, None] * bias[None, :])
-
-
 # A row's best few beyond k, whose only use is to be left behind by the k-th by more than rounding can do.
 _SPARE = 5
 
 
-def look(q: Queries, p: Prepared, k: int, precision: str, wide: int, maxima: Array | None = None) -> Found:
+def look(
+    q: Queries,
+    p: Prepared,
+    k: int,
+    precision: str,
+    wide: int,
+    maxima: Array | None = None,
+    implementation: str = "xla",
+) -> Found:
     """The best `wide` bins, of these the best few rows, of these the best `k`; and is that proven?"""
-    n = p.rows.shape[0]
-    _, height = tiles(n)
+    _, height = p.tiles
     per = height // BIN
     assert p.keys is not None
-    maxima = bin_maxima(q, p, precision) if maxima is None else maxima
+    if maxima is None:
+        maxima = bin_maxima(q.keys, 1 / q.size, p, precision, implementation=implementation)
     _, bins, bound = _best(maxima, wide)
     rows = (bins // per * height + bins % per)[:, :, None] + per * jnp.arange(BIN, dtype=jnp.int32)[None, None, :]
     rows = rows.reshape(rows.shape[0], -1)
@@ -218,7 +197,7 @@ def shift(q: Queries, p: Prepared) -> Float[Array, " q"]:
 
 def glance(q: Queries, p: Prepared, k: int) -> Found:
     """The best row of each of the best bins, proven if no other row of these bins comes near either."""
-    count, height = tiles(p.rows.shape[0])
+    count, height = p.tiles
     size = glances.bin_size(p.rows.shape[0])
     per, total = height // size, q.own.shape[0]
     assert p.keys is not None
@@ -240,7 +219,7 @@ def glance(q: Queries, p: Prepared, k: int) -> Found:
 def from_bins(first: Float[Array, "q bins"], second: Float[Array, "q bins"], q: Queries, p: Prepared, k: int) -> Found:
     """What the two best of each bin find and prove."""
     n = p.rows.shape[0]
-    _, height = tiles(n)
+    _, height = p.tiles
     size = glances.bin_size(n)
     per = height // size
     best, bins, bound = _best(first, k + _SPARE)
@@ -320,12 +299,12 @@ def glances_first(p: Prepared, k: int) -> bool:
     return 8 * (k + _SPARE) <= p.keys.shape[0] // glances.bin_size(p.rows.shape[0])
 
 
-def levels(p: Prepared, k: int) -> list[Callable[[Queries], Found]]:
+def levels(p: Prepared, k: int, implementation: str = "xla") -> list[Callable[[Queries], Found]]:
     every = partial(all_rows, p=p, k=k)
     if p.keys is None:
         return [every]
     steps: list[Callable[[Queries], Found]] = [
-        partial(look, p=p, k=k, precision=p.precision, wide=_wide(k, p.precision))
+        partial(look, p=p, k=k, precision=p.precision, wide=_wide(k, p.precision), implementation=implementation)
     ]
     if glances_first(p, k):
         steps.insert(0, partial(glance, p=p, k=k))
@@ -350,15 +329,16 @@ def resolve(first: Found, q: Queries, levels: list[Callable[[Queries], Found]], 
     return lax.while_loop(lambda found: jnp.any(~found.proven), step, first)
 
 
-def block_of_queries(p: Prepared, k: int) -> int:
-    """How many queries to take at once: their bins, or the candidates out of these, are 2**25 numbers at most."""
+def block_of_queries(p: Prepared, k: int, implementation: str = "xla") -> int:
+    """How many queries to take at once: their bins, or the candidates out of these, are so many numbers at most."""
     if p.keys is None:
         return 1024
     if glances_first(p, k):
         return max(1, min(256, 2**28 // p.keys.shape[0]))
     bins = p.keys.shape[0] // BIN
     wide = min(bins, _wide(k, p.precision))
-    return max(1, min(1024, 2**25 // max(bins, wide * BIN * p.rows.shape[1])))
+    room = 2**25 if implementation == "xla" else 2**28  # an accelerator is idle with few
+    return max(1, min(1024, room // max(bins, wide * BIN * p.rows.shape[1])))
 
 
 def _wide(k: int, precision: str) -> int:
@@ -386,10 +366,14 @@ def reference(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[
 
 
 def found_by(
-    vectors: Float[Array, "q c"], p: Prepared, k: int, own: Int[Array, " q"] | None = None
+    vectors: Float[Array, "q c"],
+    p: Prepared,
+    k: int,
+    own: Int[Array, " q"] | None = None,
+    implementation: str = "xla",
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
     """Costs and indices of the `k` nearest rows but for each query's own, if it has one."""
-    steps = levels(p, k)
+    steps = levels(p, k, implementation)
     if vectors.shape[0] == 0:
         return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
 
@@ -398,7 +382,7 @@ def found_by(
     def block(numbers: Array) -> Found:
         return steps[0](Queries(*(x[numbers] for x in q)))
 
-    first = in_blocks(block, jnp.arange(vectors.shape[0], dtype=jnp.int32), block_of_queries(p, k))
+    first = in_blocks(block, jnp.arange(vectors.shape[0], dtype=jnp.int32), block_of_queries(p, k, implementation))
     found = resolve(first, q, steps[1:])
     return found.cost, found.rows
 
@@ -410,4 +394,21 @@ def xla(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[Array,
     return found_by(vectors, p, k)
 
 
-VARIANTS: dict[str, Callable[[Array, Prepared, int], tuple[Array, Array]]] = {"xla": xla, "reference": reference}
+@partial(jax.jit, static_argnames=("k", "implementation"))
+def _fused(vectors: Array, p: Prepared, k: int, implementation: str) -> tuple[Array, Array]:
+    with jax.named_scope(f"top_k.{implementation}"):
+        return found_by(vectors, p, k, implementation=implementation)
+
+
+def fused_by(implementation: str, vectors: Array, p: Prepared, k: int) -> tuple[Array, Array]:
+    """As `xla`, but for the first look, which never writes a score."""
+    check(implementation, p, p.precision)
+    return _fused(vectors, p, k, implementation)
+
+
+VARIANTS: dict[str, Callable[[Array, Prepared, int], tuple[Array, Array]]] = {
+    "pallas_gpu": partial(fused_by, "pallas_gpu"),
+    "pallas_tpu": partial(fused_by, "pallas_tpu"),
+    "xla": xla,
+    "reference": reference,
+}

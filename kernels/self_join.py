@@ -24,10 +24,11 @@ from jaxtyping import Array, Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import search
+from modeldiff_jax.kernels.bin_maxima import biased, check
 from modeldiff_jax.kernels.dispatch import run
 from modeldiff_jax.kernels.glance import bin_size, two_best
 from modeldiff_jax.kernels.inputs import ArrayInput
-from modeldiff_jax.kernels.prepared import BIN, Prepared, tiles
+from modeldiff_jax.kernels.prepared import BIN, Prepared
 from modeldiff_jax.kernels.selection import check_count
 
 
@@ -54,7 +55,7 @@ def self_join(
       k: how many others of each row, from 1 to N - 1; or None.
       threshold: the least similarity ("cosine", "dot") or the greatest distance of a pair; or None. One of the two.
       metric: as in `prepare`; None is the prepared one, or "cosine".
-      implementation: "xla", "reference", or None for the first that serves the call.
+      implementation: "pallas_gpu", "pallas_tpu", "xla", "reference", or None for the first that serves the call.
 
     Returns:
       With `k`: values (N, k) and indices (N, k) as `top_k` returns them. With `threshold`: all `Pairs`, as numpy
@@ -95,35 +96,46 @@ _KEPT = 2**28
 _Four: TypeAlias = tuple[Array, Array, Array, Array]
 
 
-@partial(jax.jit, static_argnames="k")
-@jax.named_scope("self_join.xla")
-def xla(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """By the largest scores of bins, for rows and columns from one product."""
-    levels = search.levels(p, k)
-    n = p.rows.shape[0]
-    if search.glances_first(p, k) and 4 * n * n // bin_size(n) <= _KEPT:
-        first = _glances(p, k)
-    else:
-        first = _looks(p, k, levels[0])
-    found = search.resolve(first, own_queries(p, _row_numbers(p)), levels[1:])
-    return found.cost, found.rows
+@partial(jax.jit, static_argnames=("k", "implementation"))
+def _by_bins(p: Prepared, k: int, implementation: str) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    with jax.named_scope(f"self_join.{implementation}"):
+        levels = search.levels(p, k, implementation)
+        n = p.rows.shape[0]
+        if search.glances_first(p, k) and 4 * n * n // bin_size(n) <= _KEPT:
+            first = _glances(p, k)
+        else:
+            first = _looks(p, k, levels[0], implementation)
+        found = search.resolve(first, own_queries(p, _row_numbers(p)), levels[1:])
+        return found.cost, found.rows
 
 
-def _looks(p: Prepared, k: int, look: Callable[..., search.Found]) -> search.Found:
-    shared = p.keys is not None and p.precision == "float32" and p.keys.shape[0] ** 2 // BIN <= _KEPT
+def _looks(p: Prepared, k: int, look: Callable[..., search.Found], implementation: str) -> search.Found:
+    few = p.keys is not None and p.keys.shape[0] ** 2 // BIN <= _KEPT
+    shared = few and p.precision == "float32" and implementation == "xla"
     maxima = _symmetric_maxima(p) if shared else None
 
     def block(rows: Array) -> search.Found:
         q = own_queries(p, rows)
         return look(q) if maxima is None else look(q, maxima=maxima[rows])
 
-    return search.in_blocks(block, _row_numbers(p), search.block_of_queries(p, k))
+    return search.in_blocks(block, _row_numbers(p), search.block_of_queries(p, k, implementation))
+
+
+def xla(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """By the largest scores of bins, for rows and columns from one product."""
+    return _by_bins(p, k, "xla")
+
+
+def fused_by(implementation: str, p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """By the largest scores of bins, without writing the others."""
+    check(implementation, p, p.precision)
+    return _by_bins(p, k, implementation)
 
 
 def _glances(p: Prepared, k: int) -> search.Found:
     """`search.glance` of all rows, from the products of each two tiles once."""
     n = p.rows.shape[0]
-    count, height = tiles(n)
+    count, height = p.tiles
     size = bin_size(n)
     order, one = jnp.arange(height, dtype=jnp.int32), jnp.ones(count * height, jnp.float32)
     assert p.keys is not None
@@ -156,13 +168,13 @@ def _glances(p: Prepared, k: int) -> search.Found:
 
 
 def _tile_pairs(p: Prepared) -> Int[Array, "pairs 2"]:
-    count, _ = tiles(p.rows.shape[0])
+    count, _ = p.tiles
     return jnp.asarray(np.stack(np.triu_indices(count), axis=1), jnp.int32)
 
 
 def _tile_scores(p: Prepared, i: Array, j: Array) -> tuple[Array, Array, Array]:
     """Products of the rows of two tiles, and the biases of each."""
-    _, height = tiles(p.rows.shape[0])
+    _, height = p.tiles
     assert p.keys is not None
     a, b = (lax.dynamic_slice_in_dim(p.keys, t * height, height) for t in (i, j))
     a_bias, b_bias = (lax.dynamic_slice_in_dim(p.bias, t * height, height) for t in (i, j))
@@ -171,15 +183,15 @@ def _tile_scores(p: Prepared, i: Array, j: Array) -> tuple[Array, Array, Array]:
 
 def _symmetric_maxima(p: Prepared) -> Float[Array, "padded bins"]:
     """`search.bin_maxima` of all rows, from the products of each two tiles once."""
-    count, height = tiles(p.rows.shape[0])
+    count, height = p.tiles
     per = height // BIN
     one = jnp.ones(height, jnp.float32)
 
     def step(maxima: Array, tile: Array) -> tuple[Array, None]:
         i, j = tile[0], tile[1]
         products, a_bias, b_bias = _tile_scores(p, i, j)
-        for_rows = search.biased(products, one, b_bias, p.metric)
-        for_columns = search.biased(products.T, one, a_bias, p.metric).T
+        for_rows = biased(products, one, b_bias, p.metric)
+        for_columns = biased(products.T, one, a_bias, p.metric).T
         of_rows = jnp.max(for_rows.reshape(height, BIN, per), axis=1)
         # not jnp.max, which goes down column by column on a CPU
         of_columns = reduce(jnp.maximum, [for_columns[bin * per : (bin + 1) * per] for bin in range(BIN)])
@@ -237,7 +249,7 @@ def _append(found: Array, count: Array, mask: Array, row: Array, column: Array) 
 
 def _by_tile(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
     n = p.rows.shape[0]
-    _, height = tiles(n)
+    _, height = p.tiles
     q = own_queries(p, jnp.minimum(jnp.arange(p.bias.shape[0], dtype=jnp.int32), n - 1))
     limit = search.score_of(jnp.broadcast_to(cost, q.own.shape), q, p) - search.rounding(q, p)
     order = jnp.arange(height, dtype=jnp.int32)
@@ -284,4 +296,9 @@ def _all_pairs(p: Prepared, threshold: float | None) -> Pairs:
     return Pairs(first[order], second[order], np.asarray(search.as_value(jnp.asarray(values[order]), p.metric)))
 
 
-VARIANTS: dict[str, Callable[[Prepared, int], tuple[Array, Array]]] = {"xla": xla, "reference": reference}
+VARIANTS: dict[str, Callable[[Prepared, int], tuple[Array, Array]]] = {
+    "pallas_gpu": partial(fused_by, "pallas_gpu"),
+    "pallas_tpu": partial(fused_by, "pallas_tpu"),
+    "xla": xla,
+    "reference": reference,
+}

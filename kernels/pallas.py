@@ -1,0 +1,76 @@
+"""Pallas where it is there: what differs between versions of jax, and whether this machine has the device.
+
+Everything raises `NotImplementedError`, which sends a call to the next variant, where something is missing: a jax
+without the backend, or a package that the backend imports and jax does not require (absl-py).
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as missing:
+        raise NotImplementedError(f"{name} cannot be imported here: {missing}") from missing
+
+
+def pallas() -> Any:
+    """`jax.experimental.pallas`, imported when asked for: it takes a second."""
+    return _module("jax.experimental.pallas")
+
+
+def pallas_gpu() -> Any:
+    """Mosaic GPU."""
+    module = _module("jax.experimental.pallas.mosaic_gpu")
+    if not hasattr(module, "kernel"):
+        raise NotImplementedError("this jax has no jax.experimental.pallas.mosaic_gpu.kernel")
+    return module
+
+
+def pallas_tpu() -> Any:
+    return _module("jax.experimental.pallas.tpu")
+
+
+def gpu_load(ref: Any, layout: Any) -> Array:
+    """A load from a GPU's memory into registers of a layout, each thread on its own."""
+    load = pallas_gpu().load
+    where = ((),) if "idx" in inspect.signature(load).parameters else ()  # jax before 0.11
+    return load(ref, *where, layout=layout, optimized=False)
+
+
+def gpu_interpreter() -> Any:
+    """What makes a GPU kernel run on a CPU."""
+    try:
+        return pallas_gpu().InterpretGPUParams()
+    except AttributeError as missing:
+        raise NotImplementedError("jax before 0.11 cannot interpret transposed operands") from missing
+
+
+def device_of(platform: str) -> Any:
+    """The first default device, if it is of a platform that there are kernels for.
+
+    Args:
+      platform: "cuda" or "tpu".
+
+    Raises:
+      NotImplementedError: it is not, or is a GPU without the matrix instructions that the kernels use.
+    """
+    backend = {"cuda": "gpu"}.get(platform, platform)
+    if jax.default_backend() != backend:
+        raise NotImplementedError(f"this machine's default device is a {jax.default_backend()}, not a {backend}")
+    device = jax.devices()[0]
+    if platform == "cuda" and str(getattr(device, "compute_capability", "")) != "9.0":
+        raise NotImplementedError(f"{device.device_kind} is not a GPU of compute capability 9.0")
+    return device
+
+
+def processors() -> int:
+    """How many blocks of threads a GPU runs at once, if each takes all of a multiprocessor."""
+    return int(getattr(jax.devices()[0], "core_count", None) or 132) if jax.default_backend() == "gpu" else 132
