@@ -291,19 +291,29 @@ Terms: TypeAlias = Callable[[Array, Array], tuple[Array, ...]]
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _in_passes(a: Float[Array, "n c"], b: Float[Array, "n c"], metric: str) -> Float[Array, " n"]:
     distances, unsafe = _PASSES[metric](a, b)
+    again = partial(_again, metric=metric), partial(_again_at_once, metric=metric)
+    return lax.platform_dependent(distances, unsafe, a, b, cpu=again[0], default=again[1])
+
+
+def _again(distances: Array, unsafe: Array, a: Array, b: Array, metric: str) -> Array:
+    """`distances` with the blocks that hold unsafe pairs computed as they are defined."""
     n, width = a.shape
     rows = max(1, min(n, _BLOCK // width))
     count = -(-n // rows)
-    pair = METRICS[metric]
 
     def block(k: Array, distances: Array) -> Array:
         start = jnp.minimum(numbers[k] * rows, n - rows)  # the last block moves back to fit
         x, y = (lax.dynamic_slice_in_dim(side, start, rows) for side in (a, b))
-        return lax.dynamic_update_slice_in_dim(distances, jax.vmap(pair)(x, y), start, 0)
+        return lax.dynamic_update_slice_in_dim(distances, jax.vmap(METRICS[metric])(x, y), start, 0)
 
     blocks = jnp.pad(unsafe, (0, count * rows - n)).reshape(count, rows).any(1)
     numbers = jnp.nonzero(blocks, size=count, fill_value=0)[0].astype(jnp.int32)
     return lax.fori_loop(0, jnp.sum(blocks, dtype=jnp.int32), block, distances)
+
+
+def _again_at_once(distances: Array, unsafe: Array, a: Array, b: Array, metric: str) -> Array:
+    every = jax.vmap(METRICS[metric])
+    return lax.cond(unsafe.any(), lambda: jnp.where(unsafe, every(a, b), distances), lambda: distances)
 
 
 @_in_passes.defjvp
