@@ -37,3 +37,5 @@ from modeldiff_jax.kernels.rdm import rdm_similarity as rdm_similarity
 from modeldiff_jax.kernels.search import top_k as top_k
 from modeldiff_jax.kernels.selection import largest as largest
 from modeldiff_jax.kernels.self_join import self_join as self_join
+from modeldiff_jax.kernels.sharded import sharded_self_join as sharded_self_join
+from modeldiff_jax.kernels.sharded import sharded_top_k as sharded_top_k

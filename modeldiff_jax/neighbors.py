@@ -190,13 +190,12 @@ class NearestNeighbors:
         return queries
 
     def _search(self, queries: Float[Array, "q c"], k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-        """In blocks of queries; the sort is stable, so equal distances keep the order of indices."""
+        """In blocks of queries."""
         rows = max(1, _ROWS // self.n_samples_fit_)
         found = []
         for start in range(0, len(queries), rows):
             block = kernels.pairwise_distances(queries[start : start + rows], self._fit_X, self.effective_metric_)
-            indices = jnp.argsort(block, axis=1, stable=True)[:, :k]
-            found.append((jnp.take_along_axis(block, indices, 1), indices))
+            found.append(kernels.largest(-block, k))
         if not found:
             return jnp.zeros((0, k)), jnp.zeros((0, k), jnp.int32)
-        return jnp.concatenate([block for block, _ in found]), jnp.concatenate([indices for _, indices in found])
+        return -jnp.concatenate([block for block, _ in found]), jnp.concatenate([indices for _, indices in found])

@@ -17,9 +17,12 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import bin_maxima, prepare, prepared, self_join, top_k, tuned
 from modeldiff_jax.kernels.bin_maxima import PLATFORMS, VARIANTS
 from modeldiff_jax.kernels.convolution import convolve
+from modeldiff_jax.kernels.correlation import spearman_similarity
 from modeldiff_jax.kernels.cosine import cosine_similarity
 from modeldiff_jax.kernels.depthwise_conv import depthwise_conv
 from modeldiff_jax.kernels.paired import paired_distances
+from modeldiff_jax.kernels.pairwise import pairwise_distances
+from modeldiff_jax.kernels.rdm import rdm_similarity
 from modeldiff_jax.kernels.selection import largest
 
 from . import neighbours
@@ -159,9 +162,12 @@ IMAGE, TAPS = np.ones((1, 4, 9, 9), np.float32), np.ones((6, 4, 3, 3), np.float3
 TABLE = {  # every module of kernels that has variants: name, platform -> function of `implementation`, its arguments
     "bin_maxima": of_bins,
     "convolution": plain(convolve, IMAGE, TAPS),
+    "correlation": plain(spearman_similarity, neighbours.iid(5, 7)),
     "cosine": plain(cosine_similarity, neighbours.iid(5, 7)),
     "depthwise_conv": plain(depthwise_conv, IMAGE, np.ones((4, 1, 3, 3), np.float32)),
     "paired": plain(paired_distances, neighbours.iid(5, 7), neighbours.iid(5, 7, 1), metric="jensenshannon"),
+    "pairwise": plain(pairwise_distances, neighbours.iid(5, 7)),
+    "rdm": plain(rdm_similarity, neighbours.iid(5, 7), neighbours.iid(5, 9)),
     "search": search_case(top_k, neighbours.iid(4, 20)),
     "selection": plain(partial(largest, k=3), neighbours.iid(3, 9000)),
     "self_join": search_case(self_join),
