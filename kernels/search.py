@@ -226,8 +226,21 @@ def from_bins(first: Float[Array, "q bins"], second: Float[Array, "q bins"], q: 
     index = bins // per * height + glances.place(best, size) * per + bins % per
     cost, index = measured(index, q, p, k)
     second = jnp.max(jnp.take_along_axis(second, bins, axis=1, mode="promise_in_bounds"), axis=1)
-    left_out = jnp.maximum(bound, second) - shift(q, p) + reach(q, p) * (glances.slack(n) * 2.0**-24)
-    return Found(cost, index, surpasses(cost[:, -1], left_out, q, p))
+    less = reach(q, p) * (glances.slack(n) * 2.0**-24) - shift(q, p)
+    found = Found(cost, index, surpasses(cost[:, -1], jnp.maximum(bound, second) + less, q, p))
+
+    def every_row(state: tuple[Found, Array]) -> tuple[Found, Array]:
+        """Of the same bins, for some queries whose best rows share a bin."""
+        found, waiting = state
+        (at,) = jnp.nonzero(waiting, size=min(_ALONG[1], waiting.shape[0]), fill_value=waiting.shape[0])
+        some, of, left_out = jax.tree.map(lambda x: x.at[at].get(mode="clip"), (q, bins, bound + less))
+        rows = (of // per * height + of % per)[:, :, None] + per * jnp.arange(size, dtype=jnp.int32)[None, None, :]
+        cost, index = measured(rows.reshape(at.shape[0], -1), some, p, k)
+        again = Found(cost, index, surpasses(cost[:, -1], left_out, some, p))
+        found = Found(*(old.at[at].set(new, mode="drop") for old, new in zip(found, again, strict=True)))
+        return found, waiting.at[at].set(False, mode="drop")
+
+    return lax.while_loop(lambda state: jnp.any(state[1]), every_row, (found, ~found.proven))[0]
 
 
 def measured(index: Int[Array, "q some"], q: Queries, p: Prepared, k: int) -> tuple[Array, Array]:

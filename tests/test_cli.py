@@ -6,7 +6,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -92,12 +91,13 @@ def test_help_imports_nothing_heavy(arguments):
 
 def test_help_is_quick():
     def once():
-        start = time.perf_counter()
+        start = os.times()
         assert run("--help").returncode == 0
-        return time.perf_counter() - start
+        end = os.times()
+        return end.children_user + end.children_system - start.children_user - start.children_system
 
-    # 0.3 s is the promise on a quiet machine; the bound leaves room for a busy one
-    assert min(once() for _ in range(5)) < 1.0
+    # of processor time, whatever else the machine does; 0.3 s is the promise, and machines differ
+    assert min(once() for _ in range(3)) < 1.0
 
 
 def test_only_commands_that_exist_are_listed():
