@@ -3,7 +3,7 @@
     python -m bench.bench_growth [--rounds 3] [--sizes 10000 100000 1000000] [--write]
 
 Search is of the ten nearest of 100 queries, by cosine, in N x 256 random float32 vectors; join is of the ten nearest
-others of each row, for N up to 100,000. Every size runs in a process of its own, so that `peak_bytes` (the most memory
+others of each row, for N up to 30,000. Every size runs in a process of its own, so that `peak_bytes` (the most memory
 the process ever held, less what it held when its imports were done) is of this size and this contestant alone. The
 rows themselves, in numpy, count: the least there can be is N x 256 x 4 bytes, and again as much for a library that
 keeps its own.
@@ -24,7 +24,7 @@ from bench.measure import record, spread, use_cores
 
 WIDTH, QUERIES, K = 256, 100, 10
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-LARGEST_JOIN = 100_000
+LARGEST_JOIN = 30_000
 
 
 def contestant(who: str, what: str, n: int) -> tuple[Callable[[], Any], int]:
