@@ -61,3 +61,8 @@ def test_the_page_of_profiling_runs(tmp_path, monkeypatch, capsys):
     assert "the limit is" in printed
     assert all((tmp_path / "traces" / name).exists() for name in names["profile"].trace["files"])
     assert (tmp_path / "roofline.svg").read_text().startswith("<svg")
+
+
+def test_the_page_of_benchmarks_is_what_the_results_say():
+    for name, text in tables.pages(tables.recorded()).items():
+        assert (PAGES / name).read_text("utf-8") == text, "python -m bench.tables writes it anew"
