@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench import tables
 from modeldiff_jax.profiling import machine
 
 PAGES = Path(__file__).resolve().parent.parent / "docs"
