@@ -27,7 +27,7 @@ def files(tmp_path, monkeypatch):
 
 def test_python_blocks_run(files, capsys):
     blocks = [code for language, code in BLOCKS if language == "python"]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names = {}
     for code in blocks:
         exec(compile(code, "README.md", "exec"), names)  # one session, as a reader would type it
