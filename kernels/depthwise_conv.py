@@ -239,7 +239,7 @@ def _input_gradient(g: Array, w: Array, windows: Windows, sizes: Sequence[Any]) 
 
 def _filter_gradient(g: Array, x: Array, windows: Windows) -> Array:
     dtype, (x, g) = x.dtype, _accumulated(x, g)
-    places = _taps(x, windows)
+    places, g = _taps(x, windows), _kept(g)
     taps = [v.taps for v in windows]
     reduced = tuple(range(x.ndim - 1))
     sums = [jnp.sum(places(tap) * g, reduced) for tap in np.ndindex(*taps)]
@@ -257,6 +257,15 @@ def _taps(x: Array, windows: Windows) -> Any:
         return padded[(slice(None), *cuts)]
 
     return places
+
+
+def _kept(x: Array) -> Array:
+    """The same values, computed once and for all: XLA would compute them again within the sum of each tap.
+
+    It does so through a barrier as well, but not through zeros put after them.
+    """
+    padded = lax.optimization_barrier(pad_spatial(x, [(0, 1, 0)] * (x.ndim - 2)))
+    return padded[(slice(None), *(slice(size) for size in x.shape[1:-1]))]
 
 
 def pad_spatial(x: Array, ends: Sequence[tuple[Any, Any, int]]) -> Array:
