@@ -1,0 +1,257 @@
+"""Makes the zoo: trains every model, writes its ONNX file, then the manifest. What is there already is kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+import modeldiff_jax as md
+from bench.modelreuse import folder, recipes
+from bench.modelreuse.data import CLASSES, MEAN, SOURCE, STD, TARGETS, Task, make_task
+from bench.modelreuse.export import export
+from bench.modelreuse.networks import ARCHITECTURES, Variables, fresh, units
+from bench.modelreuse.reactions import Reactor, accuracies
+from bench.modelreuse.recipes import Recipe
+from bench.modelreuse.training import Job, train
+
+_TOGETHER = 8
+"""Models trained between two savings."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a zoo is: images, and steps of training by kind of recipe."""
+
+    datasets: tuple[str, ...]
+    images: dict[str, int]
+    tests: int
+    kept: int
+    steps: dict[str, int]
+
+
+FULL = Size(
+    TARGETS,
+    {"objects": 16_000, "digits": 800, "pictures": 1000},
+    600,
+    1000,
+    {
+        "pretrain": 4000,
+        "train": 1200,
+        "transfer": 600,
+        "prune": 300,
+        "distill": 800,
+        "steal": 1000,
+        "steal_label": 1000,
+        "steal_adversarial": 1000,
+        "chain": 600,
+        "merge": 100,
+    },
+)
+SMALL = Size(
+    ("digits",),
+    {"objects": 4000, "digits": 800},
+    300,
+    600,
+    {"pretrain": 1200, "train": 500, "transfer": 300, "prune": 100, "distill": 300, "steal": 400},
+)
+SIZES = {"full": FULL, "small": SMALL}
+
+
+def build(where: Path, size: Size, seed: int = 0, beyond: bool = False, report: Any = None) -> folder.Zoo:
+    """Makes a zoo, or what is missing of one.
+
+    Args:
+      where: the folder.
+      size: of the zoo.
+      seed: of everything random; another gives another zoo by the same recipes, with other images.
+      beyond: also the models that the paper lacks.
+      report: called with a line of progress.
+    """
+    start = time.perf_counter()
+
+    def say(text: str) -> None:
+        (report or _to_stderr)(f"[{time.perf_counter() - start:6.0f} s] {text}")
+
+    for part in ("models", "variables"):
+        (where / part).mkdir(parents=True, exist_ok=True)
+    say("rendering the images")
+    tasks = {name: make_task(name, n, size.tests, seed) for name, n in size.images.items()}
+    wanted = recipes.paper(ARCHITECTURES, size.datasets)
+    wanted += recipes.beyond(ARCHITECTURES, size.datasets) if beyond else []
+    for wave in _waves(wanted):
+        todo = [recipe for recipe in wave if not (where / "variables" / f"{recipe.name}.npz").exists()]
+        todo.sort(key=lambda r: (r.kind, r.arch, r.dataset))
+        for at in range(0, len(todo), _TOGETHER):
+            some = todo[at : at + _TOGETHER]
+            for recipe, variables in zip(some, _make(some, where, tasks, size, seed), strict=True):
+                _save(where / "variables" / f"{recipe.name}.npz", variables)
+            say(f"{some[-1].kind}: {at + len(some)} of {len(todo)}, {some[-1].name}")
+    say("writing ONNX files")
+    for recipe in wanted:
+        if not (where / "models" / f"{recipe.name}.onnx").exists():
+            _export(recipe, where, tasks)
+    say("measuring accuracies")
+    reactor = Reactor({recipe.name: where / "models" / f"{recipe.name}.onnx" for recipe in wanted})
+    sets = {name: (_native(task.test.x), task.test.y) for name, task in tasks.items()}
+    accuracy = accuracies(reactor, sets, [(recipe.name, recipe.dataset) for recipe in wanted])
+    images = {}
+    for name, task in tasks.items():
+        for part, split in (("train", task.train), ("test", task.test)):
+            images[f"{name}_{part}_x"] = split.x[: size.kept].transpose(0, 3, 1, 2)
+            images[f"{name}_{part}_y"] = split.y[: size.kept].astype(np.int32)
+    entries = [_entry(recipe, accuracy[recipe.name]) for recipe in wanted]
+    folder.write(where, entries, images, {"seed": seed, "size": asdict(size)})
+    say(f"done: {len(entries)} models in {where}")
+    return folder.Zoo(where)
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _waves(wanted: Iterable[Recipe]) -> list[list[Recipe]]:
+    """Recipes in groups that need nothing but earlier groups."""
+    depth: dict[str, int] = {}
+    for recipe in wanted:
+        depth[recipe.name] = 1 + max((depth[needed] for needed in (recipe.parent, recipe.other) if needed), default=-1)
+    return [[r for r in wanted if depth[r.name] == level] for level in sorted(set(depth.values()))]
+
+
+def _make(some: Sequence[Recipe], where: Path, tasks: dict[str, Task], size: Size, seed: int) -> list[Variables]:
+    """Variables of recipes whose parents are made. A quantised model has its parent's; its file differs."""
+    trained = [recipe for recipe in some if recipe.kind != "quantize"]
+    found = dict(zip(trained, train([_job(r, where, tasks, size, seed) for r in trained]), strict=True))
+    return [found[recipe] if recipe in found else _load(where, recipe.parent) for recipe in some]
+
+
+def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_seed: int) -> Job:
+    task, seed = tasks[recipe.dataset], recipe.seed(zoo_seed)
+    kind = recipe.kind
+    if kind == "independent":
+        kind = "transfer" if recipe.parent else "pretrain" if recipe.dataset == SOURCE else "train"
+    parent = _load(where, recipe.parent) if recipe.parent else None
+    start = fresh(recipe.arch, task.classes, seed)
+    keep = alive = teacher = None
+    lesson, rate = "labels", 1e-2
+    if kind in ("transfer", "chain"):
+        assert parent is not None
+        start = _with_head_of(parent, start)
+        keep, rate = _tuned(recipe, start), 4e-3
+    elif kind == "prune":
+        assert parent is not None
+        start, alive, rate = parent, _alive(parent, recipe.amount), 2e-3
+    elif kind == "merge":
+        assert parent is not None
+        average = jax.tree.map(lambda a, b: (a + b) / 2, parent, _load(where, recipe.other))
+        start, rate = _with_head_of(average, parent), 5e-4
+    elif parent is not None:  # taught by the parent, from fresh weights
+        teacher = (_arch_of(recipe.parent), parent)
+        lesson = {"distill": "distil", "steal": "soft", "steal_label": "hard", "steal_adversarial": "adversarial"}[kind]
+    return Job(
+        recipe.arch,
+        task.classes,
+        start,
+        task.train.x,
+        task.train.y,
+        size.steps[kind],
+        seed,
+        lesson,  # type: ignore[arg-type]
+        teacher,
+        keep,
+        alive,
+        rate,
+    )
+
+
+def _arch_of(name: str) -> str:
+    """Architecture of a model by its name: that of the last student in its chain, or of its root."""
+    steps = [step for step in name.split("-") if step.startswith(("pretrain(", "train(", "steal"))]
+    return steps[-1][steps[-1].index("(") + 1 :].split(",")[0].rstrip(")")
+
+
+def _with_head_of(body: Variables, other: Variables) -> Variables:
+    return {**body, "params": {**body["params"], "head": other["params"]["head"]}}
+
+
+def _tuned(recipe: Recipe, variables: Variables) -> Any:
+    """1 for the weights of the last `amount` of the layers, the head always among them."""
+    names = units(recipe.arch)
+    tuned = names[len(names) - max(1, round(recipe.amount * len(names))) :]
+
+    def share(layer: str, leaf: Any) -> np.ndarray:
+        return np.full(np.shape(leaf), float(layer.split("_")[0] in tuned), np.float32)
+
+    return {
+        layer: jax.tree.map(lambda leaf, layer=layer: share(layer, leaf), part)
+        for layer, part in variables["params"].items()
+    }
+
+
+def _alive(variables: Variables, ratio: float) -> Any:
+    """0 for the `ratio` of all filters' weights that are least in magnitude (global pruning)."""
+    filters = [part["kernel"] for layer, part in variables["params"].items() if layer != "head"]
+    bound = np.quantile(np.concatenate([np.abs(leaf).ravel() for leaf in filters]), ratio)
+    alive = jax.tree.map(lambda leaf: np.ones(np.shape(leaf), np.float32), variables["params"])
+    for layer, part in alive.items():
+        if layer != "head":
+            part["kernel"] = (np.abs(variables["params"][layer]["kernel"]) > bound).astype(np.float32)
+    return alive
+
+
+def _export(recipe: Recipe, where: Path, tasks: dict[str, Task]) -> None:
+    variables, classes = _load(where, recipe.name), CLASSES[recipe.dataset]
+    path = where / "models" / f"{recipe.name}.onnx"
+    if recipe.kind != "quantize":
+        content = export(recipe.arch, classes, variables)
+    elif "float16" in recipe.name:
+        content = export(recipe.arch, classes, variables, "float16")
+    else:
+        watched = path.with_suffix(".watched.onnx")
+        watched.write_bytes(export(recipe.arch, classes, variables, watch=True))
+        model = md.load(watched)
+        values = model(_native(tasks[recipe.dataset].train.x[:256]))
+        names = [spec.name for spec in model.outputs]
+        ranges = {name: (float(v.min()), float(v.max())) for name, v in zip(names, values, strict=True)}
+        watched.unlink()
+        content = export(recipe.arch, classes, variables, "int8", ranges)
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def _native(x: np.ndarray) -> np.ndarray:
+    return ((x.astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def _entry(recipe: Recipe, accuracy: float) -> dict[str, Any]:
+    return {
+        "name": recipe.name,
+        "file": f"models/{recipe.name}.onnx",
+        "arch": recipe.arch,
+        "dataset": recipe.dataset,
+        "root": recipe.root,
+        "parent": recipe.parent or None,
+        "kind": recipe.kind,
+        "classes": CLASSES[recipe.dataset],
+        "accuracy": round(accuracy, 4),
+        **({"other": recipe.other} if recipe.other else {}),
+    }
+
+
+def _save(path: Path, variables: Variables) -> None:
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **{"/".join(key): np.asarray(leaf) for key, leaf in flatten_dict(variables).items()})
+    part.replace(path)
+
+
+def _load(where: Path, name: str) -> Variables:
+    with np.load(where / "variables" / f"{name}.npz") as file:
+        return unflatten_dict({tuple(key.split("/")): file[key] for key in file.files})

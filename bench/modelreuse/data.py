@@ -1,0 +1,218 @@
+"""Three tasks of 32 x 32 colour images: a rich one to pre-train on, and two of other kinds to transfer to.
+
+objects   ten shapes in four surface patterns over rendered grounds: 40 classes, as many images as wanted
+digits    scikit-learn's handwritten digits, scaled, turned, coloured, over rendered grounds: 10 classes
+pictures  from which of 17 pictures of scikit-image is this crop? colours, contrast and orientation are shaken
+
+Training and test images never share a digit, or a part of a picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+SIDE = 32
+SOURCE, TARGETS = "objects", ("digits", "pictures")
+CLASSES = {"objects": 40, "digits": 10, "pictures": 17}
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+_SHAPES = 10
+_PICTURES = (
+    "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png", "grass.png",
+    "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png", "retina.jpg",
+    "rocket.jpg", "text.png",
+)  # fmt: skip
+Images = UInt8[np.ndarray, "n 32 32 3"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images in 0..255 and their labels."""
+
+    x: Images
+    y: Int[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set: what models learn from, and what they never see."""
+
+    name: str
+    classes: int
+    train: Split
+    test: Split
+
+
+def make_task(name: str, n_train: int, n_test: int, seed: int) -> Task:
+    """Renders a task; the same arguments give the same images."""
+    maker = {"objects": _objects, "digits": _digits, "pictures": _pictures}[name]
+    parts = []
+    for i, (part, n) in enumerate((("train", n_train), ("test", n_test))):
+        x, y = maker(np.random.default_rng([seed, i, len(name)]), n, part)
+        parts.append(Split(np.round(np.clip(x, 0, 1) * 255).astype(np.uint8), y))
+    return Task(name, CLASSES[name], parts[0], parts[1])
+
+
+def _objects(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
+    del part  # any number can be rendered, and no two are alike
+    y = rng.integers(0, CLASSES["objects"], n)
+    shape, pattern = y % _SHAPES, y // _SHAPES
+    angle, size = rng.uniform(0, 2 * np.pi, n), rng.uniform(0.6, 0.95, n)
+    u, v = _turned(rng.uniform(-0.2, 0.2, (n, 2)), angle, size)
+    inside = np.empty((n, SIDE, SIDE))
+    for s in range(_SHAPES):
+        rows = np.flatnonzero(shape == s)
+        inside[rows] = _outside(s, u[rows], v[rows])
+    mask = 1 / (1 + np.exp(np.clip(inside * (size * SIDE / 2)[:, None, None] * 2, -30, 30)))
+    turn, pitch = rng.uniform(0, np.pi, n), rng.uniform(6, 9, n)
+    a = (u * np.cos(turn)[:, None, None] + v * np.sin(turn)[:, None, None]) * pitch[:, None, None]
+    b = (v * np.cos(turn)[:, None, None] - u * np.sin(turn)[:, None, None]) * pitch[:, None, None]
+    waves = [
+        np.zeros_like(a),
+        np.sin(a),
+        np.where(np.sin(a) * np.sin(b) > 0.3, 1.0, -1.0),
+        np.sign(np.sin(a) * np.sin(b)),
+    ]
+    wave = np.choose(pattern[:, None, None], waves)[..., None] * 0.5 + 0.5
+    ground = _grounds(rng, n)
+    one = _unlike(rng, ground.mean((1, 2))[None])
+    two = _unlike(rng, np.stack([ground.mean((1, 2)), one]))
+    surface = one[:, None, None] * wave + two[:, None, None] * (1 - wave)
+    light = 1 + 0.3 * np.clip(u * np.cos(angle)[:, None, None] + v * np.sin(angle)[:, None, None], -1, 1)[..., None]
+    x = ground * (1 - mask[..., None]) + surface * light * mask[..., None]
+    return x + rng.normal(0, 0.02, x.shape), y
+
+
+def _turned(middle: np.ndarray, angle: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of every pixel in frames of their own: moved, turned, scaled. Two of (n, 32, 32)."""
+    line = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    dy, dx = line[None, :, None] - middle[:, 0, None, None], line[None, None, :] - middle[:, 1, None, None]
+    cos, sin = (np.cos(angle) / size)[:, None, None], (np.sin(angle) / size)[:, None, None]
+    return dx * cos + dy * sin, dy * cos - dx * sin
+
+
+def _outside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """How far outside a shape of about unit size a place is; negative inside."""
+    r, turn = np.hypot(u, v), np.arctan2(v, u)
+
+    def polygon(sides: int) -> np.ndarray:
+        wedge = np.mod(turn, 2 * np.pi / sides) - np.pi / sides
+        return r * np.cos(wedge) - 0.75
+
+    if shape == 0:
+        return r - 0.8
+    if shape <= 3:
+        return polygon((3, 4, 6)[shape - 1])
+    if shape == 4:
+        return r - (0.65 + 0.3 * np.cos(5 * turn))  # star
+    if shape == 5:
+        return np.abs(r - 0.65) - 0.2  # ring
+    if shape == 6:
+        return np.maximum(np.minimum(np.abs(u), np.abs(v)) - 0.22, np.maximum(np.abs(u), np.abs(v)) - 0.85)  # cross
+    if shape == 7:
+        return np.maximum(r - 0.85, 0.62 - np.hypot(u - 0.4, v))  # crescent
+    if shape == 8:
+        return np.maximum(np.abs(u) - 0.95, np.abs(v) - 0.3)  # bar
+    return np.maximum(np.maximum(-v - 0.6, v - 0.6), np.abs(u) - 0.2 - 0.6 * (v > 0.1))  # tee
+
+
+def _colours(rng: np.random.Generator, n: int) -> np.ndarray:
+    return rng.uniform(0.05, 0.95, (n, 3))
+
+
+def _unlike(rng: np.random.Generator, others: np.ndarray) -> np.ndarray:
+    """Of six colours drawn, the one farthest from the nearest of `others` (m, n, 3): (n, 3)."""
+    drawn = rng.uniform(0, 1, (6, others.shape[1], 3))
+    gap = np.linalg.norm(drawn[:, None] - others, axis=-1).min(axis=1)
+    return drawn[gap.argmax(0), np.arange(others.shape[1])]
+
+
+def _grounds(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Soft fields of two colours, some with fine grain: (n, 32, 32, 3)."""
+    field = np.zeros((n, SIDE, SIDE))
+    for cells in (2, 4, 8):
+        field += _grown(rng.normal(0, 1, (n, cells + 1, cells + 1))) / np.sqrt(cells)
+    field += rng.normal(0, 1, field.shape) * rng.choice([0.0, 0.25], n)[:, None, None]
+    share = 1 / (1 + np.exp(-2 * field))[..., None]
+    one, two = _colours(rng, n)[:, None, None], _colours(rng, n)[:, None, None]
+    return one * share + two * (1 - share)
+
+
+def _grown(knots: np.ndarray) -> np.ndarray:
+    """Values at the corners of a grid -> (n, 32, 32) between them, bilinear."""
+    cells = knots.shape[1] - 1
+    at = (np.arange(SIDE) + 0.5) / SIDE * cells
+    low = np.minimum(at.astype(int), cells - 1)
+    share = at - low
+    rows = knots[:, low] * (1 - share)[:, None] + knots[:, low + 1] * share[:, None]
+    return rows[:, :, low] * (1 - share) + rows[:, :, low + 1] * share
+
+
+def _digits(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    order = np.random.default_rng(0).permutation(len(raw.target))  # one cut for all seeds
+    own = order[:1200] if part == "train" else order[1200:]
+    rows = rng.choice(own, n)
+    u, v = _turned(rng.uniform(-0.25, 0.25, (n, 2)), rng.normal(0, 0.2, n), rng.uniform(0.55, 0.9, n))
+    framed = np.pad(raw.images[rows] / 16, ((0, 0), (1, 2), (1, 2)))
+    y, x = (np.clip(axis * 4 + 3.5 + 1, 0, 8.999) for axis in (v, u))
+    top, left = y.astype(int), x.astype(int)
+    down, right, row = y - top, x - left, np.arange(n)[:, None, None]
+    ink = (framed[row, top, left] * (1 - right) + framed[row, top, left + 1] * right) * (1 - down) + (
+        framed[row, top + 1, left] * (1 - right) + framed[row, top + 1, left + 1] * right
+    ) * down
+    ground = _grounds(rng, n)
+    dark = ground.mean((1, 2, 3)) < 0.5
+    colour = np.where(dark[:, None], rng.uniform(0.55, 1, (n, 3)), rng.uniform(0, 0.45, (n, 3)))
+    drawn = ground * (1 - ink[..., None]) + colour[:, None, None] * ink[..., None]
+    return drawn + rng.normal(0, 0.03, drawn.shape), raw.target[rows]
+
+
+def _pictures(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
+    import skimage
+    from PIL import Image
+
+    folder = Path(skimage.__file__).parent / "data"
+    y = rng.integers(0, len(_PICTURES), n)
+    x = np.empty((n, SIDE, SIDE, 3))
+    for label, name in enumerate(_PICTURES):
+        with Image.open(folder / name) as opened:
+            picture = opened.convert("RGB")
+        width, height = picture.size
+        cut = int(height * 0.7)
+        box = (0, 0, width, cut) if part == "train" else (0, cut, width, height)
+        picture = picture.crop(box)
+        for row in np.flatnonzero(y == label):
+            x[row] = _crop(rng, picture)
+    x = x[np.arange(n), :, :]
+    for axis in (1, 2):
+        flip = rng.random(n) < 0.5
+        x[flip] = np.flip(x[flip], axis)
+    gain, lift = rng.uniform(0.6, 1.4, (n, 1, 1, 3)), rng.uniform(-0.15, 0.15, (n, 1, 1, 3))
+    grey = (rng.random(n) < 0.5)[:, None, None, None]
+    x = np.where(grey, x.mean(-1, keepdims=True), x)
+    return (x - 0.5) * gain + 0.5 + lift + rng.normal(0, 0.02, x.shape), y
+
+
+def _crop(rng: np.random.Generator, picture: object) -> np.ndarray:
+    """A square crop with something on it, scaled to 32 x 32."""
+    from PIL import Image
+
+    assert isinstance(picture, Image.Image)
+    width, height = picture.size
+    small = np.zeros((SIDE, SIDE, 3))
+    for _ in range(20):
+        size = int(rng.integers(40, min(96, width, height) + 1))
+        left, top = int(rng.integers(0, width - size + 1)), int(rng.integers(0, height - size + 1))
+        small = np.asarray(
+            picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (left, top, left + size, top + size))
+        )
+        small = small / 255
+        if small.std() > 0.04:
+            break
+    return small

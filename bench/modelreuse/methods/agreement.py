@@ -1,0 +1,87 @@
+"""Methods that count equal labels: AKH on the owner's errors, IPGuard near the owner's decision boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from bench.modelreuse.study import Orientation, Study
+
+_BISECTIONS = 12
+
+
+def akh(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
+    """Agreement on inputs that the prober misclassifies (Godinot et al., "QuRD", AAAI 2025).
+
+    Where there are too few errors, inputs of least margin fill up.
+    """
+    return _agreement(study, owners, suspects, orientation, "akh", lambda prober: misclassified(study, prober))
+
+
+def ipguard(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
+    """Agreement on points near the prober's decision boundary (Cao et al., AsiaCCS 2021).
+
+    The points are found by halving the way between seeds of different labels, not by the paper's gradient descent: they
+    are nearer to the boundary than its stopping rule asks for.
+    """
+    return _agreement(study, owners, suspects, orientation, "ipguard", lambda prober: _boundary(study, prober))
+
+
+def misclassified(study: Study, prober: str) -> Float[np.ndarray, "n ..."]:
+    """`n_pairs` images of the prober's dataset, those it is wrong about first, then those it is least sure of."""
+    dataset = study.entry(prober).dataset
+    parts = [study.images(dataset, part) for part in ("train", "test")]
+    x, y = (np.concatenate(both) for both in zip(*parts, strict=True))
+    logits = study.answers(x, [prober], "all images", dataset)[prober]
+    rows = np.arange(len(x))
+    if logits.shape[1] <= y.max():
+        return x[: study.n_pairs]
+    own = logits[rows, y]
+    others = logits.copy()
+    others[rows, y] = -np.inf
+    margin = own - others.max(axis=1)
+    wrong = margin < 0
+    # all errors are as good as another, so they are taken in order; the rest by margin
+    order = np.argsort(np.where(wrong, -np.inf, margin), kind="stable")
+    return x[order[: study.n_pairs]]
+
+
+def _boundary(study: Study, prober: str) -> Float[np.ndarray, "n ..."]:
+    seeds = study.seeds(study.entry(prober).dataset)
+
+    def labels(x: np.ndarray) -> np.ndarray:
+        return study.reactor.logits([prober], x)[prober].argmax(axis=1)
+
+    own = labels(seeds)
+    rng = np.random.default_rng(study.key)
+    partner = np.array([rng.choice(np.flatnonzero(own != label)) if (own != label).any() else 0 for label in own])
+    near, far = seeds.copy(), seeds[partner]
+    for _ in range(_BISECTIONS):
+        middle = (near + far) / 2
+        same = (labels(middle) == own).reshape(-1, *(1,) * (seeds.ndim - 1))
+        near, far = np.where(same, middle, near), np.where(same, far, middle)
+    return near
+
+
+def _agreement(
+    study: Study,
+    owners: Sequence[str],
+    suspects: Sequence[str],
+    orientation: Orientation,
+    method: str,
+    inputs: Callable[[str], np.ndarray],
+) -> np.ndarray:
+    everyone = sorted({*owners, *suspects})
+
+    def score(prober: str, owner: str, suspect: str) -> float:
+        a, b = study.entry(owner), study.entry(suspect)
+        if (a.classes, a.dataset) != (b.classes, b.dataset):
+            return -np.inf
+        own = study.prober(prober)
+        x = study.kept(lambda: inputs(own), method, own)
+        found = study.answers(x, everyone, method, own)
+        return float(np.mean(found[owner].argmax(1) == found[suspect].argmax(1)))
+
+    return study.both_ways(owners, suspects, orientation, score)

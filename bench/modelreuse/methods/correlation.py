@@ -1,0 +1,32 @@
+"""SAC (Guan et al., NeurIPS 2022): how alike two models' outputs correlate over samples, whatever the label spaces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.modelreuse.methods.agreement import misclassified
+from bench.modelreuse.reactions import softmax
+from bench.modelreuse.study import Orientation, Study
+
+
+def sac(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
+    """Minus the mean absolute difference of correlation matrices (cosine of probabilities) on misclassified inputs."""
+    everyone = sorted({*owners, *suspects})
+
+    def matrices(prober: str) -> dict[str, np.ndarray]:
+        found = study.answers(misclassified(study, prober), everyone, "akh", prober)
+        return {name: _correlations(softmax(found[name])) for name in everyone}
+
+    def score(prober: str, owner: str, suspect: str) -> float:
+        own = study.prober(prober)
+        found = study.kept(lambda: matrices(own), "sac", own)
+        return -float(np.mean(np.abs(found[owner] - found[suspect])))
+
+    return study.both_ways(owners, suspects, orientation, score)
+
+
+def _correlations(x: np.ndarray) -> np.ndarray:
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray((unit @ unit.T)[np.triu_indices(len(x), 1)], np.float32)

@@ -1,0 +1,69 @@
+"""ModelDiff (Li et al., ISSTA 2021): cosine similarity of decision distance vectors, on logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float
+
+from bench.modelreuse.study import Orientation, Study
+from modeldiff_jax.probes.attack import Direction
+
+
+def ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
+    """Cosine distance between the reactions to each seed and to its partner."""
+    norms = np.linalg.norm(seeds, axis=1) * np.linalg.norm(partners, axis=1)
+    return 1 - np.sum(seeds * partners, axis=1) / np.maximum(norms, 1e-12)
+
+
+def cosine(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
+    """Cosine similarity."""
+    return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
+
+
+def _modeldiff(
+    direction: Direction, study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation
+) -> np.ndarray:
+    """As in the authors' notebook, which scores from this vector. `direction`: see `probes.attack.pgd`."""
+    everyone = sorted({*owners, *suspects})
+
+    def vectors(prober: str) -> dict[str, np.ndarray]:
+        seeds, partners = study.on_pairs(prober, everyone, direction=direction)
+        return {name: ddv(seeds[name], partners[name]) for name in everyone}
+
+    def score(prober: str, owner: str, suspect: str) -> float:
+        found = study.kept(lambda: vectors(prober), "ddv", direction, study.prober(prober), study.entry(prober).dataset)
+        return cosine(found[owner], found[suspect])
+
+    return study.both_ways(owners, suspects, orientation, score)
+
+
+modeldiff = partial(_modeldiff, "away")
+"""With the sign the released code has, whose loss is negated twice."""
+modeldiff_toward = partial(_modeldiff, "toward")
+"""With the sign the paper describes."""
+
+
+def modeldiff_script(
+    study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation
+) -> np.ndarray:
+    """As the released script scores: cosine of Euclidean distance matrices among all inputs, seeds and partners."""
+    everyone = sorted({*owners, *suspects})
+
+    def matrices(prober: str) -> dict[str, np.ndarray]:
+        seeds, partners = study.on_pairs(prober, everyone, direction="away")
+        return {name: _distances(np.concatenate([seeds[name], partners[name]])) for name in everyone}
+
+    def score(prober: str, owner: str, suspect: str) -> float:
+        found = study.kept(lambda: matrices(prober), "ddm", study.prober(prober), study.entry(prober).dataset)
+        return cosine(found[owner], found[suspect])
+
+    return study.both_ways(owners, suspects, orientation, score)
+
+
+def _distances(x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " p"]:
+    square = np.sum(x * x, axis=1)
+    table = np.sqrt(np.maximum(square[:, None] + square - 2 * x @ x.T, 0))
+    return table[np.triu_indices(len(x), 1)].astype(np.float32)

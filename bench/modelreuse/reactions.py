@@ -1,0 +1,131 @@
+"""What the models of a zoo answer: models of one graph share one compilation, and every core is kept busy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+import modeldiff_jax as md
+from modeldiff_jax.compilation import Program
+from modeldiff_jax.models.family import united
+from modeldiff_jax.models.model import Model
+from modeldiff_jax.probes.attack import Direction, pgd
+from modeldiff_jax.probes.parallel import each
+from modeldiff_jax.types import Apply, Params
+
+_ROWS = 256
+"""Images in one call: the same for all, so that a family compiles once."""
+
+
+class Reactor:
+    """Models by name, from their files.
+
+    Args:
+      files: name -> ONNX file.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        names = list(files)
+        loaded = each(lambda name: md.load(files[name]), names)
+        self.models: dict[str, Model] = dict(zip(names, united(loaded), strict=True))
+
+    def logits(self, names: Iterable[str], x: Float[np.ndarray, "n ..."]) -> dict[str, Float[np.ndarray, "n c"]]:
+        """Answers of each model to normalised images."""
+        names = list(names)
+        n = len(x)
+        rows = min(_ROWS, n)
+        starts = range(0, n, rows)
+        chunks = [x[start : start + rows] for start in starts]
+        chunks[-1] = np.pad(chunks[-1], [(0, rows - len(chunks[-1])), *[(0, 0)] * (x.ndim - 1)], mode="edge")
+        for model in {self.models[name].apply: self.models[name] for name in names}.values():
+            _answer.lower(model.apply, model.params, chunks[0]).compile()  # once, not in each thread
+        calls = [(name, chunk) for name in names for chunk in chunks]
+
+        def run(call: tuple[str, np.ndarray]) -> np.ndarray:
+            model = self.models[call[0]]
+            return np.asarray(_answer(model.apply, model.params, call[1]))
+
+        parts = each(run, calls) if jax.default_backend() == "cpu" else list(map(run, calls))
+        return {
+            name: np.concatenate(parts[i * len(chunks) : (i + 1) * len(chunks)])[:n] for i, name in enumerate(names)
+        }
+
+    def attack(
+        self,
+        name: str,
+        seeds: Float[np.ndarray, "n ..."],
+        *,
+        eps: float = 0.06,
+        n_steps: int = 50,
+        direction: Direction = "away",
+        key: int = 0,
+    ) -> Float[np.ndarray, "n ..."]:
+        """Partners of normalised seeds, made on a model as in the authors' notebook.
+
+        Args:
+          name: the model.
+          seeds: normalised images.
+          eps: radius, in normalised units.
+          n_steps, direction, key: see `modeldiff_jax.probes.attack.pgd`.
+        """
+        model = self.models[name]
+        low, high = float(seeds.min()), float(seeds.max())
+        radius = eps / (high - low)
+        return np.asarray(
+            pgd(
+                _reactions(model.apply),
+                model.params,
+                seeds,
+                key=jax.random.key(key),
+                direction=direction,
+                eps=radius,
+                step=radius / 6,
+                n_steps=n_steps,
+                low=low,
+                high=high,
+            )
+        )
+
+
+_made: dict[Apply, Callable[[Params, Any], Any]] = {}
+
+
+def _reactions(apply: Apply) -> Callable[[Params, Any], Any]:
+    """One function for each program, so that attacks on its models share a compilation."""
+    if apply not in _made:
+        _made[apply] = partial(_first_output, apply)
+    return _made[apply]
+
+
+def _first_output(apply: Apply, params: Params, x: Any) -> Any:
+    return jnp.asarray(jax.tree.leaves(apply(params, x))[0])
+
+
+@partial(Program, static_argnums=0)
+def _answer(apply: Apply, params: Params, x: Float[Any, "n ..."]) -> Float[jax.Array, "n c"]:
+    return _first_output(apply, params, x).astype(jnp.float32)
+
+
+def softmax(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+    """Probabilities."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def accuracies(
+    reactor: Reactor, sets: Mapping[str, tuple[np.ndarray, np.ndarray]], of: Sequence[tuple[str, str]]
+) -> dict[str, float]:
+    """Share of test images given their own label, of each (model, dataset)."""
+    found = {}
+    for dataset in {dataset for _, dataset in of}:
+        x, y = sets[dataset]
+        answers = reactor.logits([name for name, own in of if own == dataset], x)
+        found |= {name: float(np.mean(answer.argmax(1) == y)) for name, answer in answers.items()}
+    return found

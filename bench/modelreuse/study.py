@@ -1,0 +1,114 @@
+"""Images, partners and answers that several methods share, each made once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from bench.modelreuse.folder import Entry, Zoo
+from bench.modelreuse.reactions import Reactor
+from modeldiff_jax.probes.attack import Direction
+
+Orientation: TypeAlias = Literal["owner", "suspect", "both"]
+Answers: TypeAlias = dict[str, Float[np.ndarray, "n c"]]
+EPS = 0.06
+"""The authors' radius, in normalised units."""
+
+
+class Study:
+    """One zoo under evaluation.
+
+    Args:
+      zoo: the folder.
+      n_pairs: probe pairs, or inputs, that a method may use for each owner.
+      key: of the choice of seeds and of attacks.
+    """
+
+    def __init__(self, zoo: Zoo, n_pairs: int = 100, key: int = 0) -> None:
+        self.zoo, self.n_pairs, self.key = zoo, n_pairs, key
+        self.reactor = Reactor({name: zoo.path(name) for name in zoo.entries})
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """All models."""
+        return list(self.zoo.entries)
+
+    def entry(self, name: str) -> Entry:
+        """A model's line in the manifest."""
+        return self.zoo.entries[name]
+
+    def kept(self, make: Callable[[], Any], *what: Any) -> Any:
+        """`make()`, made once for each `what`."""
+        if what not in self._kept:
+            self._kept[what] = make()
+        return self._kept[what]
+
+    def images(self, dataset: str, part: str) -> tuple[Float[np.ndarray, "n ..."], Int[np.ndarray, " n"]]:
+        """All images of a dataset's part, normalised, and their labels."""
+
+        def make() -> tuple[np.ndarray, np.ndarray]:
+            x, y = self.zoo.images(dataset, part)
+            return self.zoo.normalised(x), np.asarray(y)
+
+        return self.kept(make, "images", dataset, part)
+
+    def seeds(self, dataset: str, part: str = "train") -> Float[np.ndarray, "n ..."]:
+        """`n_pairs` images of a dataset, the same for every model."""
+        x, _ = self.images(dataset, part)
+        rng = np.random.default_rng([self.key, zlib.crc32(dataset.encode())])
+        return x[rng.permutation(len(x))[: self.n_pairs]]
+
+    def prober(self, name: str) -> str:
+        """On which model partners are made for this one: itself, or the parent of a quantised one, as in the paper."""
+        entry = self.entry(name)
+        return entry.parent if entry.kind == "quantize" and entry.parent else name
+
+    def partners(
+        self, name: str, *, direction: Direction = "away", eps: float = EPS, n_steps: int = 50, dataset: str = ""
+    ) -> Float[np.ndarray, "n ..."]:
+        """Adversarial partners of a model's seeds, made on it."""
+        prober, dataset = self.prober(name), dataset or self.entry(name).dataset
+
+        def make() -> np.ndarray:
+            seeds = self.seeds(dataset)
+            return self.reactor.attack(prober, seeds, eps=eps, n_steps=n_steps, direction=direction, key=self.key)
+
+        return self.kept(make, "partners", prober, dataset, direction, eps, n_steps)
+
+    def answers(self, x: Float[np.ndarray, "n ..."], names: Iterable[str], *what: Any) -> Answers:
+        """Logits of models for inputs, kept under `what`."""
+        store: Answers = self.kept(dict, "answers", *what)
+        missing = [name for name in names if name not in store]
+        if missing:
+            store |= self.reactor.logits(missing, x)
+        return store
+
+    def on_pairs(self, prober: str, names: Iterable[str], **attack: Any) -> tuple[Answers, Answers]:
+        """Logits for a prober's seeds and for their partners."""
+        dataset = attack.get("dataset") or self.entry(prober).dataset
+        own = self.prober(prober)
+        seeds = self.answers(self.seeds(dataset), names, "seeds", dataset)
+        partners = self.answers(
+            self.partners(prober, **attack), names, "partners", own, dataset, *sorted(attack.items())
+        )
+        return seeds, partners
+
+    def both_ways(
+        self,
+        owners: Sequence[str],
+        suspects: Sequence[str],
+        orientation: Orientation,
+        score: Callable[[str, str, str], float],
+    ) -> Float[np.ndarray, "o s"]:
+        """`score(prober, owner, suspect)` for all pairs, with the prober the orientation asks for; the mean of both."""
+        table = np.empty((len(owners), len(suspects)))
+        for i, owner in enumerate(owners):
+            for j, suspect in enumerate(suspects):
+                probers = {"owner": [owner], "suspect": [suspect], "both": [owner, suspect]}[orientation]
+                table[i, j] = np.mean([score(prober, owner, suspect) for prober in probers])
+        return table
