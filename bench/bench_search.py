@@ -4,8 +4,9 @@
     OPENBLAS_CORETYPE=Zen python -m bench.bench_search --write     # numpy and faiss held to one kind of core
 
 Names: join_20000x300, search_1000_of_200000x256, largest_1000x200000, largest_20000x20000, search_1_of_1000000x256,
-search_100_of_1000000x256. Each is the ten nearest, by cosine, of random float32 vectors; faiss, torch and numpy are
-given unit vectors, which is work they are spared. The kernel proves each row of its result; that the indices are
+search_100_of_1000000x256. Each is the ten nearest, by cosine, of random float32 vectors. The peers are
+given unit vectors, which is work they are spared; scikit-learn looks for the nearest by Euclid's distance, which on
+unit vectors are the same. The kernel proves each row of its result; that the indices are
 those of the first peer is counted in the run (`agreement`). The `floor` is numpy's matrix product alone, in tiles.
 """
 
@@ -43,6 +44,8 @@ def _search(queries: int, n: int, c: int, join: bool = False) -> Contestants:
     import jax.numpy as jnp
     import numpy as np
     import torch
+    from sklearn.neighbors import NearestNeighbors
+    from usearch.index import MetricKind, search
 
     from modeldiff_jax.kernels import prepare, self_join, top_k
 
@@ -60,6 +63,11 @@ def _search(queries: int, n: int, c: int, join: bool = False) -> Contestants:
     def torches() -> Any:
         return [torch.topk(torch_q[i : i + block] @ torch_rows.T, wanted)[1] for i in range(0, len(q), block)]
 
+    brute = NearestNeighbors(n_neighbors=wanted, algorithm="brute", metric="euclidean").fit(rows)
+
+    def usearch() -> Any:
+        return search(rows, q, wanted, MetricKind.IP, exact=True, threads=2).keys.reshape(len(q), wanted)
+
     def ours(form: str) -> Any:
         found = self_join(forms[form], K) if join else top_k(on_device, forms[form], K)
         return np.asarray(jax.block_until_ready(found)[1])
@@ -72,6 +80,8 @@ def _search(queries: int, n: int, c: int, join: bool = False) -> Contestants:
         "faiss": lambda: faiss.knn(q, rows, wanted, metric=faiss.METRIC_INNER_PRODUCT)[1][:, wanted - K :],
         "torch": torches,
         "numpy": numpy,
+        "scikit-learn": lambda: brute.kneighbors(q, return_distance=False),
+        "usearch": usearch,
         "kernel_float32": lambda: ours("float32"),
         "kernel_certified": lambda: ours("certified"),
         "floor": floor,
@@ -153,7 +163,7 @@ def main() -> None:
             print(name, key, value, flush=True)
         if arguments.write:
             part = name if result["openblas_coretype"] == "free" else f"{name}, OpenBLAS forced"
-            packages = ("jax", "jaxlib", "numpy", "faiss-cpu", "torch")
+            packages = ("jax", "jaxlib", "numpy", "faiss-cpu", "torch", "scikit-learn", "usearch")
             print(record("bench_search", result, packages, part=part))
 
 
