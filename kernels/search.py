@@ -31,9 +31,10 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import glance as glances
 from modeldiff_jax.kernels.bin_maxima import bin_maxima, check
 from modeldiff_jax.kernels.dispatch import run
-from modeldiff_jax.kernels.inputs import TINY, ArrayInput, as_float32, power_of_two
+from modeldiff_jax.kernels.inputs import ArrayInput, as_float32, power_of_two
 from modeldiff_jax.kernels.paired import METRICS as PAIRED
-from modeldiff_jax.kernels.prepared import BIN, BY_PRODUCT, Prepared, encode, prepare, unit
+from modeldiff_jax.kernels.prepared import BIN, BY_PRODUCT, Prepared, prepare, unit
+from modeldiff_jax.kernels.proof import Queries, coding, reach, shift, surpasses
 from modeldiff_jax.kernels.selection import check_count, where_largest
 
 
@@ -89,15 +90,6 @@ def as_prepared(database: ArrayInput | Prepared, metric: str | None, where: str)
 def as_value(cost: Float[Array, "*n"], metric: str) -> Float[Array, "*n"]:
     """What is returned for a cost, which is the distance, or minus the inner product."""
     return 1 - cost if metric == "cosine" else -cost if metric == "dot" else cost
-
-
-class Queries(NamedTuple):
-    """Queries beside their keys; `own` is the row that is not to be found, or -1."""
-
-    vectors: Float[Array, "q c"]
-    keys: Float[Array, "q c"]
-    size: Float[Array, " q"]
-    own: Int[Array, " q"]
 
 
 class Found(NamedTuple):
@@ -183,16 +175,18 @@ def look(
     return Found(cost, index, surpasses(cost[:, -1], left_out, q, p))
 
 
-def surpasses(cost: Float[Array, " q"], left_out: Float[Array, " q"], q: Queries, p: Prepared) -> Bool[Array, " q"]:
-    """Is a row at this cost nearer than any whose score was computed to be no more than `left_out`?"""
-    slack = rounding(q, p)
-    # without slack there is nothing to tell rows apart by: a query of zeros, say
-    return (slack > 0) & jnp.isfinite(cost) & (score_of(cost, q, p) > left_out + slack)
-
-
-def shift(q: Queries, p: Prepared) -> Float[Array, " q"]:
-    """What makes all scores of a query positive, by as much again."""
-    return 2 * reach(q, p)
+def glance_few(q: Queries, p: Prepared, k: int) -> Found:
+    """As `look`, for few queries: all their scores are fewer numbers than the database, and one product gives them."""
+    assert p.keys is not None
+    n = p.rows.shape[0]
+    # a column for each query takes less time than a row for each
+    products = jnp.matmul(p.keys, q.keys.T, precision=lax.Precision.HIGHEST).T
+    row = jnp.arange(p.keys.shape[0], dtype=jnp.int32)[None, :]
+    scored = products + (1 / q.size)[:, None] * p.bias[None, :]
+    scored = jnp.where((row == q.own[:, None]) | (row >= n), -jnp.inf, scored)
+    _, index, left_out = _best(lax.optimization_barrier(scored), k + _SPARE)
+    cost, index = measured(index, q, p, k)
+    return Found(cost, index, surpasses(cost[:, -1], left_out, q, p))
 
 
 def glance(q: Queries, p: Prepared, k: int) -> Found:
@@ -263,44 +257,8 @@ def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
     return values[:, :-1], index[:, :-1], values[:, -1]
 
 
-def score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array, " q"]:
-    """A lower bound, but for rounding, of the score that a row at this cost has."""
-    if p.metric == "dot":
-        return -cost / p.scale / p.scale / q.size
-    if p.metric in ("cosine", "correlation"):
-        return 1 - cost * (1 + 2e-5)
-    distance = cost / p.scale
-    square = distance / p.scale if p.metric == "sqeuclidean" else distance * distance
-    return (q.size * jnp.sum(q.keys * q.keys, axis=1) - square / q.size * (1 + 2e-5)) / 2
-
-
-def reach(q: Queries, p: Prepared) -> Float[Array, " q"]:
-    """No score is larger, of either sign."""
-    length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
-    product = length * p.radius
-    if p.metric in ("euclidean", "sqeuclidean"):
-        return product + (p.radius**2 / q.size + length**2 * q.size) / 2
-    return product
-
-
-def rounding(q: Queries, p: Prepared) -> Float[Array, " q"]:
-    """How far float32 can put a score from the true one, whatever the order of its sums."""
-    # products, then the norms of two vectors or two roundings of their entries, and as much for the cost itself
-    units = (2 * p.rows.shape[1] + 32) * (2 if p.metric == "dot" else 1)
-    most = reach(q, p)
-    lost = p.rows.shape[1] * TINY / p.scale / p.scale / q.size if p.metric == "dot" else 0  # products below float32
-    return most * (units * 2.0**-24) + jnp.where(most > 0, lost, 0)
-
-
-def coding(q: Queries, p: Prepared, precision: str) -> Float[Array, " q"] | float:
-    """How far codes can put a score from that of the keys."""
-    if precision == "float32" or p.codes is None:
-        return 0.0
-    length = jnp.sqrt(jnp.sum(q.keys * q.keys, axis=1))
-    lost = encode(q.keys, precision).residual
-    return 1.001 * ((length + lost) * p.codes.residual + lost * p.radius)
-
-
+_FEW = 16
+"""Queries whose scores against all rows are kept: a sixteenth of a database of 256 columns."""
 _ALONG = 64, 16
 """Queries without proof are taken up this many at a time, at first and later."""
 
@@ -389,6 +347,12 @@ def found_by(
     steps = levels(p, k, implementation)
     if vectors.shape[0] == 0:
         return jnp.zeros((0, k), jnp.float32), jnp.zeros((0, k), jnp.int32)
+
+    if vectors.shape[0] == 1:  # twice: XLA fuses the product of a single one with what follows, at ten times the time
+        cost, index = found_by(
+            jnp.repeat(vectors, 2, 0), p, k, None if own is None else jnp.repeat(own, 2), implementation
+        )
+        return cost[:1], index[:1]
 
     q = prepare_queries(vectors, p, own)
 

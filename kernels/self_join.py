@@ -23,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels import search
+from modeldiff_jax.kernels import proof, search
 from modeldiff_jax.kernels.bin_maxima import biased, check
 from modeldiff_jax.kernels.dispatch import run
 from modeldiff_jax.kernels.glance import bin_size, two_best
@@ -74,10 +74,10 @@ def self_join(
     return _all_pairs(prepared, threshold)
 
 
-def own_queries(p: Prepared, rows: Int[Array, " q"]) -> search.Queries:
+def own_queries(p: Prepared, rows: Int[Array, " q"]) -> proof.Queries:
     """Rows of the database as queries that do not find themselves."""
     vectors = p.rows[rows]
-    return search.Queries(vectors, vectors if p.keys is None else p.keys[rows], jnp.ones(rows.shape, jnp.float32), rows)
+    return proof.Queries(vectors, vectors if p.keys is None else p.keys[rows], jnp.ones(rows.shape, jnp.float32), rows)
 
 
 def _row_numbers(p: Prepared) -> Int[Array, " n"]:
@@ -139,7 +139,7 @@ def _glances(p: Prepared, k: int) -> search.Found:
     size = bin_size(n)
     order, one = jnp.arange(height, dtype=jnp.int32), jnp.ones(count * height, jnp.float32)
     assert p.keys is not None
-    up = search.shift(search.Queries(p.keys, p.keys, one, jnp.arange(count * height, dtype=jnp.int32)), p)
+    up = proof.shift(proof.Queries(p.keys, p.keys, one, jnp.arange(count * height, dtype=jnp.int32)), p)
     put, part = lax.dynamic_update_slice, partial(lax.dynamic_slice_in_dim, slice_size=height)
 
     def step(bins: _Four, tile: Array) -> tuple[_Four, None]:
@@ -251,7 +251,7 @@ def _by_tile(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
     n = p.rows.shape[0]
     _, height = p.tiles
     q = own_queries(p, jnp.minimum(jnp.arange(p.bias.shape[0], dtype=jnp.int32), n - 1))
-    limit = search.score_of(jnp.broadcast_to(cost, q.own.shape), q, p) - search.rounding(q, p)
+    limit = proof.score_of(jnp.broadcast_to(cost, q.own.shape), q, p) - proof.rounding(q, p)
     order = jnp.arange(height, dtype=jnp.int32)
 
     def step(carry: tuple[Array, Array], tile: Array) -> tuple[tuple[Array, Array], None]:

@@ -44,6 +44,13 @@ def test_agrees_with_float64(metric, variant):
     assert_exact(neighbours.iid(5, 19, 1), neighbours.iid(701, 19), 7, metric, implementation=variant)
 
 
+@pytest.mark.parametrize("count", [1, 16, 40])
+@pytest.mark.parametrize("metric", first_alone(["euclidean", "cosine", "dot"]))
+def test_few_queries_and_many_find_the_same(metric, count):
+    """Few are scored against all rows at once, more by bins."""
+    assert_exact(neighbours.iid(count, 19, 1), neighbours.iid(701, 19), 7, metric)
+
+
 @long
 @every_precision
 def test_precisions_return_the_same(precision):
