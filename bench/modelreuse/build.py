@@ -39,12 +39,12 @@ class Size:
 
 FULL = Size(
     TARGETS,
-    {"objects": 16_000, "digits": 800, "pictures": 1000},
+    {"objects": 20_000, "digits": 400, "pictures": 600},
     600,
     1000,
     {
-        "pretrain": 4000,
-        "train": 1200,
+        "pretrain": 5000,
+        "train": 1000,
         "transfer": 600,
         "prune": 300,
         "distill": 800,
@@ -57,7 +57,7 @@ FULL = Size(
 )
 SMALL = Size(
     ("digits",),
-    {"objects": 4000, "digits": 800},
+    {"objects": 6000, "digits": 400},
     300,
     600,
     {"pretrain": 1200, "train": 500, "transfer": 300, "prune": 100, "distill": 300, "steal": 400},
@@ -144,7 +144,7 @@ def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_se
     if kind in ("transfer", "chain"):
         assert parent is not None
         start = _with_head_of(parent, start)
-        keep, rate = _tuned(recipe, start), 4e-3
+        keep, rate = _tuned(recipe, start), 5e-3
     elif kind == "prune":
         assert parent is not None
         start, alive, rate = parent, _alive(parent, recipe.amount), 2e-3

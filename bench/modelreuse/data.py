@@ -1,6 +1,6 @@
 """Three tasks of 32 x 32 colour images: a rich one to pre-train on, and two of other kinds to transfer to.
 
-objects   ten shapes in four surface patterns over rendered grounds: 40 classes, as many images as wanted
+objects   rendered, as many as wanted, 60 classes: ten shapes in two surfaces, 26 letters, 14 materials
 digits    scikit-learn's handwritten digits, scaled, turned, coloured, over rendered grounds: 10 classes
 pictures  from which of 17 pictures of scikit-image is this crop? colours, contrast and orientation are shaken
 
@@ -17,9 +17,9 @@ from jaxtyping import Float, Int, UInt8
 
 SIDE = 32
 SOURCE, TARGETS = "objects", ("digits", "pictures")
-CLASSES = {"objects": 40, "digits": 10, "pictures": 17}
+CLASSES = {"objects": 60, "digits": 10, "pictures": 17}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
-_SHAPES = 10
+_SHAPES, _LETTERS = 10, 26
 _PICTURES = (
     "astronaut.png", "brick.png", "camera.png", "cell.png", "chelsea.png", "coffee.png", "coins.png", "grass.png",
     "gravel.png", "hubble_deep_field.jpg", "ihc.png", "moon.png", "motorcycle_left.png", "page.png", "retina.jpg",
@@ -59,31 +59,81 @@ def make_task(name: str, n_train: int, n_test: int, seed: int) -> Task:
 def _objects(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
     del part  # any number can be rendered, and no two are alike
     y = rng.integers(0, CLASSES["objects"], n)
-    shape, pattern = y % _SHAPES, y // _SHAPES
+    x = np.empty((n, SIDE, SIDE, 3))
+    ends = (0, 2 * _SHAPES, 2 * _SHAPES + _LETTERS, CLASSES["objects"])
+    for make, low, high in zip((_shapes, _letters, _materials), ends, ends[1:], strict=False):
+        rows = np.flatnonzero((y >= low) & (y < high))
+        x[rows] = make(rng, y[rows] - low)
+    return x + rng.normal(0, 0.02, x.shape), y
+
+
+def _shapes(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 32 32 3"]:
+    """Shape y % 10, flat or striped, lit from a side."""
+    n, shape, striped = len(y), y % _SHAPES, y >= _SHAPES
     angle, size = rng.uniform(0, 2 * np.pi, n), rng.uniform(0.6, 0.95, n)
     u, v = _turned(rng.uniform(-0.2, 0.2, (n, 2)), angle, size)
-    inside = np.empty((n, SIDE, SIDE))
+    outside = np.empty((n, SIDE, SIDE))
     for s in range(_SHAPES):
         rows = np.flatnonzero(shape == s)
-        inside[rows] = _outside(s, u[rows], v[rows])
-    mask = 1 / (1 + np.exp(np.clip(inside * (size * SIDE / 2)[:, None, None] * 2, -30, 30)))
+        outside[rows] = _outside(s, u[rows], v[rows])
+    mask = 1 / (1 + np.exp(np.clip(outside * (size * SIDE / 2)[:, None, None] * 2, -30, 30)))[..., None]
     turn, pitch = rng.uniform(0, np.pi, n), rng.uniform(6, 9, n)
-    a = (u * np.cos(turn)[:, None, None] + v * np.sin(turn)[:, None, None]) * pitch[:, None, None]
-    b = (v * np.cos(turn)[:, None, None] - u * np.sin(turn)[:, None, None]) * pitch[:, None, None]
-    waves = [
-        np.zeros_like(a),
-        np.sin(a),
-        np.where(np.sin(a) * np.sin(b) > 0.3, 1.0, -1.0),
-        np.sign(np.sin(a) * np.sin(b)),
-    ]
-    wave = np.choose(pattern[:, None, None], waves)[..., None] * 0.5 + 0.5
+    wave = np.sin((u * np.cos(turn)[:, None, None] + v * np.sin(turn)[:, None, None]) * pitch[:, None, None])
+    share = (np.where(striped[:, None, None], wave, 1.0) * 0.5 + 0.5)[..., None]
     ground = _grounds(rng, n)
     one = _unlike(rng, ground.mean((1, 2))[None])
     two = _unlike(rng, np.stack([ground.mean((1, 2)), one]))
-    surface = one[:, None, None] * wave + two[:, None, None] * (1 - wave)
+    surface = one[:, None, None] * share + two[:, None, None] * (1 - share)
     light = 1 + 0.3 * np.clip(u * np.cos(angle)[:, None, None] + v * np.sin(angle)[:, None, None], -1, 1)[..., None]
-    x = ground * (1 - mask[..., None]) + surface * light * mask[..., None]
-    return x + rng.normal(0, 0.02, x.shape), y
+    return ground * (1 - mask) + surface * light * mask
+
+
+def _letters(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 32 32 3"]:
+    """Capital letters of Pillow's own font, slanted and stretched, upright enough to be read."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, masks = ImageFont.load_default(26), []
+    for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ":
+        page = Image.new("L", (SIDE, SIDE))
+        ImageDraw.Draw(page).text((SIDE // 2, SIDE // 2), letter, 255, font, anchor="mm", stroke_width=1)
+        masks.append(np.asarray(page) / 255)
+    return _drawn(rng, np.stack(masks)[y])
+
+
+def _materials(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 32 32 3"]:
+    """Surfaces that fill the image, in two colours: stripes, checks, dots, bricks, weave, noise of many kinds."""
+    n = len(y)
+    u, v = (
+        axis * 16
+        for axis in _turned(rng.uniform(-1, 1, (n, 2)), rng.uniform(0, 2 * np.pi, n), rng.uniform(0.7, 1.4, n))
+    )
+    fields = [_grown(rng.normal(0, 1, (n, cells + 1, cells + 1))) for cells in (3, 8, 16)]
+    white = rng.normal(0, 1, (n, SIDE, SIDE))
+    row = np.floor(v / 5)
+    brick = np.minimum(np.abs(v / 5 - row - 0.5), np.abs(np.mod(u / 9 + row / 2, 1) - 0.5) * 1.8)
+    made = [
+        np.sin(u * 1.5),
+        np.sin(u * 0.5),
+        np.sign(np.sin(u * 0.7) * np.sin(v * 0.7)),
+        np.where(np.sin(u * 0.9) * np.sin(v * 0.9) > 0.4, 1.0, -1.0),
+        np.where(brick < 0.4, 1.0, -1.0),
+        white,
+        fields[2] * 1.5,
+        np.sign(fields[1]),
+        np.sin(np.hypot(u, v) * 0.9),
+        fields[0] * 1.5,
+        np.where(white > 2.2, 3.0, -1.0),
+        np.where((np.mod(v, 5) < 2.5) & (fields[2] > -0.3), 1.0, -1.0),
+        1 - 4 * np.abs(fields[1]),
+        np.where(np.mod(np.floor(u / 3) + np.floor(v / 3), 2) > 0, np.sin(u * 2), np.sin(v * 2)),
+    ]
+    field = np.empty((n, SIDE, SIDE))
+    for kind, values in enumerate(made):
+        field[y == kind] = values[y == kind]
+    one = _colours(rng, n)
+    two = _unlike(rng, one[None])
+    share = 1 / (1 + np.exp(-2 * (field + 0.4 * fields[0])))[..., None]
+    return one[:, None, None] * share + two[:, None, None] * (1 - share)
 
 
 def _turned(middle: np.ndarray, angle: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -158,19 +208,25 @@ def _digits(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarr
     order = np.random.default_rng(0).permutation(len(raw.target))  # one cut for all seeds
     own = order[:1200] if part == "train" else order[1200:]
     rows = rng.choice(own, n)
+    x = _drawn(rng, raw.images[rows] / 16)
+    return x + rng.normal(0, 0.03, x.shape), raw.target[rows]
+
+
+def _drawn(rng: np.random.Generator, ink: Float[np.ndarray, "n s s"]) -> Float[np.ndarray, "n 32 32 3"]:
+    """Signs drawn on rendered grounds: moved, a little turned and scaled, light on dark or dark on light."""
+    n, side = ink.shape[:2]
     u, v = _turned(rng.uniform(-0.25, 0.25, (n, 2)), rng.normal(0, 0.2, n), rng.uniform(0.55, 0.9, n))
-    framed = np.pad(raw.images[rows] / 16, ((0, 0), (1, 2), (1, 2)))
-    y, x = (np.clip(axis * 4 + 3.5 + 1, 0, 8.999) for axis in (v, u))
+    framed = np.pad(ink, ((0, 0), (1, 2), (1, 2)))
+    y, x = (np.clip((axis + 1) * side / 2 + 0.5, 0, side + 0.999) for axis in (v, u))
     top, left = y.astype(int), x.astype(int)
     down, right, row = y - top, x - left, np.arange(n)[:, None, None]
-    ink = (framed[row, top, left] * (1 - right) + framed[row, top, left + 1] * right) * (1 - down) + (
-        framed[row, top + 1, left] * (1 - right) + framed[row, top + 1, left + 1] * right
-    ) * down
+    upper = framed[row, top, left] * (1 - right) + framed[row, top, left + 1] * right
+    lower = framed[row, top + 1, left] * (1 - right) + framed[row, top + 1, left + 1] * right
+    mask = (upper * (1 - down) + lower * down)[..., None]
     ground = _grounds(rng, n)
     dark = ground.mean((1, 2, 3)) < 0.5
     colour = np.where(dark[:, None], rng.uniform(0.55, 1, (n, 3)), rng.uniform(0, 0.45, (n, 3)))
-    drawn = ground * (1 - ink[..., None]) + colour[:, None, None] * ink[..., None]
-    return drawn + rng.normal(0, 0.03, drawn.shape), raw.target[rows]
+    return ground * (1 - mask) + colour[:, None, None] * mask
 
 
 def _pictures(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
