@@ -8,15 +8,16 @@ NaN rule: NaN ranks with minus infinity, which is to say last, and is returned a
 
 Bounds: 1 <= k <= N, N below 2**31.
 
-How: the largest score of each bin of neighbours, the k best bins, and the k best of what these hold. Every one of the k
-best scores lies in one of the k best bins, in this order too: what precedes a bin's best score precedes the bin.
+How: the largest score of each bin, the k best bins, and the k best of what these hold. Every one of the k best scores
+lies in one of the k best bins; where bins are of neighbours, in this order too: what precedes a bin's best score precedes
+the bin.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -100,26 +101,55 @@ def _bins(scores: Float[Array, "b n"], width: int) -> Float[Array, "b bins width
     return scores.reshape(scores.shape[0], -1, width)
 
 
+# In how many slices a row is compared entry by entry: each as long as a bin has rows, and all read in one pass.
+_SLICES, _SLICES_OF_LONG_ROWS, _LONG = 16, 32, 2**16
+_BINS_TO_SPARE = 8
+
+
 @partial(jax.jit, static_argnames="k")
 @jax.named_scope("largest.xla")
 def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"], Int[Array, "*rows k"]]:
     """By bins, twice or more. NaN is put last in a copy, made only where there is one."""
     n = scores.shape[-1]
     rows = scores.reshape(math.prod(scores.shape[:-1]), n)
-    width = _width(n, k)
+    slices = _SLICES_OF_LONG_ROWS if n >= _LONG else _SLICES
     if rows.shape[0] == 0:
         order = jnp.zeros((0, k), jnp.int32)
-    elif width == 1:
+    elif -(-n // slices) < _BINS_TO_SPARE * (k + 1):
         order = where_largest(_ranked(rows), k)
     else:
-        # XLA's maximum on a CPU loses NaN, and what came before it. A sum sees it, for a pass more over the scores.
-        sums = jnp.sum(_bins(rows, width).reshape(rows.shape[0], width, -1), axis=1)
-        order = lax.cond(
-            jnp.any(jnp.isnan(sums)), lambda: where_largest(_ranked(rows), k), lambda: where_largest(rows, k)
-        )
+        order = _by_slices(rows, k, slices)
     values = jnp.take_along_axis(rows, order, axis=1, mode="promise_in_bounds")
     shape = (*scores.shape[:-1], k)
     return values.reshape(shape), order.astype(jnp.int32).reshape(shape)
+
+
+def _by_slices(rows: Float[Array, "b n"], k: int, slices: int) -> Int[Array, "b k"]:
+    """As `where_largest`, of any scores. Bin j holds entry j of each slice, so one pass of comparisons fills all bins.
+
+    Bins do not follow each other by index, so where a bin left out is as good as the last one kept, and where there is
+    NaN, all is done again by bins that do.
+    """
+    n = rows.shape[1]
+    length = -(-n // slices)
+    parts = [rows[:, i * length : (i + 1) * length] for i in range(-(-n // length))]
+    parts[-1] = jnp.pad(parts[-1], ((0, 0), (0, length - parts[-1].shape[1])), constant_values=-jnp.inf)
+    # XLA's maximum on a CPU loses NaN; a sum in the same pass sees it
+    maxima = jnp.where(jnp.isnan(reduce(jnp.add, parts)), jnp.nan, reduce(jnp.maximum, parts))
+    maxima = lax.optimization_barrier(maxima)
+    bins = where_largest(maxima, k + 1)
+    ends = jnp.take_along_axis(maxima, bins[:, -2:], axis=1, mode="promise_in_bounds")
+    unclear = jnp.any(jnp.isnan(jnp.sum(maxima, axis=1))) | ~jnp.all(ends[:, 0] > ends[:, 1])
+
+    def clear() -> Int[Array, "b k"]:
+        kept = lax.sort(bins[:, :-1], dimension=1)
+        starts = jnp.arange(len(parts), dtype=jnp.int32)[None, :, None] * length
+        index = (starts + kept[:, None, :]).reshape(-1, len(parts) * k)
+        found = jnp.take_along_axis(rows, jnp.minimum(index, n - 1), axis=1, mode="promise_in_bounds")
+        place = where_largest(jnp.where(index < n, found, -jnp.inf), k)  # candidates are in order of index
+        return jnp.take_along_axis(index, place, axis=1, mode="promise_in_bounds")
+
+    return lax.cond(unclear, lambda: where_largest(_ranked(rows), k), clear)
 
 
 VARIANTS: dict[str, Callable[[Array, int], tuple[Array, Array]]] = {"xla": xla, "reference": reference}
