@@ -9,8 +9,8 @@ NaN rule: NaN ranks with minus infinity, which is to say last, and is returned a
 Bounds: 1 <= k <= N, N below 2**31.
 
 How: the largest score of each bin, the k best bins, and the k best of what these hold. Every one of the k best scores
-lies in one of the k best bins; where bins are of neighbours, in this order too: what precedes a bin's best score precedes
-the bin.
+lies in one of the k best bins; where bins are of neighbours, in this order too: what precedes a bin's best score
+precedes the bin.
 """
 
 from __future__ import annotations
