@@ -104,12 +104,14 @@ def _bins(scores: Float[Array, "b n"], width: int) -> Float[Array, "b bins width
 # In how many slices a row is compared entry by entry: each as long as a bin has rows, and all read in one pass.
 _SLICES, _SLICES_OF_LONG_ROWS, _LONG = 16, 32, 2**16
 _BINS_TO_SPARE = 8
+_AGAIN = 64
+"""Rows done again at a time."""
 
 
 @partial(jax.jit, static_argnames="k")
 @jax.named_scope("largest.xla")
 def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"], Int[Array, "*rows k"]]:
-    """By bins, twice or more. NaN is put last in a copy, made only where there is one."""
+    """By bins, twice or more. NaN is put last in a copy of the rows that have one."""
     n = scores.shape[-1]
     rows = scores.reshape(math.prod(scores.shape[:-1]), n)
     slices = _SLICES_OF_LONG_ROWS if n >= _LONG else _SLICES
@@ -127,8 +129,8 @@ def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"
 def _by_slices(rows: Float[Array, "b n"], k: int, slices: int) -> Int[Array, "b k"]:
     """As `where_largest`, of any scores. Bin j holds entry j of each slice, so one pass of comparisons fills all bins.
 
-    Bins do not follow each other by index, so where a bin left out is as good as the last one kept, and where there is
-    NaN, all is done again by bins that do.
+    Bins do not follow each other by index, so rows where a bin left out is as good as the last one kept, and rows with
+    NaN, are done again by bins that do.
     """
     n = rows.shape[1]
     length = -(-n // slices)
@@ -139,17 +141,21 @@ def _by_slices(rows: Float[Array, "b n"], k: int, slices: int) -> Int[Array, "b 
     maxima = lax.optimization_barrier(maxima)
     bins = where_largest(maxima, k + 1)
     ends = jnp.take_along_axis(maxima, bins[:, -2:], axis=1, mode="promise_in_bounds")
-    unclear = jnp.any(jnp.isnan(jnp.sum(maxima, axis=1))) | ~jnp.all(ends[:, 0] > ends[:, 1])
+    waiting = jnp.isnan(jnp.sum(maxima, axis=1)) | ~(ends[:, 0] > ends[:, 1])
+    kept = lax.sort(bins[:, :-1], dimension=1)
+    starts = jnp.arange(len(parts), dtype=jnp.int32)[None, :, None] * length
+    index = (starts + kept[:, None, :]).reshape(-1, len(parts) * k)
+    found = jnp.take_along_axis(rows, jnp.minimum(index, n - 1), axis=1, mode="promise_in_bounds")
+    place = where_largest(jnp.where(index < n, found, -jnp.inf), k)  # candidates are in order of index
+    order = jnp.take_along_axis(index, place, axis=1, mode="promise_in_bounds")
 
-    def clear() -> Int[Array, "b k"]:
-        kept = lax.sort(bins[:, :-1], dimension=1)
-        starts = jnp.arange(len(parts), dtype=jnp.int32)[None, :, None] * length
-        index = (starts + kept[:, None, :]).reshape(-1, len(parts) * k)
-        found = jnp.take_along_axis(rows, jnp.minimum(index, n - 1), axis=1, mode="promise_in_bounds")
-        place = where_largest(jnp.where(index < n, found, -jnp.inf), k)  # candidates are in order of index
-        return jnp.take_along_axis(index, place, axis=1, mode="promise_in_bounds")
+    def again(state: tuple[Array, Array]) -> tuple[Array, Array]:
+        order, waiting = state
+        (at,) = jnp.nonzero(waiting, size=min(_AGAIN, waiting.shape[0]), fill_value=waiting.shape[0])
+        some = where_largest(_ranked(rows.at[at].get(mode="clip")), k)
+        return order.at[at].set(some, mode="drop"), waiting.at[at].set(False, mode="drop")
 
-    return lax.cond(unclear, lambda: where_largest(_ranked(rows), k), clear)
+    return lax.while_loop(lambda state: jnp.any(state[1]), again, (order, waiting))[0]
 
 
 VARIANTS: dict[str, Callable[[Array, int], tuple[Array, Array]]] = {"xla": xla, "reference": reference}

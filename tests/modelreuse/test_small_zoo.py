@@ -1,0 +1,67 @@
+"""The small zoo, from rendered images to a table."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bench.modelreuse.__main__ import main
+from bench.modelreuse.build import Size, build
+from bench.modelreuse.folder import Zoo
+from bench.modelreuse.methods import METHODS
+from bench.modelreuse.reactions import Reactor
+from modeldiff_jax.models.family import united
+
+TINY = Size(
+    ("digits",),
+    {"objects": 3000, "digits": 400},
+    200,
+    300,
+    {"pretrain": 400, "train": 200, "transfer": 150, "prune": 40, "distill": 150, "steal": 200},
+)
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("zoo")
+    build(where, TINY, seed=3, report=lambda line: None)
+    return where
+
+
+def judged(folder, capsys, *options):
+    assert main(["evaluate", str(folder), "--pairs", "40", "--format", "json", *options]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_second_run_makes_nothing_anew(folder):
+    files = {path: path.stat().st_mtime_ns for path in (folder / "models").iterdir()}
+    zoo = build(folder, TINY, seed=3, report=lambda line: None)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "models").iterdir()} == files
+    assert len(zoo.entries) == len(files) == 70
+
+
+def test_pruned_quantised_and_stolen_models_are_what_they_are_called(folder):
+    reactor = Reactor({name: Zoo(folder).path(name) for name in Zoo(folder).entries})
+    x = np.random.default_rng(0).normal(size=(20, 3, 32, 32)).astype(np.float32)
+    parent = "pretrain(resnet,objects)-transfer(digits,1.0)-"
+    answers = reactor.logits([parent, f"{parent}quantize(int8)-", f"{parent}steal(mobilenet)-"], x)
+    own, quantised, stolen = answers.values()
+    gap = [np.linalg.norm(other - own) / np.linalg.norm(own) for other in (quantised, stolen)]
+    assert 0 < gap[0] < gap[1]
+    assert len({model.apply for model in united(list(reactor.models.values()))}) < len(reactor.models) / 2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_judges(folder, capsys, method):
+    result = judged(folder, capsys, "--method", method, "--orientation", "owner")
+    assert result["strict_total"] == 42
+    assert 0 <= result["auc"] <= 1
+    assert result["kinds"]["quantize"]["auc"] > 0.9  # all see a copy in 8 bits
+
+
+@pytest.mark.parametrize("orientation", ["owner", "suspect", "both"])
+def test_the_papers_method_finds_what_is_pruned(folder, capsys, orientation):
+    result = judged(folder, capsys, "--method", "modeldiff", "--orientation", orientation)
+    assert result["kinds"]["prune"]["auc"] > 0.8
