@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     judge = commands.add_parser("evaluate", help="how well a method tells who came from whom")
     judge.add_argument("folder", type=Path)
     judge.add_argument("--protocol", default="strict", choices=["strict", "pairs144", "roc"])
-    judge.add_argument("--method", default="ours")
+    judge.add_argument("--method", default="modeldiff")
     judge.add_argument("--orientation", default="suspect", choices=["owner", "suspect", "both"])
     judge.add_argument("--pairs", type=int, default=100)
     judge.add_argument("--key", type=int, default=0)
