@@ -111,7 +111,8 @@ def _by_bins(p: Prepared, k: int, implementation: str) -> tuple[Float[Array, "n 
 
 def _looks(p: Prepared, k: int, look: Callable[..., search.Found], implementation: str) -> search.Found:
     few = p.keys is not None and p.keys.shape[0] ** 2 // BIN <= _KEPT
-    shared = few and p.precision == "float32" and implementation == "xla"
+    # a glance at both halves takes less time than a look at one
+    shared = few and p.precision == "float32" and implementation == "xla" and not search.glances_first(p, k)
     maxima = _symmetric_maxima(p) if shared else None
 
     def block(rows: Array) -> search.Found:

@@ -1,5 +1,7 @@
 """Near pairs within one set, against float64."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,8 @@ from modeldiff_jax.kernels import prepare, self_join
 from modeldiff_jax.kernels.self_join import pairs_within
 
 from . import neighbours
+
+_self_join = importlib.import_module("modeldiff_jax.kernels.self_join")  # the package's name is the function's
 
 
 def others(rows, metric):
@@ -29,6 +33,18 @@ def test_nearest_others_agree_with_float64(metric, variant):
     want, order = neighbours.expected(others(rows, metric), 3)
     np.testing.assert_array_equal(index, order)
     np.testing.assert_allclose(values, neighbours.value(want, metric), rtol=2e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("k", "room"), [(3, 0), *(pytest.param(*x, marks=long) for x in [(60, 0), (3, 2**28), (60, 2**28)])]
+)
+def test_with_room_for_tables_of_all_rows_or_without(k, room, monkeypatch):
+    rows = neighbours.clustered(1501, 7, spread=0.5)
+    monkeypatch.setattr(_self_join, "_KEPT", room)
+    jax.clear_caches()
+    index = self_join(rows, k)[1]
+    jax.clear_caches()
+    np.testing.assert_array_equal(index, neighbours.expected(others(rows, "cosine"), k)[1])
 
 
 @long
