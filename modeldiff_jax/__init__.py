@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from modeldiff_jax.probes.make import make_probes as make_probes
     from modeldiff_jax.probes.probe_set import ProbeSet as ProbeSet
     from modeldiff_jax.probes.probe_set import load_probes as load_probes
+    from modeldiff_jax.probes.commitment import commit as commit
+    from modeldiff_jax.probes.commitment import opens as opens
     from modeldiff_jax.profiling import Profile as Profile
     from modeldiff_jax.profiling import profile as profile
     from modeldiff_jax.types import TensorSpec as TensorSpec
@@ -37,6 +39,7 @@ _HOMES = {
     "ProbeSet": "probes.probe_set",
     "Profile": "profiling",
     "TensorSpec": "types",
+    "commit": "probes.commitment",
     "compare": "comparison",
     "ddv": "decision_distance",
     "ddv_similarity": "evidence",
@@ -46,6 +49,7 @@ _HOMES = {
     "load_probes": "probes.probe_set",
     "load_weights": "models.weights.load",
     "make_probes": "probes.make",
+    "opens": "probes.commitment",
     "profile": "profiling",
 }
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from modeldiff_jax.errors import InvalidInputError
 
 Verdict: TypeAlias = Literal["reused", "no_evidence", "inconclusive"]
+Correction: TypeAlias = Literal["holm", "benjamini-hochberg"]
 
 
 def conformal_p_value(score: float, reference_scores: Sequence[float]) -> float:
@@ -31,6 +32,34 @@ def conformal_p_value(score: float, reference_scores: Sequence[float]) -> float:
         raise InvalidInputError("Scores are finite numbers", got="NaN or infinity", where="conformal_p_value")
     at_least = sum(reference >= score for reference in reference_scores)
     return (1 + at_least) / (len(reference_scores) + 1)
+
+
+def adjusted(p_values: Sequence[float], correction: Correction = "holm") -> list[float]:
+    """P-values of several suspects, made larger so that each may be held against alpha.
+
+    Args:
+      p_values: one a suspect, in [0, 1].
+      correction: `holm` keeps the chance of even one false accusation at alpha, however the suspects depend on one
+        another (Holm 1979). `benjamini-hochberg` keeps the expected share of false accusations among all at alpha, for
+        p-values that are independent or depend positively, as conformal ones on shared references do (Benjamini and
+        Hochberg 1995; Bates et al. 2023).
+    Returns:
+      Adjusted p-values in the given order, each at least its own.
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise InvalidInputError("P-values lie in [0, 1]", got=str(list(p_values))[:200], where="adjusted")
+    m = len(p_values)
+    order = sorted(range(m), key=lambda i: p_values[i], reverse=correction == "benjamini-hochberg")
+    found, last = [0.0] * m, 1.0 if correction == "benjamini-hochberg" else 0.0
+    for rank, i in enumerate(order):
+        if correction == "holm":
+            last = max(last, min(1.0, (m - rank) * p_values[i]))
+        elif correction == "benjamini-hochberg":
+            last = min(last, m / (m - rank) * p_values[i])
+        else:
+            raise InvalidInputError('`correction` is "holm" or "benjamini-hochberg"', got=repr(correction))
+        found[i] = last
+    return found
 
 
 def references_needed(alpha: float) -> int:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from modeldiff_jax.calibrate import conformal_p_value, judge, references_needed
+from modeldiff_jax.calibrate import adjusted, conformal_p_value, judge, references_needed
 from modeldiff_jax.errors import InvalidInputError
 
 
@@ -70,3 +71,32 @@ def test_alpha_outside_the_open_unit_interval_is_refused(alpha):
 def test_scores_that_cannot_be_ranked_are_refused(scores):
     with pytest.raises(InvalidInputError):
         conformal_p_value(*scores)
+
+
+def test_benjamini_hochberg_agrees_with_scipy():
+    p = np.random.default_rng(0).random(40) ** 2
+    np.testing.assert_allclose(adjusted(p, "benjamini-hochberg"), stats.false_discovery_control(p))
+
+
+def test_holm_rejects_what_its_steps_reject():
+    p, alpha = [0.01, 0.04, 0.005, 0.03], 0.05
+    # smallest against alpha / 4, next against alpha / 3, then 0.03 > alpha / 2 ends it
+    assert [value <= alpha for value in adjusted(p, "holm")] == [True, False, True, False]
+    assert adjusted(p, "holm") == pytest.approx([0.03, 0.06, 0.02, 0.06])
+
+
+@pytest.mark.parametrize("correction", ["holm", "benjamini-hochberg"])
+def test_adjusted_p_values_keep_order_and_are_no_smaller(correction):
+    p = np.random.default_rng(1).random(30)
+    found = np.array(adjusted(p, correction))
+    assert (found >= p).all()
+    assert (found <= 1).all()
+    assert (np.diff(found[np.argsort(p)]) >= 0).all()
+    assert adjusted([0.02], correction) == [0.02]
+    assert adjusted([], correction) == []
+
+
+@pytest.mark.parametrize(("p", "correction"), [([1.2], "holm"), ([float("nan")], "holm"), ([0.5], "bonferroni")])
+def test_adjusted_refuses(p, correction):
+    with pytest.raises(InvalidInputError):
+        adjusted(p, correction)

@@ -62,8 +62,8 @@ class ProbeSet:
         return len(self.seeds)
 
     @cached_property
-    def probe_set_id(self) -> str:
-        """`ps1-` and 32 hexadecimal digits of the SHA-256 over the pairs, their space and their metric.
+    def content_sha256(self) -> str:
+        """SHA-256 over the pairs, their space and their metric, in hexadecimal.
 
         Hashed are a JSON header with sorted keys (metric, number of pairs, space), a newline, then seeds and partners
         as C-ordered little-endian bytes.
@@ -72,7 +72,12 @@ class ProbeSet:
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode() + b"\n")
         for array in (self.seeds, self.partners):
             digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
-        return f"ps1-{digest.hexdigest()[:32]}"
+        return digest.hexdigest()
+
+    @property
+    def probe_set_id(self) -> str:
+        """`ps1-` and the first 32 digits of `content_sha256`."""
+        return f"ps1-{self.content_sha256[:32]}"
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the set as a `.npz` file: all of it or nothing.
