@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from modeldiff_jax.models.load import load as load
     from modeldiff_jax.models.model import Model as Model
     from modeldiff_jax.models.weights.load import load_weights as load_weights
+    from modeldiff_jax.probes.commitment import commit as commit
+    from modeldiff_jax.probes.commitment import verify_commitment as verify_commitment
     from modeldiff_jax.probes.make import make_probes as make_probes
     from modeldiff_jax.probes.probe_set import ProbeSet as ProbeSet
     from modeldiff_jax.probes.probe_set import load_probes as load_probes
-    from modeldiff_jax.probes.commitment import commit as commit
-    from modeldiff_jax.probes.commitment import opens as opens
     from modeldiff_jax.profiling import Profile as Profile
     from modeldiff_jax.profiling import profile as profile
     from modeldiff_jax.types import TensorSpec as TensorSpec
@@ -49,7 +49,7 @@ _HOMES = {
     "load_probes": "probes.probe_set",
     "load_weights": "models.weights.load",
     "make_probes": "probes.make",
-    "opens": "probes.commitment",
+    "verify_commitment": "probes.commitment",
     "profile": "profiling",
 }
 

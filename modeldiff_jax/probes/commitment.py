@@ -43,7 +43,7 @@ def commit(probes: ProbeSet, target_sha256: str = "") -> Commitment:
     return Commitment(_digest(probes, target_sha256, nonce), nonce)
 
 
-def opens(digest: str, nonce: str, probes: ProbeSet, target_sha256: str = "") -> bool:
+def verify_commitment(digest: str, nonce: str, probes: ProbeSet, target_sha256: str = "") -> bool:
     """Whether a published digest was made for these probes and this target.
 
     Args:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.probes.commitment import commit, opens
+from modeldiff_jax.probes.commitment import commit, verify_commitment
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.space import ProbeSpace
 
@@ -18,10 +18,10 @@ def probes(seed):
 
 def test_opens_to_what_was_committed_and_nothing_else():
     made = commit(probes(0), "ab")
-    assert opens(made.digest, made.nonce, probes(0), "ab")
-    assert not opens(made.digest, made.nonce, probes(1), "ab")
-    assert not opens(made.digest, made.nonce, probes(0), "ac")
-    assert not opens(made.digest, commit(probes(0)).nonce, probes(0), "ab")
+    assert verify_commitment(made.digest, made.nonce, probes(0), "ab")
+    assert not verify_commitment(made.digest, made.nonce, probes(1), "ab")
+    assert not verify_commitment(made.digest, made.nonce, probes(0), "ac")
+    assert not verify_commitment(made.digest, commit(probes(0)).nonce, probes(0), "ab")
 
 
 def test_two_commitments_to_the_same_probes_look_unrelated():
@@ -31,4 +31,4 @@ def test_two_commitments_to_the_same_probes_look_unrelated():
 @pytest.mark.parametrize("nonce", ["", "0" * 63, "g" * 64])
 def test_refuses_a_nonce_that_is_none(nonce):
     with pytest.raises(InvalidInputError):
-        opens("pc1-", nonce, probes(0))
+        verify_commitment("pc1-", nonce, probes(0))
