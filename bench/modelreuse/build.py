@@ -39,7 +39,7 @@ class Size:
 
 FULL = Size(
     TARGETS,
-    {"objects": 20_000, "digits": 400, "pictures": 600},
+    {"objects": 20_000, "digits": 400, "pictures": 250},
     600,
     1000,
     {
