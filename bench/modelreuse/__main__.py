@@ -1,7 +1,7 @@
 """Command line of the benchmark.
 
 python -m bench.modelreuse build FOLDER [--size small|full] [--seed 0] [--beyond]
-python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method modeldiff|...]
+python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
     [--orientation owner|suspect|both] [--pairs 100] [--format text|json]
 """
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     judge = commands.add_parser("evaluate", help="how well a method tells who came from whom")
     judge.add_argument("folder", type=Path)
     judge.add_argument("--protocol", default="strict", choices=["strict", "pairs144", "roc"])
-    judge.add_argument("--method", default="modeldiff")
+    judge.add_argument("--method", default="ours")
     judge.add_argument("--orientation", default="suspect", choices=["owner", "suspect", "both"])
     judge.add_argument("--pairs", type=int, default=100)
     judge.add_argument("--key", type=int, default=0)

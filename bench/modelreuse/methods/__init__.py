@@ -11,12 +11,13 @@ from typing import TypeAlias
 
 import numpy as np
 
-from bench.modelreuse.methods import agreement, correlation, decision_distance, explanations, weights
+from bench.modelreuse.methods import agreement, correlation, decision_distance, explanations, fused, weights
 from bench.modelreuse.study import Orientation, Study
 
 Method: TypeAlias = Callable[[Study, Sequence[str], Sequence[str], Orientation], np.ndarray]
 
 METHODS: dict[str, Method] = {
+    "ours": fused.ours,
     "modeldiff": decision_distance.modeldiff,
     "modeldiff_toward": decision_distance.modeldiff_toward,
     "modeldiff_script": decision_distance.modeldiff_script,

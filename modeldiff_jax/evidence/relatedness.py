@@ -1,0 +1,118 @@
+"""Several views of models' reactions, each held against unrelated models, and fused to one score.
+
+Two things can be taken from a model: the function it computes, which shows where both have one label space, and the
+features below it, which show in any. A copy of the function moves logits and probabilities together; a copy of the
+features moves the decision distances and the geometry together. The score is the stronger of the two sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.evidence.residual import gram, residual_similarity
+from modeldiff_jax.evidence.views import VIEWS, View
+
+FUNCTION, FEATURES = ("logits", "probabilities"), ("ddv", "geometry")
+_MOST = 0.9995
+"""Similarity above which two models count as the same."""
+_FEWEST = 5
+"""References of one task from which a mean and a deviation are taken."""
+
+
+class Reactions:
+    """What M models answered to one probe set.
+
+    Args:
+      seeds, partners: for each model the reactions to N seeds and to their partners, (N, C), C its own.
+      tasks: of each model; equal for models of one label space.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[Float[np.ndarray, "n _"]],
+        partners: Sequence[Float[np.ndarray, "n _"]],
+        tasks: Sequence[Hashable],
+    ) -> None:
+        if not len(seeds) == len(partners) == len(tasks):
+            got = f"{len(seeds)}, {len(partners)} and {len(tasks)}"
+            raise InvalidInputError("Seeds, partners and tasks are as many as models", got=got, where="Reactions")
+        self._seeds, self._partners, self.tasks = seeds, partners, list(tasks)
+        self._grams: dict[tuple[str, Hashable], np.ndarray] = {}
+
+    def comparable(self, view: View, one: int) -> Bool[np.ndarray, " m"]:
+        """Which models this view can hold against one of them."""
+        return np.array([not view.same_labels or task == self.tasks[one] for task in self.tasks])
+
+    def gram(self, view: View, one: int) -> Float[np.ndarray, "k k"]:
+        """Inner products of the comparable models' vectors, made once."""
+        key = (view.name, self.tasks[one] if view.same_labels else None)
+        if key not in self._grams:
+            rows = np.flatnonzero(self.comparable(view, one))
+            self._grams[key] = gram(np.stack([view.features(self._seeds[i], self._partners[i]) for i in rows.tolist()]))
+        return self._grams[key]
+
+
+def relatedness(
+    reactions: Reactions, one: int, others: Sequence[int], references: Bool[np.ndarray, " m"]
+) -> dict[str, Float[np.ndarray, " k"]]:
+    """How related one model is to others, by all views.
+
+    Args:
+      reactions: of all models.
+      one: a model's number.
+      others: numbers of the models it is compared with.
+      references: which models are known to be unrelated to all of these, and are none of them.
+    Returns:
+      For each view, and for `function`, `features` and `related`, a number for each of the others. A view's is in
+      standard deviations of the similarity between references and either of the two (symmetric score normalisation,
+      Kenny, Odyssey 2010); NaN where it cannot compare the two models. `related` is the fused score.
+    """
+    if references.sum() < 2 or references[one] or references[list(others)].any():
+        raise InvalidInputError(
+            "References are two or more, and none of the models compared",
+            got=f"{references.sum()}",
+            where="relatedness",
+        )
+    found = {view.name: _scores(reactions, view, one, others, references) for view in VIEWS.values()}
+    return {**found, **fused(found)}
+
+
+def fused(scores: Mapping[str, Float[np.ndarray, " k"]]) -> dict[str, Float[np.ndarray, " k"]]:
+    """`function`, `features`, and `related`, the larger of them, out of the views' scores."""
+    function = scores[FUNCTION[0]] + scores[FUNCTION[1]]
+    features = scores[FEATURES[0]] + scores[FEATURES[1]]
+    return {"function": function, "features": features, "related": np.fmax(function, features)}
+
+
+def _scores(
+    reactions: Reactions, view: View, one: int, others: Sequence[int], references: Bool[np.ndarray, " m"]
+) -> Float[np.ndarray, " k"]:
+    rows = np.flatnonzero(reactions.comparable(view, one))
+    pool = references[rows]
+    scores = np.full(len(others), np.nan)
+    at = {int(row): place for place, row in enumerate(rows)}
+    if pool.sum() < 2:
+        return scores
+    tasks = [reactions.tasks[row] for row in rows]
+    near = np.arctanh(np.clip(residual_similarity(reactions.gram(view, one), tasks, pool), -_MOST, _MOST))
+    cohorts = {task: _cohort(pool, tasks, task) for task in set(tasks)}
+    i = at[one]
+    for place, other in enumerate(others):
+        if other in at:
+            j = at[other]
+            mine, its = near[i, cohorts[tasks[j]]], near[cohorts[tasks[i]], j]
+            scores[place] = (_standing(near[i, j], mine) + _standing(near[i, j], its)) / 2
+    return scores
+
+
+def _cohort(pool: Bool[np.ndarray, " k"], tasks: Sequence[Hashable], task: Hashable) -> Bool[np.ndarray, " k"]:
+    own = pool & np.array([other == task for other in tasks])
+    return own if own.sum() >= _FEWEST else pool
+
+
+def _standing(value: float, cohort: Float[np.ndarray, " n"]) -> float:
+    return float((value - cohort.mean()) / (cohort.std() + 1e-3))

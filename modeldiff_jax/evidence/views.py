@@ -1,0 +1,77 @@
+"""What a model's reactions to probe pairs are turned into, so that two models' can be held against each other.
+
+A view maps the reactions to N seeds and their N partners to one vector. Views of one label space keep what each output
+means; the others hold distances only, so that models of different tasks have vectors of one length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+Features = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+_LEAST = 1e-4
+"""Added to distances before their logarithm: what a quantised copy moves is no evidence."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to look at reactions.
+
+    Attributes:
+      name: key in `VIEWS`, and of the evidence it gives.
+      features: (N, C) reactions to seeds, (N, C) to partners -> (D,).
+      same_labels: whether it compares models of one label space only.
+    """
+
+    name: str
+    features: Features
+    same_labels: bool
+
+
+def _logits(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " d"]:
+    """All logits, centred for each input and of one scale: kept by pruning, quantisation and feature distillation."""
+    return np.concatenate([_standard(seeds), _standard(partners)]).ravel()
+
+
+def _probabilities(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " d"]:
+    """Probabilities of the seeds: what a student is taught when a model is stolen by its answers."""
+    del partners
+    shifted = np.exp(seeds - seeds.max(axis=1, keepdims=True))
+    return (shifted / shifted.sum(axis=1, keepdims=True)).ravel()
+
+
+def _ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
+    """Logarithm of the decision distance vector (Li et al., ISSTA 2021): kept by transfer to another task."""
+    norms = np.linalg.norm(seeds, axis=1) * np.linalg.norm(partners, axis=1)
+    distance = 1 - np.sum(seeds * partners, axis=1) / np.maximum(norms, 1e-12)
+    return np.log(np.maximum(distance, 0) + _LEAST)
+
+
+def _geometry(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " p"]:
+    """Euclidean distances between the logits of all two seeds (a representational dissimilarity matrix)."""
+    del partners
+    x = _standard(seeds)
+    square = np.sum(x * x, axis=1)
+    table = np.sqrt(np.maximum(square[:, None] + square - 2 * x @ x.T, 0))
+    return table[np.triu_indices(len(x), 1)]
+
+
+def _standard(x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+    centred = x - x.mean(axis=1, keepdims=True)
+    return centred / np.sqrt(np.mean(centred**2) + 1e-12)
+
+
+VIEWS = {
+    view.name: view
+    for view in (
+        View("logits", _logits, True),
+        View("probabilities", _probabilities, True),
+        View("ddv", _ddv, False),
+        View("geometry", _geometry, False),
+    )
+}
