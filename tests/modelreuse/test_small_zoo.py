@@ -65,3 +65,9 @@ def test_every_method_judges(folder, capsys, method):
 def test_the_papers_method_finds_what_is_pruned(folder, capsys, orientation):
     result = judged(folder, capsys, "--method", "modeldiff", "--orientation", orientation)
     assert result["kinds"]["prune"]["auc"] > 0.8
+
+
+def test_several_views_tell_more_than_the_decision_distances_alone(folder, capsys):
+    ours, alone = (judged(folder, capsys, "--method", m, "--orientation", "owner") for m in ("ours", "modeldiff"))
+    assert ours["auc"] > alone["auc"]
+    assert ours["strict_correct"] >= alone["strict_correct"]

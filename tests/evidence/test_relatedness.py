@@ -1,0 +1,91 @@
+"""Views and their fusion, on models made of random features under random heads."""
+
+import numpy as np
+import pytest
+
+from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.evidence.relatedness import Reactions, fused, relatedness
+from modeldiff_jax.evidence.views import VIEWS
+
+N, WIDTH = 60, 24
+REFERENCES = np.arange(30) >= 4
+
+
+def body(rng):
+    return rng.normal(size=(8, 40)), rng.normal(size=(40, WIDTH))
+
+
+def reactions(body, head, x):
+    return np.tanh(np.tanh(x @ body[0]) @ body[1]) @ head
+
+
+@pytest.fixture(scope="module")
+def models():
+    """0 an owner; 1 its features under the head of another task; 2 a noisy copy; 3 a stranger; the rest references."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 8))
+    partners = x + 0.3 * rng.normal(size=(N, 8))
+    task = {name: rng.normal(size=(WIDTH, classes)) for name, classes in (("a", 6), ("b", 9))}
+    owner = body(rng)
+    made = [(owner, "a"), (owner, "b"), (owner, "a"), (body(rng), "a")]
+    made += [(body(rng), "ab"[i % 2]) for i in range(26)]
+    seeds = [reactions(b, task[t], x) for b, t in made]
+    others = [reactions(b, task[t], partners) for b, t in made]
+    for side in (seeds, others):
+        side[2] = side[2] + 0.3 * rng.normal(size=side[2].shape)
+    return Reactions(seeds, others, [t for _, t in made])
+
+
+def test_copies_stand_out_and_strangers_do_not(models):
+    found = relatedness(models, 0, [1, 2, 3], REFERENCES)
+    transferred, copied, stranger = found["related"]
+    assert transferred > 6
+    assert copied > 6
+    assert stranger < 4
+    assert (found["function"][1], found["features"][0]) > (found["function"][2], found["features"][2])
+
+
+def test_views_of_one_label_space_say_nothing_of_another(models):
+    found = relatedness(models, 0, [1, 2], REFERENCES)
+    for view in VIEWS.values():
+        assert np.isnan(found[view.name][0]) == view.same_labels
+        assert np.isfinite(found[view.name][1])
+
+
+def test_the_score_is_the_same_from_either_side(models):
+    a, b = relatedness(models, 0, [1], REFERENCES), relatedness(models, 1, [0], REFERENCES)
+    assert a["related"] == pytest.approx(b["related"])
+
+
+def test_the_fused_score_is_the_stronger_hypothesis():
+    scores = {"logits": 1.0, "probabilities": 2.0, "ddv": 5.0, "geometry": -1.0}
+    found = fused({name: np.array([value]) for name, value in scores.items()})
+    assert (found["function"], found["features"], found["related"]) == (3, 4, 4)
+    scores["logits"] = np.nan
+    assert fused({name: np.array([value]) for name, value in scores.items()})["related"] == 4
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_is_blind_to_what_does_not_matter(name):
+    rng = np.random.default_rng(1)
+    seeds, partners = rng.normal(size=(2, 12, 7))
+    found = VIEWS[name].features(seeds, partners)
+    assert np.isfinite(found).all()
+    if name != "ddv":  # whose cosine distance is about the origin
+        np.testing.assert_allclose(VIEWS[name].features(seeds + 3, partners + 3), found, atol=1e-8)
+    if name != "probabilities":
+        np.testing.assert_allclose(VIEWS[name].features(5 * seeds, 5 * partners), found, atol=1e-6)
+    if not VIEWS[name].same_labels:
+        order = rng.permutation(7)
+        np.testing.assert_allclose(VIEWS[name].features(seeds[:, order], partners[:, order]), found, atol=1e-8)
+
+
+@pytest.mark.parametrize("references", [np.arange(30) == 9, np.arange(30) >= 3, np.arange(30) != 2])
+def test_refuses_references_that_are_none(models, references):
+    with pytest.raises(InvalidInputError, match="References"):
+        relatedness(models, 0, [3], references)
+
+
+def test_refuses_unequal_numbers():
+    with pytest.raises(InvalidInputError):
+        Reactions([np.zeros((3, 2))], [], ["a"])
