@@ -64,20 +64,21 @@ def relatedness(
     Args:
       reactions: of all models.
       one: a model's number.
-      others: numbers of the models it is compared with.
-      references: which models are known to be unrelated to all of these, and are none of them.
+      others: numbers of the models it is compared with, references among them if need be: each is left out of its own
+        comparison, so that references' scores are what scores of unrelated models look like.
+      references: which models are known to be unrelated to the one. Two or more.
     Returns:
       For each view, and for `function`, `features` and `related`, a number for each of the others. A view's is in
-      standard deviations of the similarity between references and either of the two (symmetric score normalisation,
-      Kenny, Odyssey 2010); NaN where it cannot compare the two models. `related` is the fused score.
+      standard deviations of the similarities between the one model and references of the other's task, above their
+      mean; NaN where it cannot compare the two. `related` is the fused score.
     """
-    if references.sum() < 2 or references[one] or references[list(others)].any():
+    if references.sum() < 2 or references[one]:
         raise InvalidInputError(
-            "References are two or more, and none of the models compared",
-            got=f"{references.sum()}",
+            "References are two or more models, and not the one that is compared",
+            got=f"{references.sum()} references",
             where="relatedness",
         )
-    found = {view.name: _scores(reactions, view, one, others, references) for view in VIEWS.values()}
+    found = {view.name: _scores(reactions, view, one, references)[list(others)] for view in VIEWS.values()}
     return {**found, **fused(found)}
 
 
@@ -88,31 +89,18 @@ def fused(scores: Mapping[str, Float[np.ndarray, " k"]]) -> dict[str, Float[np.n
     return {"function": function, "features": features, "related": np.fmax(function, features)}
 
 
-def _scores(
-    reactions: Reactions, view: View, one: int, others: Sequence[int], references: Bool[np.ndarray, " m"]
-) -> Float[np.ndarray, " k"]:
+def _scores(reactions: Reactions, view: View, one: int, references: Bool[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
     rows = np.flatnonzero(reactions.comparable(view, one))
     pool = references[rows]
-    scores = np.full(len(others), np.nan)
-    at = {int(row): place for place, row in enumerate(rows)}
+    scores = np.full(len(references), np.nan)
     if pool.sum() < 2:
         return scores
     tasks = [reactions.tasks[row] for row in rows]
-    near = np.arctanh(np.clip(residual_similarity(reactions.gram(view, one), tasks, pool), -_MOST, _MOST))
-    cohorts = {task: _cohort(pool, tasks, task) for task in set(tasks)}
-    i = at[one]
-    for place, other in enumerate(others):
-        if other in at:
-            j = at[other]
-            mine, its = near[i, cohorts[tasks[j]]], near[cohorts[tasks[i]], j]
-            scores[place] = (_standing(near[i, j], mine) + _standing(near[i, j], its)) / 2
+    products = reactions.gram(view, one)
+    near = residual_similarity(products, tasks, pool, int(np.flatnonzero(rows == one)[0]))
+    near = np.arctanh(np.clip(near, -_MOST, _MOST))
+    for task in set(tasks):
+        mine = np.array([name == task for name in tasks])
+        cohort = pool & mine if (pool & mine).sum() >= _FEWEST else pool
+        scores[rows[mine]] = (near[mine] - near[cohort].mean()) / (near[cohort].std() + 1e-3)
     return scores
-
-
-def _cohort(pool: Bool[np.ndarray, " k"], tasks: Sequence[Hashable], task: Hashable) -> Bool[np.ndarray, " k"]:
-    own = pool & np.array([other == task for other in tasks])
-    return own if own.sum() >= _FEWEST else pool
-
-
-def _standing(value: float, cohort: Float[np.ndarray, " n"]) -> float:
-    return float((value - cohort.mean()) / (cohort.std() + 1e-3))

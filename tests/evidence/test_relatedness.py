@@ -52,9 +52,10 @@ def test_views_of_one_label_space_say_nothing_of_another(models):
         assert np.isfinite(found[view.name][1])
 
 
-def test_the_score_is_the_same_from_either_side(models):
-    a, b = relatedness(models, 0, [1], REFERENCES), relatedness(models, 1, [0], REFERENCES)
-    assert a["related"] == pytest.approx(b["related"])
+def test_references_score_as_strangers_do(models):
+    found = relatedness(models, 0, np.flatnonzero(REFERENCES).tolist(), REFERENCES)["related"]
+    assert np.isfinite(found).all()
+    assert found.max() < relatedness(models, 0, [1, 2], REFERENCES)["related"].min()
 
 
 def test_the_fused_score_is_the_stronger_hypothesis():
@@ -80,7 +81,7 @@ def test_a_view_is_blind_to_what_does_not_matter(name):
         np.testing.assert_allclose(VIEWS[name].features(seeds[:, order], partners[:, order]), found, atol=1e-8)
 
 
-@pytest.mark.parametrize("references", [np.arange(30) == 9, np.arange(30) >= 3, np.arange(30) != 2])
+@pytest.mark.parametrize("references", [np.arange(30) == 9, np.arange(30) >= 0])
 def test_refuses_references_that_are_none(models, references):
     with pytest.raises(InvalidInputError, match="References"):
         relatedness(models, 0, [3], references)

@@ -11,30 +11,23 @@ from modeldiff_jax.evidence.relatedness import Reactions, relatedness
 
 
 def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """The fused score. References for two models are all models of other roots than theirs, so no relative of either is
-    among them, and nothing is learnt from the zoo."""
-    names = study.names
-    number = {name: i for i, name in enumerate(names)}
-    roots = np.array([study.entry(name).root for name in names])
-    tables = {}
+    """The fused score. References of a model are all models of other roots; each is left out of its own comparison."""
+    number = {name: i for i, name in enumerate(study.names)}
+    tables = []
     for side, ones, others in (("owner", owners, suspects), ("suspect", suspects, owners)):
         if orientation in (side, "both"):
-            table = np.array([_row(study, one, roots, number) for one in ones])[:, [number[name] for name in others]]
-            tables[side] = table if side == "owner" else table.T
-    return np.mean(list(tables.values()), axis=0)
+            table = np.array([_row(study, one, [number[name] for name in others]) for one in ones])
+            tables.append(table if side == "owner" else table.T)
+    return np.mean(tables, axis=0)
 
 
-def _row(study: Study, one: str, roots: np.ndarray, number: dict[str, int]) -> np.ndarray:
-    """Scores of a model, on whose pairs they are, with all models."""
+def _row(study: Study, one: str, others: list[int]) -> np.ndarray:
+    """Scores of a model, on whose pairs they are, with others."""
     own = study.prober(one)
     reactions = study.kept(lambda: _reactions(study, own), "reactions", own)
-    row = np.full(len(roots), -np.inf)
-    i = number[one]
-    for root in sorted(set(roots)):
-        references = (roots != roots[i]) & (roots != root)
-        others = np.flatnonzero(roots == root)
-        row[others] = relatedness(reactions, i, others.tolist(), references)["related"]
-    return row
+    roots = np.array([study.entry(name).root for name in study.names])
+    i = study.names.index(one)
+    return relatedness(reactions, i, others, roots != roots[i])["related"]
 
 
 def _reactions(study: Study, prober: str) -> Reactions:
