@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.residual import gram, residual_similarity
+from modeldiff_jax.evidence.residual import Residuals, gram
 from modeldiff_jax.evidence.views import VIEWS, View
 
 FUNCTION, FEATURES = ("logits", "probabilities"), ("ddv", "geometry")
@@ -57,50 +57,60 @@ class Reactions:
 
 
 def relatedness(
-    reactions: Reactions, one: int, others: Sequence[int], references: Bool[np.ndarray, " m"]
-) -> dict[str, Float[np.ndarray, " k"]]:
-    """How related one model is to others, by all views.
+    reactions: Reactions, ones: Sequence[int], others: Sequence[int], references: Bool[np.ndarray, " m"]
+) -> dict[str, Float[np.ndarray, "i k"]]:
+    """How related some models are to others, by all views.
 
     Args:
       reactions: of all models.
-      one: a model's number.
-      others: numbers of the models it is compared with, references among them if need be: each is left out of its own
-        comparison, so that references' scores are what scores of unrelated models look like.
-      references: which models are known to be unrelated to the one. Two or more.
+      ones: numbers of the models in question, such as an owner's.
+      others: numbers of the models they are compared with, references among them if need be: each is left out of its
+        own comparison, so that references' scores are what scores of unrelated models look like.
+      references: which models are known to be unrelated to the ones. Two or more.
     Returns:
-      For each view, and for `function`, `features` and `related`, a number for each of the others. A view's is in
-      standard deviations of the similarities between the one model and references of the other's task, above their
-      mean; NaN where it cannot compare the two. `related` is the fused score.
+      For each view, and for `function`, `features` and `related`, a number for each two. A view's is in standard
+      deviations of the similarities between the one model and references of the other's task, above their mean; NaN
+      where it cannot compare the two. `related` is the fused score.
     """
-    if references.sum() < 2 or references[one]:
+    if references.sum() < 2 or references[list(ones)].any():
         raise InvalidInputError(
-            "References are two or more models, and not the one that is compared",
+            "References are two or more models, and none of those in question",
             got=f"{references.sum()} references",
             where="relatedness",
         )
-    found = {view.name: _scores(reactions, view, one, references)[list(others)] for view in VIEWS.values()}
+    found = {}
+    for view in VIEWS.values():
+        scores = np.full((len(reactions.tasks), len(references)), np.nan)
+        for task in dict.fromkeys(reactions.tasks[one] for one in ones):
+            mine = [one for one in ones if reactions.tasks[one] == task]
+            scores[mine] = _scores(reactions, view, mine, references)
+        found[view.name] = scores[np.ix_(ones, others)]
     return {**found, **fused(found)}
 
 
-def fused(scores: Mapping[str, Float[np.ndarray, " k"]]) -> dict[str, Float[np.ndarray, " k"]]:
+def fused(scores: Mapping[str, Float[np.ndarray, "*k"]]) -> dict[str, Float[np.ndarray, "*k"]]:
     """`function`, `features`, and `related`, the larger of them, out of the views' scores."""
     function = scores[FUNCTION[0]] + scores[FUNCTION[1]]
     features = scores[FEATURES[0]] + scores[FEATURES[1]]
     return {"function": function, "features": features, "related": np.fmax(function, features)}
 
 
-def _scores(reactions: Reactions, view: View, one: int, references: Bool[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    rows = np.flatnonzero(reactions.comparable(view, one))
+def _scores(
+    reactions: Reactions, view: View, ones: Sequence[int], references: Bool[np.ndarray, " m"]
+) -> Float[np.ndarray, "i m"]:
+    """Of models of one task, with all models."""
+    rows = np.flatnonzero(reactions.comparable(view, ones[0]))
     pool = references[rows]
-    scores = np.full(len(references), np.nan)
+    scores = np.full((len(ones), len(references)), np.nan)
     if pool.sum() < 2:
         return scores
     tasks = [reactions.tasks[row] for row in rows]
-    products = reactions.gram(view, one)
-    near = residual_similarity(products, tasks, pool, int(np.flatnonzero(rows == one)[0]))
-    near = np.arctanh(np.clip(near, -_MOST, _MOST))
-    for task in set(tasks):
-        mine = np.array([name == task for name in tasks])
-        cohort = pool & mine if (pool & mine).sum() >= _FEWEST else pool
-        scores[rows[mine]] = (near[mine] - near[cohort].mean()) / (near[cohort].std() + 1e-3)
+    residuals = Residuals(reactions.gram(view, ones[0]), tasks, pool)
+    for place, one in enumerate(ones):
+        near = residuals.similarity(int(np.flatnonzero(rows == one)[0]))
+        near = np.arctanh(np.clip(near, -_MOST, _MOST))
+        for task in set(tasks):
+            mine = np.array([name == task for name in tasks])
+            cohort = pool & mine if (pool & mine).sum() >= _FEWEST else pool
+            scores[place, rows[mine]] = (near[mine] - near[cohort].mean()) / (near[cohort].std() + 1e-3)
     return scores

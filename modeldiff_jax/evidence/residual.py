@@ -27,49 +27,53 @@ def gram(features: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
     return x @ x.T
 
 
-def residual_similarity(
-    products: Float[np.ndarray, "m m"],
-    tasks: Sequence[Hashable],
-    references: Bool[np.ndarray, " m"],
-    one: int,
-    shrinkage: float = SHRINKAGE,
-) -> Float[np.ndarray, " m"]:
-    """Cosine similarities of one model's residual with all models'.
-
-    A reference is left out of the references while it is compared itself, so that its similarity is what a stranger's
-    would be. This takes no more work than leaving it in (the formula of Sherman and Morrison).
+class Residuals:
+    """What sets models apart, seen against references.
 
     Args:
       products: inner products of the models' vectors, about any origin.
       tasks: of each model; references of the same one give its mean, all where they are fewer than three.
-      references: which models are known to be unrelated to this one. At least two.
-      one: the model's number.
+      references: which models are known to be unrelated to those of interest. At least two.
       shrinkage: see `SHRINKAGE`; large values leave the residuals as they are.
-    Returns:
-      (M,), in [-1, 1].
     """
-    n = int(references.sum())
-    centring, size = np.eye(len(products)), np.empty(len(products))
-    task = np.array([list(dict.fromkeys(tasks)).index(name) for name in tasks])
-    for each in np.unique(task):
-        mine = task == each
-        own = references & mine
-        own = own if own.sum() >= _FEWEST else references
-        centring[np.ix_(mine, own)] -= 1 / own.sum()
-        size[mine] = own.sum()
-    inner = centring @ products @ centring.T
-    variance, vectors = np.linalg.eigh(inner[np.ix_(references, references)] / n)
-    kept = variance > 1e-9 * max(float(variance[-1]), 1e-300)
-    variance, vectors = variance[kept], vectors[:, kept]
-    floor = shrinkage * variance.sum() / n
-    along = inner[:, references] @ vectors / np.sqrt(n * variance)  # coordinates along the references' directions
-    inner = inner - (along * (variance / (variance + floor))) @ along.T
-    own, cross, other = inner[one, one], inner[one], np.diag(inner)
 
-    # without a reference the others' mean moves away from it, and its direction is one less in which they differ
-    away = np.where(references & (task == task[one]), 1 / np.maximum(size - 1, 1), 0)
-    less = np.where(references, size / np.maximum(size - 1, 1) / (n * max(float(floor), 1e-300)), 0)
-    kept_back = np.maximum(1 - less * other, 1e-6)
-    own = own + less * cross**2 / kept_back + (2 * away * cross + away**2 * other) / kept_back
-    cross, other = (cross + away * other) / kept_back, other / kept_back
-    return np.clip(cross / np.sqrt(np.maximum(own * other, 1e-300)), -1, 1)
+    def __init__(
+        self,
+        products: Float[np.ndarray, "m m"],
+        tasks: Sequence[Hashable],
+        references: Bool[np.ndarray, " m"],
+        shrinkage: float = SHRINKAGE,
+    ) -> None:
+        n = int(references.sum())
+        centring, size = np.eye(len(products)), np.empty(len(products))
+        names = list(dict.fromkeys(tasks))
+        self._task = np.array([names.index(name) for name in tasks])
+        for each in range(len(names)):
+            mine = self._task == each
+            own = references & mine
+            own = own if own.sum() >= _FEWEST else references
+            centring[np.ix_(mine, own)] -= 1 / own.sum()
+            size[mine] = own.sum()
+        inner = centring @ products @ centring.T
+        variance, vectors = np.linalg.eigh(inner[np.ix_(references, references)] / n)
+        kept = variance > 1e-9 * max(float(variance[-1]), 1e-300)
+        variance, vectors = variance[kept], vectors[:, kept]
+        floor = shrinkage * variance.sum() / n
+        along = inner[:, references] @ vectors / np.sqrt(n * variance)  # coordinates along the references' directions
+        self._inner = inner - (along * (variance / (variance + floor))) @ along.T
+        # what a reference adds to the scatter, as a share of the ridge, and how far it draws its task's mean
+        self._weight = np.where(references, size / np.maximum(size - 1, 1) / (n * max(float(floor), 1e-300)), 0)
+        self._draws = np.where(references, 1 / np.maximum(size - 1, 1), 0)
+
+    def similarity(self, one: int) -> Float[np.ndarray, " m"]:
+        """Cosine similarities of one model's residual, no reference's, with all models', in [-1, 1].
+
+        A reference is left out of the references while it is compared itself, so that its similarity is what a
+        stranger's would be. This takes no more work than leaving it in (the formula of Sherman and Morrison).
+        """
+        own, cross, other = self._inner[one, one], self._inner[one], np.diag(self._inner)
+        draws = np.where(self._task == self._task[one], self._draws, 0)
+        left = np.maximum(1 - self._weight * other, 1e-6)
+        own = own + (self._weight * cross**2 + 2 * draws * cross + draws**2 * other) / left
+        cross, other = (cross + draws * other) / left, other / left
+        return np.clip(cross / np.sqrt(np.maximum(own * other, 1e-300)), -1, 1)

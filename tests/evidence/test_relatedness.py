@@ -36,8 +36,12 @@ def models():
     return Reactions(seeds, others, [t for _, t in made])
 
 
+def each(models, one, others):
+    return {name: row[0] for name, row in relatedness(models, [one], others, REFERENCES).items()}
+
+
 def test_copies_stand_out_and_strangers_do_not(models):
-    found = relatedness(models, 0, [1, 2, 3], REFERENCES)
+    found = each(models, 0, [1, 2, 3])
     transferred, copied, stranger = found["related"]
     assert transferred > 6
     assert copied > 6
@@ -46,16 +50,16 @@ def test_copies_stand_out_and_strangers_do_not(models):
 
 
 def test_views_of_one_label_space_say_nothing_of_another(models):
-    found = relatedness(models, 0, [1, 2], REFERENCES)
+    found = each(models, 0, [1, 2])
     for view in VIEWS.values():
         assert np.isnan(found[view.name][0]) == view.same_labels
         assert np.isfinite(found[view.name][1])
 
 
 def test_references_score_as_strangers_do(models):
-    found = relatedness(models, 0, np.flatnonzero(REFERENCES).tolist(), REFERENCES)["related"]
+    found = each(models, 0, np.flatnonzero(REFERENCES).tolist())["related"]
     assert np.isfinite(found).all()
-    assert found.max() < relatedness(models, 0, [1, 2], REFERENCES)["related"].min()
+    assert found.max() < each(models, 0, [1, 2])["related"].min()
 
 
 def test_the_fused_score_is_the_stronger_hypothesis():
@@ -84,7 +88,7 @@ def test_a_view_is_blind_to_what_does_not_matter(name):
 @pytest.mark.parametrize("references", [np.arange(30) == 9, np.arange(30) >= 0])
 def test_refuses_references_that_are_none(models, references):
     with pytest.raises(InvalidInputError, match="References"):
-        relatedness(models, 0, [3], references)
+        relatedness(models, [0], [3], references)
 
 
 def test_refuses_unequal_numbers():

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 
-from modeldiff_jax.evidence.residual import gram, residual_similarity
+from modeldiff_jax.evidence.residual import SHRINKAGE, Residuals, gram
 
 RNG = np.random.default_rng(0)
 REFERENCES = np.arange(24) >= 4
+
+
+def residual_similarity(products, tasks, references, one, shrinkage=SHRINKAGE):
+    return Residuals(products, tasks, references, shrinkage).similarity(one)
 
 
 def directly(x, tasks, references, shrinkage, left_out=None):

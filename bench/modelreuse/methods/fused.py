@@ -11,30 +11,33 @@ from modeldiff_jax.evidence.relatedness import Reactions, relatedness
 
 
 def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """The fused score. References of a model are all models of other roots; each is left out of its own comparison."""
+    """The fused score. An owner's references are all models of other roots, on whoever's pairs; each is left out of its
+    own comparison."""
     number = {name: i for i, name in enumerate(study.names)}
-    tables = []
-    for side, ones, others in (("owner", owners, suspects), ("suspect", suspects, owners)):
-        if orientation in (side, "both"):
-            table = np.array([_row(study, one, [number[name] for name in others]) for one in ones])
-            tables.append(table if side == "owner" else table.T)
-    return np.mean(tables, axis=0)
-
-
-def _row(study: Study, one: str, others: list[int]) -> np.ndarray:
-    """Scores of a model, on whose pairs they are, with others."""
-    own = study.prober(one)
-    reactions = study.kept(lambda: _reactions(study, own), "reactions", own)
     roots = np.array([study.entry(name).root for name in study.names])
-    i = study.names.index(one)
-    return relatedness(reactions, i, others, roots != roots[i])["related"]
+    tables = {side: np.empty((len(owners), len(suspects))) for side in ("owner", "suspect")}
+    for root in dict.fromkeys(study.entry(owner).root for owner in owners):
+        places = [i for i, owner in enumerate(owners) if study.entry(owner).root == root]
+        ones = [number[owners[i]] for i in places]
+        others = [number[suspect] for suspect in suspects]
+
+        def scores(prober: str, ones: list[int], others: list[int], root: str = root) -> np.ndarray:
+            return relatedness(_reactions(study, study.prober(prober)), ones, others, roots != root)["related"]
+
+        if orientation != "suspect":
+            for i in places:
+                tables["owner"][i] = scores(owners[i], [number[owners[i]]], others)
+        if orientation != "owner":
+            for j, suspect in enumerate(suspects):
+                tables["suspect"][places, j] = scores(suspect, ones, [others[j]])[:, 0]
+    asked = ("owner", "suspect") if orientation == "both" else (orientation,)
+    return np.mean([tables[side] for side in asked], axis=0)
 
 
 def _reactions(study: Study, prober: str) -> Reactions:
-    seeds, partners = study.on_pairs(prober, study.names)
-    entries = [study.entry(name) for name in study.names]
-    return Reactions(
-        [seeds[name] for name in study.names],
-        [partners[name] for name in study.names],
-        [(entry.dataset, entry.classes) for entry in entries],
-    )
+    def make() -> Reactions:
+        seeds, partners = study.on_pairs(prober, study.names)
+        tasks = [(study.entry(name).dataset, study.entry(name).classes) for name in study.names]
+        return Reactions([seeds[name] for name in study.names], [partners[name] for name in study.names], tasks)
+
+    return study.kept(make, "reactions", prober)
