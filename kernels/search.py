@@ -175,20 +175,6 @@ def look(
     return Found(cost, index, surpasses(cost[:, -1], left_out, q, p))
 
 
-def glance_few(q: Queries, p: Prepared, k: int) -> Found:
-    """As `look`, for few queries: all their scores are fewer numbers than the database, and one product gives them."""
-    assert p.keys is not None
-    n = p.rows.shape[0]
-    # a column for each query takes less time than a row for each
-    products = jnp.matmul(p.keys, q.keys.T, precision=lax.Precision.HIGHEST).T
-    row = jnp.arange(p.keys.shape[0], dtype=jnp.int32)[None, :]
-    scored = products + (1 / q.size)[:, None] * p.bias[None, :]
-    scored = jnp.where((row == q.own[:, None]) | (row >= n), -jnp.inf, scored)
-    _, index, left_out = _best(lax.optimization_barrier(scored), k + _SPARE)
-    cost, index = measured(index, q, p, k)
-    return Found(cost, index, surpasses(cost[:, -1], left_out, q, p))
-
-
 def glance(q: Queries, p: Prepared, k: int) -> Found:
     """The best row of each of the best bins, proven if no other row of these bins comes near either."""
     count, height = p.tiles
@@ -257,8 +243,6 @@ def _best(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
     return values[:, :-1], index[:, :-1], values[:, -1]
 
 
-_FEW = 16
-"""Queries whose scores against all rows are kept: a sixteenth of a database of 256 columns."""
 _ALONG = 64, 16
 """Queries without proof are taken up this many at a time, at first and later."""
 

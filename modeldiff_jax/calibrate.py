@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from scipy.stats import false_discovery_control
+
 from modeldiff_jax.errors import InvalidInputError
 
 Verdict: TypeAlias = Literal["reused", "no_evidence", "inconclusive"]
@@ -48,17 +50,15 @@ def adjusted(p_values: Sequence[float], correction: Correction = "holm") -> list
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise InvalidInputError("P-values lie in [0, 1]", got=str(list(p_values))[:200], where="adjusted")
-    m = len(p_values)
-    order = sorted(range(m), key=lambda i: p_values[i], reverse=correction == "benjamini-hochberg")
-    found, last = [0.0] * m, 1.0 if correction == "benjamini-hochberg" else 0.0
-    for rank, i in enumerate(order):
-        if correction == "holm":
-            last = max(last, min(1.0, (m - rank) * p_values[i]))
-        elif correction == "benjamini-hochberg":
-            last = min(last, m / (m - rank) * p_values[i])
-        else:
-            raise InvalidInputError('`correction` is "holm" or "benjamini-hochberg"', got=repr(correction))
-        found[i] = last
+    if correction == "benjamini-hochberg":
+        return [float(p) for p in false_discovery_control(p_values)] if len(p_values) else []
+    if correction != "holm":
+        raise InvalidInputError(
+            '`correction` is "holm" or "benjamini-hochberg"', got=repr(correction), where="adjusted"
+        )
+    m, least, found = len(p_values), 0.0, [0.0] * len(p_values)
+    for rank, i in enumerate(sorted(range(m), key=lambda i: p_values[i])):
+        found[i] = least = max(least, min(1.0, (m - rank) * p_values[i]))
     return found
 
 

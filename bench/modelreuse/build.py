@@ -20,8 +20,14 @@ from bench.modelreuse.export import export
 from bench.modelreuse.networks import ARCHITECTURES, Variables, fresh, units
 from bench.modelreuse.reactions import Reactor, accuracies
 from bench.modelreuse.recipes import Recipe
-from bench.modelreuse.training import Job, train
+from bench.modelreuse.training import Job, Lesson, train
 
+_LESSONS: dict[str, Lesson] = {
+    "distill": "distil",
+    "steal": "soft",
+    "steal_label": "hard",
+    "steal_adversarial": "adversarial",
+}
 _TOGETHER = 8
 """Models trained between two savings."""
 
@@ -60,7 +66,18 @@ SMALL = Size(
     {"objects": 6000, "digits": 400},
     300,
     600,
-    {"pretrain": 1200, "train": 500, "transfer": 300, "prune": 100, "distill": 300, "steal": 400},
+    {
+        "pretrain": 1200,
+        "train": 500,
+        "transfer": 300,
+        "prune": 100,
+        "distill": 300,
+        "steal": 400,
+        "steal_label": 400,
+        "steal_adversarial": 400,
+        "chain": 300,
+        "merge": 50,
+    },
 )
 SIZES = {"full": FULL, "small": SMALL}
 
@@ -140,7 +157,8 @@ def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_se
     parent = _load(where, recipe.parent) if recipe.parent else None
     start = fresh(recipe.arch, task.classes, seed)
     keep = alive = teacher = None
-    lesson, rate = "labels", 1e-2
+    lesson: Lesson = "labels"
+    rate = 1e-2
     if kind in ("transfer", "chain"):
         assert parent is not None
         start = _with_head_of(parent, start)
@@ -154,7 +172,7 @@ def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_se
         start, rate = _with_head_of(average, parent), 5e-4
     elif parent is not None:  # taught by the parent, from fresh weights
         teacher = (_arch_of(recipe.parent), parent)
-        lesson = {"distill": "distil", "steal": "soft", "steal_label": "hard", "steal_adversarial": "adversarial"}[kind]
+        lesson = _LESSONS[kind]
     return Job(
         recipe.arch,
         task.classes,
@@ -163,7 +181,7 @@ def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_se
         task.train.y,
         size.steps[kind],
         seed,
-        lesson,  # type: ignore[arg-type]
+        lesson,
         teacher,
         keep,
         alive,

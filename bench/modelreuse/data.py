@@ -245,7 +245,6 @@ def _pictures(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.nda
         picture = picture.crop(box)
         for row in np.flatnonzero(y == label):
             x[row] = _crop(rng, picture)
-    x = x[np.arange(n), :, :]
     for axis in (1, 2):
         flip = rng.random(n) < 0.5
         x[flip] = np.flip(x[flip], axis)

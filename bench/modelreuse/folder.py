@@ -96,18 +96,9 @@ class Zoo:
         )
         return ((x.astype(np.float32) / 255 - mean) / std).astype(np.float32)
 
-    @property
-    def std(self) -> float:
-        """Mean over channels, to turn a distance between pixels in [0, 1] into one between normalised ones."""
-        return float(self._scale[1].mean())
-
     def path(self, name: str) -> Path:
         """Of a model's file."""
         return self.folder / self.entries[name].file
-
-    def children(self, name: str) -> list[Entry]:
-        """Models made from this one directly."""
-        return [entry for entry in self.entries.values() if entry.parent == name]
 
 
 def write(folder: Path, entries: Sequence[Mapping[str, Any]], images: Mapping[str, np.ndarray], about: Any) -> None:

@@ -113,12 +113,6 @@ def _answer(apply: Apply, params: Params, x: Float[Any, "n ..."]) -> Float[jax.A
     return _first_output(apply, params, x).astype(jnp.float32)
 
 
-def softmax(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-    """Probabilities."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
 def accuracies(
     reactor: Reactor, sets: Mapping[str, tuple[np.ndarray, np.ndarray]], of: Sequence[tuple[str, str]]
 ) -> dict[str, float]:

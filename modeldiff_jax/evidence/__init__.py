@@ -1,3 +1,6 @@
-"""Views of one pair of models, one file each. A score is higher the more related the two models behave."""
+"""How related models behave: the paper's DDV similarity, and several views held against references.
+
+A score is higher the more related. A new view is a function in `views.py` and its line in `VIEWS`.
+"""
 
 from modeldiff_jax.evidence.ddv import ddv_similarity as ddv_similarity

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.distance import pdist
+from scipy.special import softmax
 
 Features = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -41,8 +43,7 @@ def _logits(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"])
 def _probabilities(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " d"]:
     """Probabilities of the seeds: what a student is taught when a model is stolen by its answers."""
     del partners
-    shifted = np.exp(seeds - seeds.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True)).ravel()
+    return np.ravel(softmax(seeds, axis=1))
 
 
 def _ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
@@ -55,10 +56,7 @@ def _ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) ->
 def _geometry(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " p"]:
     """Euclidean distances between the logits of all two seeds (a representational dissimilarity matrix)."""
     del partners
-    x = _standard(seeds)
-    square = np.sum(x * x, axis=1)
-    table = np.sqrt(np.maximum(square[:, None] + square - 2 * x @ x.T, 0))
-    return table[np.triu_indices(len(x), 1)]
+    return pdist(_standard(seeds))
 
 
 def _standard(x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:

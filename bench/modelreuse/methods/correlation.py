@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
 from bench.modelreuse.methods.agreement import misclassified
-from bench.modelreuse.reactions import softmax
 from bench.modelreuse.study import Orientation, Study
 
 
@@ -17,7 +17,7 @@ def sac(study: Study, owners: Sequence[str], suspects: Sequence[str], orientatio
 
     def matrices(prober: str) -> dict[str, np.ndarray]:
         found = study.answers(misclassified(study, prober), everyone, "akh", prober)
-        return {name: _correlations(softmax(found[name])) for name in everyone}
+        return {name: _correlations(softmax(found[name], axis=1)) for name in everyone}
 
     def score(prober: str, owner: str, suspect: str) -> float:
         own = study.prober(prober)

@@ -7,15 +7,16 @@ from functools import partial
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.distance import pdist
 
 from bench.modelreuse.study import Orientation, Study
+from modeldiff_jax.kernels import paired_distances
 from modeldiff_jax.probes.attack import Direction
 
 
 def ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
     """Cosine distance between the reactions to each seed and to its partner."""
-    norms = np.linalg.norm(seeds, axis=1) * np.linalg.norm(partners, axis=1)
-    return 1 - np.sum(seeds * partners, axis=1) / np.maximum(norms, 1e-12)
+    return np.asarray(paired_distances(seeds, partners, metric="cosine"))
 
 
 def cosine(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
@@ -54,16 +55,10 @@ def modeldiff_script(
 
     def matrices(prober: str) -> dict[str, np.ndarray]:
         seeds, partners = study.on_pairs(prober, everyone, direction="away")
-        return {name: _distances(np.concatenate([seeds[name], partners[name]])) for name in everyone}
+        return {name: pdist(np.concatenate([seeds[name], partners[name]])).astype(np.float32) for name in everyone}
 
     def score(prober: str, owner: str, suspect: str) -> float:
         found = study.kept(lambda: matrices(prober), "ddm", study.prober(prober), study.entry(prober).dataset)
         return cosine(found[owner], found[suspect])
 
     return study.both_ways(owners, suspects, orientation, score)
-
-
-def _distances(x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " p"]:
-    square = np.sum(x * x, axis=1)
-    table = np.sqrt(np.maximum(square[:, None] + square - 2 * x @ x.T, 0))
-    return table[np.triu_indices(len(x), 1)].astype(np.float32)

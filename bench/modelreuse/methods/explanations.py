@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
 from bench.modelreuse.methods.decision_distance import cosine
-from bench.modelreuse.reactions import softmax
 from bench.modelreuse.study import Orientation, Study
 
 _GRID, _MASKS, _IMAGES = 4, 64, 25
@@ -24,7 +24,7 @@ def zest(study: Study, owners: Sequence[str], suspects: Sequence[str], orientati
         design = np.concatenate([masks, np.ones((len(masks), 1))], axis=1)
         solve = np.linalg.pinv(design)[:-1]
         return {
-            name: (solve @ softmax(found[name]).reshape(-1, _MASKS, found[name].shape[1])).astype(np.float32)
+            name: (solve @ softmax(found[name], axis=1).reshape(-1, _MASKS, found[name].shape[1])).astype(np.float32)
             for name in everyone
         }
 
