@@ -14,6 +14,7 @@ from modeldiff_jax.compilation_cache import Cache, enable
 from modeldiff_jax.environment import SCHEMA_VERSION, installed, tool
 
 _NEEDED_FOR = {
+    "bench": "the benchmarks: kernels beside their peers, ModelReuse",
     "check": "modeldiff convert --check",
     "cuda12": "NVIDIA GPUs, CUDA 12",
     "cuda13": "NVIDIA GPUs, CUDA 13",
