@@ -95,9 +95,7 @@ def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judg
     n = len(reference_scores)
     p_value = conformal_p_value(score, reference_scores)
     at_least = sum(reference >= score for reference in reference_scores)
-    rank = (
-        f"{at_least or 'none'} of {n} unrelated references {'is' if at_least <= 1 else 'are'} as similar to the target"
-    )
+    rank = f"{at_least or 'none'} of {n} unrelated references {'is' if at_least <= 1 else 'are'} as close to the target"
     if n < needed:
         floor = f"With {n} references no p-value can be below {1 / (n + 1):.3g}"
         return Judgement("inconclusive", p_value, f"{floor}; alpha {alpha:g} needs {needed} or more. {rank}.")
@@ -105,6 +103,6 @@ def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judg
         return Judgement(
             "reused",
             p_value,
-            f"Were the suspect unrelated, a similarity this high would have probability {p_value:.3g} at most: {rank}.",
+            f"Were the suspect unrelated, a score this high would have probability {p_value:.3g} at most: {rank}.",
         )
-    return Judgement("no_evidence", p_value, f"{rank[0].upper()}{rank[1:]}, so this similarity is not unusual.")
+    return Judgement("no_evidence", p_value, f"{rank[0].upper()}{rank[1:]}, so this score is not unusual.")

@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from modeldiff_jax import calibrate
-from modeldiff_jax.decision_distance import DDV, measure
+from modeldiff_jax.decision_distance import DDV, measure, react_to_pairs
 from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence import ddv_similarity
+from modeldiff_jax.evidence.standing import FEWEST, Answers, Standing, stand
+from modeldiff_jax.evidence.views import VIEWS
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import Adapter, adapt
+from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.space import InputHint, space_of
@@ -47,10 +51,19 @@ class Orientation:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model known to be unrelated, and how similar to the target it is."""
+    """A model known to be unrelated, and how similar to the target it is.
+
+    Attributes:
+      similarity: cosine of its DDV and the target's, in [-1, 1].
+      related: the score that the p-value ranks: see `Comparison.score`.
+      counted: whether it is ranked. Only a reference is that shares a label space with the target exactly if the
+        suspect does.
+    """
 
     model: Model
     similarity: float
+    related: float
+    counted: bool
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,9 @@ class Comparison:
     Attributes:
       orientations: one per probe set; the first one gives `similarity` and the p-value.
       references: under the first orientation's probe set.
+      score: what the p-value ranks. With 8 references and more the evidence `related`, which fuses several views of the
+        reactions; else the similarity.
+      standing: the suspect's scores by all views, and the references'; None where there are too few references.
       judgement: verdict, p-value, reason.
       adaptations: what was changed to turn probes into each model's input, by side.
       queries: inputs each side was run on.
@@ -71,6 +87,8 @@ class Comparison:
     suspect: Model
     orientations: tuple[Orientation, ...]
     references: tuple[Reference, ...]
+    score: float
+    standing: Standing | None
     judgement: calibrate.Judgement
     alpha: float
     key: int
@@ -97,8 +115,32 @@ class Comparison:
 
     @property
     def evidence(self) -> dict[str, float]:
-        """Evidence name -> score. `ddv_target` is the similarity under partners made on the target, and so on."""
-        return {f"ddv_{orientation.made_on}": orientation.similarity for orientation in self.orientations}
+        """Evidence name -> score.
+
+        `ddv_target` is the similarity under partners made on the target, and so on. With enough references also one
+        for each view of the reactions that can compare the two models, in standard deviations of unrelated models, and
+        the fused ones (`modeldiff_jax.evidence.relatedness`).
+        """
+        similarities = {f"ddv_{orientation.made_on}": orientation.similarity for orientation in self.orientations}
+        return {**similarities, **(self.standing.scores if self.standing else {})}
+
+    @property
+    def views(self) -> list[dict[str, Any]]:
+        """What spoke for reuse and what against, view by view; empty where there are too few references.
+
+        Each has `name`, `score`, `as_high` (counted references at least as high), and `says`: `for` (no more than
+        `alpha` of them are), `against` (half or more are), `neither`.
+        """
+        counted = np.array([reference.counted for reference in self.references], bool)
+        if self.standing is None or not counted.any():
+            return []
+        found = []
+        for name in (name for name in VIEWS if name in self.standing.scores):
+            score, null = self.standing.scores[name], self.standing.references[name][counted]
+            share = float(np.mean(null >= score))
+            says = "for" if share <= self.alpha else "against" if share >= 0.5 else "neither"
+            found.append({"name": name, "score": score, "as_high": int(np.sum(null >= score)), "says": says})
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
@@ -114,11 +156,15 @@ class Comparison:
                     "format": reference.model.origin.format,
                     "sha256": reference.model.origin.sha256,
                     "similarity": reference.similarity,
+                    "related": reference.related,
+                    "counted": reference.counted,
                 }
                 for reference in self.references
             ],
             "similarity": self.similarity,
             "evidence": self.evidence,
+            "score": self.score,
+            "views": self.views,
             "p_value": self.p_value,
             "alpha": self.alpha,
             "verdict": self.verdict,
@@ -172,7 +218,8 @@ def compare(
     Partners are made on every side that has gradients (on both by black-box search when neither has, or when
     `black_box`), and the two DDVs are compared under each of these probe sets. The first one, made on the target where
     possible, gives `similarity`; as it does not depend on the suspect, references measured under it give a valid
-    p-value.
+    p-value. With 8 references and more several views of the same reactions are held against them and fused, which finds
+    what the DDV alone does not, stolen models first of all.
 
     Args:
       a: the target, the owner's model; a `Model` or a file.
@@ -232,15 +279,31 @@ def compare(
             ready = list(pool.map(made, working))
         probe_sets = {name: ready[min(i, len(ready) - 1)] for i, name in enumerate(makers)}
     with clock("ddv", "Measuring both models"):
-        orientations = tuple(_orientation(name, probe_set, sides) for name, probe_set in probe_sets.items())
+        first, *more = probe_sets.items()
+        measured = {name: react_to_pairs(side, first[1]) for name, side in sides.items()}
+        orientations = (
+            _orientation(*first, measured["target"][0], measured["suspect"][0]),
+            *(_orientation(*each, *(measure(side, each[1]) for side in sides.values())) for each in more),
+        )
+        answers = {name: Answers.of(*reactions) for name, (_, *reactions) in measured.items()}
     with clock("references", "Measuring the references"):
-        nulls, left_out = _references(references or (), (target, suspect), orientations[0], hint, limits)
+        others, left_out = _references(references or (), (target, suspect), orientations[0], hint, limits)
+        score, standing, nulls = _held_against(others, orientations[0], answers["target"], answers["suspect"])
+        if others and not all(null.counted for null in nulls):
+            count = sum(not null.counted for null in nulls)
+            shares = answers["target"].n_outputs == answers["suspect"].n_outputs
+            left_out.append(
+                f"{count} of {len(nulls)} references are not ranked: the suspect has {'' if shares else 'not '}as many "
+                f"outputs as the target, and {'they have others' if shares else 'they do'}."
+            )
     return Comparison(
         target=target,
         suspect=suspect,
         orientations=orientations,
         references=nulls,
-        judgement=calibrate.judge(orientations[0].similarity, [r.similarity for r in nulls], alpha),
+        score=score,
+        standing=standing,
+        judgement=calibrate.judge(score, [null.related for null in nulls if null.counted], alpha),
         alpha=alpha,
         key=key,
         adaptations={name: side.steps for name, side in sides.items()},
@@ -264,9 +327,12 @@ def _model(source: ModelLike, limits: Limits) -> Model:
     )
 
 
-def _orientation(made_on: str, probes: ProbeSet, sides: Mapping[str, Adapter]) -> Orientation:
-    target, suspect = measure(sides["target"], probes), measure(sides["suspect"], probes)
+def _orientation(made_on: str, probes: ProbeSet, target: DDV, suspect: DDV) -> Orientation:
     return Orientation(made_on, probes, target, suspect, float(ddv_similarity(target, suspect)))
+
+
+_Measured: TypeAlias = tuple[Model, float, Answers]
+"""A reference, the similarity of its DDV, its reactions."""
 
 
 def _references(
@@ -275,17 +341,35 @@ def _references(
     orientation: Orientation,
     hint: InputHint | None,
     limits: Limits,
-) -> tuple[tuple[Reference, ...], list[str]]:
-    """Similarities of the references, leaving out copies of the pair: a related reference would spoil the null."""
+) -> tuple[list[_Measured], list[str]]:
+    """The references measured, leaving out copies of the pair: a related reference would spoil the null."""
     hashes = {model.origin.sha256 for model in pair} - {""}
-    found, notes = [], []
+    found: list[_Measured] = []
+    notes = []
     for model in (_model(source, limits) for source in sources):
         if model.origin.sha256 in hashes:
             notes.append(f"Reference {model.origin.path} is a copy of the target or the suspect and was left out.")
             continue
-        vector = measure(adapt(model, orientation.probes.space, hint), orientation.probes)
-        found.append(Reference(model, float(ddv_similarity(orientation.target_ddv, vector))))
-    return tuple(found), notes
+        vector, *reactions = react_to_pairs(adapt(model, orientation.probes.space, hint), orientation.probes)
+        found.append((model, float(ddv_similarity(orientation.target_ddv, vector)), Answers.of(*reactions)))
+    return found, notes
+
+
+def _held_against(
+    others: Sequence[_Measured], orientation: Orientation, target: Answers, suspect: Answers
+) -> tuple[float, Standing | None, tuple[Reference, ...]]:
+    """The suspect's score, where it comes from, and the references with theirs."""
+    shares = target.n_outputs == suspect.n_outputs
+    alike = [(answers.n_outputs == target.n_outputs) == shares for _, _, answers in others]
+    if len(others) < FEWEST:
+        nulls = tuple(Reference(m, near, near, same) for (m, near, _), same in zip(others, alike, strict=True))
+        return orientation.similarity, None, nulls
+    standing = stand(target, suspect, [answers for _, _, answers in others])
+    related = standing.references["related"]
+    nulls = tuple(
+        Reference(m, near, float(score), same) for (m, near, _), score, same in zip(others, related, alike, strict=True)
+    )
+    return standing.scores["related"], standing, nulls
 
 
 class _Clock:

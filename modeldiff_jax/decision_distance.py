@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, ProbeSetMismatchError
 from modeldiff_jax.kernels import paired_distances
@@ -93,6 +94,13 @@ def _naming(place: int, count: int, model: Model) -> Iterator[None]:
 
 def measure(adapter: Adapter, probes: ProbeSet) -> DDV:
     """The decision distance vector of one adapted model."""
+    return react_to_pairs(adapter, probes)[0]
+
+
+def react_to_pairs(
+    adapter: Adapter, probes: ProbeSet
+) -> tuple[DDV, Float[np.ndarray, "n c"], Float[np.ndarray, "n c"]]:
+    """The decision distance vector of one adapted model, and its reactions to seeds and to their partners."""
     if adapter.space != probes.space:
         raise ProbeSetMismatchError(
             "An adapter serves the probe space it was made for",
@@ -101,7 +109,7 @@ def measure(adapter: Adapter, probes: ProbeSet) -> DDV:
             fix="adapt the model to the probes' space",
         )
     seeds, partners = adapter.react(probes.seeds), adapter.react(probes.partners)  # as many at a time as when made
-    return DDV(paired_distances(seeds, partners, metric=probes.metric), probes.probe_set_id)
+    return DDV(paired_distances(seeds, partners, metric=probes.metric), probes.probe_set_id), seeds, partners
 
 
 def same_probes(a: DDV, b: DDV) -> None:

@@ -1,5 +1,6 @@
 """The whole comparison on small models: orientations, references, black boxes, refusals."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -32,6 +33,39 @@ def test_a_child_stands_out_from_unrelated_models():
     assert child.p_value == pytest.approx(1 / 20)
     stranger = md.compare(target, mlp(7), references=references, **FAST)
     assert stranger.p_value > child.p_value
+
+
+def test_with_enough_references_the_views_that_spoke_are_shown():
+    target = mlp(0)
+    references = [mlp(seed) for seed in range(100, 119)]
+    child = md.compare(target, perturbed(target, 0.1), references=references, **FAST)
+    assert child.score == child.evidence["related"] > max(reference.related for reference in child.references)
+    assert [view["name"] for view in child.views] == ["logits", "probabilities", "ddv", "geometry"]
+    assert {view["says"] for view in child.views} == {"for"}
+    few = md.compare(target, perturbed(target, 0.1), references=references[:3], **FAST)
+    assert few.score == few.similarity
+    assert few.views == []
+
+
+@pytest.mark.parametrize(("classes", "ranked"), [(5, 12), (9, 8), (7, 8)])
+def test_only_references_of_the_suspects_kind_are_ranked(classes, ranked):
+    references = [mlp(seed) for seed in range(100, 112)] + [mlp(seed, classes=9) for seed in range(200, 208)]
+    result = md.compare(mlp(0), mlp(1, classes=classes), references=references, **FAST)
+    assert sum(reference.counted for reference in result.references) == ranked
+    assert any("not ranked" in note for note in result.notes)
+    assert result.p_value >= 1 / (ranked + 1)
+
+
+def test_a_softmax_at_the_end_changes_little():
+    target, references = mlp(0), [mlp(seed) for seed in range(100, 119)]
+    child = perturbed(target, 0.1)
+    probabilities = md.from_callable(
+        lambda x: np.asarray(jax.nn.softmax(child(x))), [("n", 8, 8, 1)], name="probabilities"
+    )
+    probes = md.make_probes(target, n_pairs=24, n_steps=5)
+    logits, softmax = (md.compare(target, m, probes=probes, references=references) for m in (child, probabilities))
+    assert softmax.p_value == logits.p_value == pytest.approx(1 / 20)
+    assert softmax.evidence["logits"] == pytest.approx(logits.evidence["logits"], rel=1e-2)
 
 
 def test_a_notebook_shows_the_page():

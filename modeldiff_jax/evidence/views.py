@@ -35,6 +35,21 @@ class View:
     same_labels: bool
 
 
+def as_logits(reactions: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
+    """Reactions of which probabilities are turned back into logits: a softmax at a model's end is no difference.
+
+    Args:
+      reactions: of one model. Each row counts as probabilities if none is negative and all sum to 1.
+    Returns:
+      Logarithms of probabilities, no less than that of 1e-7, about their mean; anything else as it is.
+    """
+    x = np.asarray(reactions)
+    if x.shape[1] == 1 or x.min() < 0 or not np.allclose(x.sum(axis=1), 1, atol=1e-3):
+        return x
+    logits = np.log(np.maximum(x, 1e-7))
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
 def _logits(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " d"]:
     """All logits, centred for each input and of one scale: kept by pruning, quantisation and feature distillation."""
     return np.concatenate([_standard(seeds), _standard(partners)]).ravel()
@@ -48,8 +63,11 @@ def _probabilities(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, 
 
 def _ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
     """Logarithm of the decision distance vector (Li et al., ISSTA 2021): kept by transfer to another task."""
-    norms = np.linalg.norm(seeds, axis=1) * np.linalg.norm(partners, axis=1)
-    distance = 1 - np.sum(seeds * partners, axis=1) / np.maximum(norms, 1e-12)
+    if seeds.shape[1] == 1:  # one number has no direction
+        distance = np.abs(seeds - partners)[:, 0] / (seeds.std() + 1e-12)
+    else:
+        norms = np.linalg.norm(seeds, axis=1) * np.linalg.norm(partners, axis=1)
+        distance = 1 - np.sum(seeds * partners, axis=1) / np.maximum(norms, 1e-12)
     return np.log(np.maximum(distance, 0) + _LEAST)
 
 
@@ -60,7 +78,7 @@ def _geometry(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"
 
 
 def _standard(x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
-    centred = x - x.mean(axis=1, keepdims=True)
+    centred = x - x.mean(axis=1 if x.shape[1] > 1 else 0, keepdims=True)
     return centred / np.sqrt(np.mean(centred**2) + 1e-12)
 
 

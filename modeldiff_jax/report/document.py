@@ -74,6 +74,15 @@ def _compare(record: Record) -> Document:
     scores = [reference["similarity"] for reference in record["references"]]
     if scores:
         rows.append(("references", [f"{len(scores)}, similarity {number(min(scores))} to {number(max(scores))}"]))
+    counted = sum(reference["counted"] for reference in record["references"])
+    for says in ("for", "neither", "against"):
+        views = [view for view in record["views"] if view["says"] == says]
+        rows.append(
+            (
+                f"speaks {says}",
+                [f"{v['name']} {number(v['score'])}  (as high: {v['as_high']} of {counted})" for v in views],
+            )
+        )
     rows += [
         ("probes", [_probes(probes) for probes in record["probes"]]),
         ("queries", [", ".join(f"{side} {count:,}" for side, count in record["queries"].items())]),

@@ -41,6 +41,8 @@ def compare(**changes: Any) -> dict[str, Any]:
         "references": [],
         "similarity": 0.91234567,
         "evidence": {"ddv_target": 0.91234567, "ddv_suspect": 0.87654321},
+        "score": 0.91234567,
+        "views": [],
         "p_value": None,
         "alpha": 0.05,
         "verdict": "inconclusive",
@@ -59,9 +61,21 @@ def compare(**changes: Any) -> dict[str, Any]:
 
 def judged(verdict: str, p_value: float) -> dict[str, Any]:
     references = [
-        {"path": f"{i}.onnx", "format": "onnx", "sha256": f"{i:064x}", "similarity": i / 40} for i in range(19)
+        {
+            "path": f"{i}.onnx",
+            "format": "onnx",
+            "sha256": f"{i:064x}",
+            "similarity": i / 40,
+            "related": i / 4,
+            "counted": True,
+        }
+        for i in range(19)
     ]
-    return compare(verdict=verdict, p_value=p_value, references=references)
+    views = [
+        {"name": "ddv", "score": 7.25, "as_high": 0, "says": "for"},
+        {"name": "geometry", "score": -0.5, "as_high": 11, "says": "against"},
+    ]
+    return compare(verdict=verdict, p_value=p_value, references=references, views=views)
 
 
 def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
