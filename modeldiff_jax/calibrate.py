@@ -77,10 +77,18 @@ class Judgement:
     reason: str
 
 
-def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judgement:
+def judge(
+    score: float, reference_scores: Sequence[float], alpha: float, kind: str = "unrelated references"
+) -> Judgement:
     """The verdict on one suspect at error rate `alpha`.
 
     Never "independent": absence of evidence is all that can be said.
+
+    Args:
+      score: the suspect's; higher is more related.
+      reference_scores: of unrelated models.
+      alpha: in (0, 1).
+      kind: what the reference scores are of, in words, several.
     """
     if not 0 < alpha < 1:
         raise InvalidInputError("alpha lies strictly between 0 and 1", got=str(alpha), where="alpha")
@@ -95,7 +103,7 @@ def judge(score: float, reference_scores: Sequence[float], alpha: float) -> Judg
     n = len(reference_scores)
     p_value = conformal_p_value(score, reference_scores)
     at_least = sum(reference >= score for reference in reference_scores)
-    rank = f"{at_least or 'none'} of {n} unrelated references {'is' if at_least <= 1 else 'are'} as close to the target"
+    rank = f"{at_least or 'none'} of {n} {kind} {'is' if at_least <= 1 else 'are'} as close"
     if n < needed:
         floor = f"With {n} references no p-value can be below {1 / (n + 1):.3g}"
         return Judgement("inconclusive", p_value, f"{floor}; alpha {alpha:g} needs {needed} or more. {rank}.")

@@ -10,22 +10,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from modeldiff_jax import calibrate
 from modeldiff_jax.decision_distance import DDV, measure, react_to_pairs
 from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence import ddv_similarity
-from modeldiff_jax.evidence.standing import FEWEST, Answers, Standing, stand
-from modeldiff_jax.evidence.views import VIEWS
+from modeldiff_jax.evidence.standing import Answers
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import adapt
+from modeldiff_jax.probes.adapt import Adapter, adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.space import InputHint, space_of
+from modeldiff_jax.references import Ranking, Reference, Side, rank
 from modeldiff_jax.report import render
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -49,34 +47,13 @@ class Orientation:
     similarity: float
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """A model known to be unrelated, and how similar to the target it is.
-
-    Attributes:
-      similarity: cosine of its DDV and the target's, in [-1, 1].
-      related: the score that the p-value ranks: see `Comparison.score`.
-      counted: whether it is ranked. Only a reference is that shares a label space with the target exactly if the
-        suspect does.
-    """
-
-    model: Model
-    similarity: float
-    related: float
-    counted: bool
-
-
 @dataclass(frozen=True)
 class Comparison:
     """The outcome of comparing a suspect with a target.
 
     Attributes:
       orientations: one per probe set; the first one gives `similarity` and the p-value.
-      references: under the first orientation's probe set.
-      score: what the p-value ranks. With 8 references and more the evidence `related`, which fuses several views of the
-        reactions; else the similarity.
-      standing: the suspect's scores by all views, and the references'; None where there are too few references.
-      judgement: verdict, p-value, reason.
+      ranking: where the suspect stands among references, under the first orientation's probe set.
       adaptations: what was changed to turn probes into each model's input, by side.
       queries: inputs each side was run on.
       notes: what a careful reader should know, such as references left out.
@@ -86,11 +63,7 @@ class Comparison:
     target: Model
     suspect: Model
     orientations: tuple[Orientation, ...]
-    references: tuple[Reference, ...]
-    score: float
-    standing: Standing | None
-    judgement: calibrate.Judgement
-    alpha: float
+    ranking: Ranking
     key: int
     adaptations: Mapping[str, tuple[str, ...]]
     queries: Mapping[str, int]
@@ -105,13 +78,18 @@ class Comparison:
 
     @property
     def p_value(self) -> float | None:
-        """Conformal p-value against the references; None without any."""
-        return self.judgement.p_value
+        """Conformal p-value against the references, or by the default calibration; None without either."""
+        return self.ranking.judgement.p_value
 
     @property
     def verdict(self) -> calibrate.Verdict:
         """`reused`, `no_evidence` or `inconclusive`; never "independent"."""
-        return self.judgement.verdict
+        return self.ranking.judgement.verdict
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The references, measured under the first orientation's probe set."""
+        return self.ranking.references
 
     @property
     def evidence(self) -> dict[str, float]:
@@ -122,25 +100,7 @@ class Comparison:
         the fused ones (`modeldiff_jax.evidence.relatedness`).
         """
         similarities = {f"ddv_{orientation.made_on}": orientation.similarity for orientation in self.orientations}
-        return {**similarities, **(self.standing.scores if self.standing else {})}
-
-    @property
-    def views(self) -> list[dict[str, Any]]:
-        """What spoke for reuse and what against, view by view; empty where there are too few references.
-
-        Each has `name`, `score`, `as_high` (counted references at least as high), and `says`: `for` (no more than
-        `alpha` of them are), `against` (half or more are), `neither`.
-        """
-        counted = np.array([reference.counted for reference in self.references], bool)
-        if self.standing is None or not counted.any():
-            return []
-        found = []
-        for name in (name for name in VIEWS if name in self.standing.scores):
-            score, null = self.standing.scores[name], self.standing.references[name][counted]
-            share = float(np.mean(null >= score))
-            says = "for" if share <= self.alpha else "against" if share >= 0.5 else "neither"
-            found.append({"name": name, "score": score, "as_high": int(np.sum(null >= score)), "says": says})
-        return found
+        return {**similarities, **(self.ranking.standing.scores if self.ranking.standing else {})}
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
@@ -163,12 +123,13 @@ class Comparison:
             ],
             "similarity": self.similarity,
             "evidence": self.evidence,
-            "score": self.score,
-            "views": self.views,
+            "score": self.ranking.score,
+            "views": self.ranking.views,
             "p_value": self.p_value,
-            "alpha": self.alpha,
+            "calibration": self.ranking.calibration,
+            "alpha": self.ranking.alpha,
             "verdict": self.verdict,
-            "reason": self.judgement.reason,
+            "reason": self.ranking.judgement.reason,
             "probe_set_id": self.orientations[0].probes.probe_set_id,
             "probes": [
                 {
@@ -226,7 +187,8 @@ def compare(
       b: the suspect; likewise.
       seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack.
       probes: a ready probe set, instead of making any.
-      references: models known to be unrelated to the target, of the suspect's kind.
+      references: models known to be unrelated to the target, of the suspect's kind. Without any, two image classifiers
+        get a verdict by the default calibration (docs/default-calibration.md), everything else is inconclusive.
       n_pairs: probe pairs; None for 100, fewer on models too heavy for the default effort.
       n_steps: attack steps; None for 50, fewer likewise.
       key: random key; the same key, models and seeds give the same DDVs.
@@ -280,35 +242,23 @@ def compare(
         probe_sets = {name: ready[min(i, len(ready) - 1)] for i, name in enumerate(makers)}
     with clock("ddv", "Measuring both models"):
         first, *more = probe_sets.items()
-        measured = {name: react_to_pairs(side, first[1]) for name, side in sides.items()}
+        measured = {name: _measured(side, first[1]) for name, side in sides.items()}
         orientations = (
-            _orientation(*first, measured["target"][0], measured["suspect"][0]),
+            _orientation(*first, measured["target"].ddv, measured["suspect"].ddv),
             *(_orientation(*each, *(measure(side, each[1]) for side in sides.values())) for each in more),
         )
-        answers = {name: Answers.of(*reactions) for name, (_, *reactions) in measured.items()}
     with clock("references", "Measuring the references"):
-        others, left_out = _references(references or (), (target, suspect), orientations[0], hint, limits)
-        score, standing, nulls = _held_against(others, orientations[0], answers["target"], answers["suspect"])
-        if others and not all(null.counted for null in nulls):
-            count = sum(not null.counted for null in nulls)
-            shares = answers["target"].n_outputs == answers["suspect"].n_outputs
-            left_out.append(
-                f"{count} of {len(nulls)} references are not ranked: the suspect has {'' if shares else 'not '}as many "
-                f"outputs as the target, and {'they have others' if shares else 'they do'}."
-            )
+        others = (_model(source, limits) for source in references or ())
+        ranking = rank(measured["target"], measured["suspect"], others, first[1], alpha, hint)
     return Comparison(
         target=target,
         suspect=suspect,
         orientations=orientations,
-        references=nulls,
-        score=score,
-        standing=standing,
-        judgement=calibrate.judge(score, [null.related for null in nulls if null.counted], alpha),
-        alpha=alpha,
+        ranking=ranking,
         key=key,
         adaptations={name: side.steps for name, side in sides.items()},
         queries={name: side.queries for name, side in sides.items()},
-        notes=(*notes, *left_out),
+        notes=(*notes, *ranking.notes),
         limits=limits,
         seconds=clock.finish(),
     )
@@ -327,49 +277,13 @@ def _model(source: ModelLike, limits: Limits) -> Model:
     )
 
 
+def _measured(adapter: Adapter, probes: ProbeSet) -> Side:
+    vector, *reactions = react_to_pairs(adapter, probes)
+    return Side(adapter.model, vector, Answers.of(*reactions))
+
+
 def _orientation(made_on: str, probes: ProbeSet, target: DDV, suspect: DDV) -> Orientation:
     return Orientation(made_on, probes, target, suspect, float(ddv_similarity(target, suspect)))
-
-
-_Measured: TypeAlias = tuple[Model, float, Answers]
-"""A reference, the similarity of its DDV, its reactions."""
-
-
-def _references(
-    sources: Sequence[ModelLike],
-    pair: tuple[Model, Model],
-    orientation: Orientation,
-    hint: InputHint | None,
-    limits: Limits,
-) -> tuple[list[_Measured], list[str]]:
-    """The references measured, leaving out copies of the pair: a related reference would spoil the null."""
-    hashes = {model.origin.sha256 for model in pair} - {""}
-    found: list[_Measured] = []
-    notes = []
-    for model in (_model(source, limits) for source in sources):
-        if model.origin.sha256 in hashes:
-            notes.append(f"Reference {model.origin.path} is a copy of the target or the suspect and was left out.")
-            continue
-        vector, *reactions = react_to_pairs(adapt(model, orientation.probes.space, hint), orientation.probes)
-        found.append((model, float(ddv_similarity(orientation.target_ddv, vector)), Answers.of(*reactions)))
-    return found, notes
-
-
-def _held_against(
-    others: Sequence[_Measured], orientation: Orientation, target: Answers, suspect: Answers
-) -> tuple[float, Standing | None, tuple[Reference, ...]]:
-    """The suspect's score, where it comes from, and the references with theirs."""
-    shares = target.n_outputs == suspect.n_outputs
-    alike = [(answers.n_outputs == target.n_outputs) == shares for _, _, answers in others]
-    if len(others) < FEWEST:
-        nulls = tuple(Reference(m, near, near, same) for (m, near, _), same in zip(others, alike, strict=True))
-        return orientation.similarity, None, nulls
-    standing = stand(target, suspect, [answers for _, _, answers in others])
-    related = standing.references["related"]
-    nulls = tuple(
-        Reference(m, near, float(score), same) for (m, near, _), score, same in zip(others, related, alike, strict=True)
-    )
-    return standing.scores["related"], standing, nulls
 
 
 class _Clock:

@@ -39,12 +39,12 @@ def test_with_enough_references_the_views_that_spoke_are_shown():
     target = mlp(0)
     references = [mlp(seed) for seed in range(100, 119)]
     child = md.compare(target, perturbed(target, 0.1), references=references, **FAST)
-    assert child.score == child.evidence["related"] > max(reference.related for reference in child.references)
-    assert [view["name"] for view in child.views] == ["logits", "probabilities", "ddv", "geometry"]
-    assert {view["says"] for view in child.views} == {"for"}
+    assert child.ranking.score == child.evidence["related"] > max(reference.related for reference in child.references)
+    assert [view["name"] for view in child.ranking.views] == ["logits", "probabilities", "ddv", "geometry"]
+    assert {view["says"] for view in child.ranking.views} == {"for"}
     few = md.compare(target, perturbed(target, 0.1), references=references[:3], **FAST)
-    assert few.score == few.similarity
-    assert few.views == []
+    assert few.ranking.score == few.similarity
+    assert few.ranking.views == []
 
 
 @pytest.mark.parametrize(("classes", "ranked"), [(5, 12), (9, 8), (7, 8)])

@@ -1,8 +1,11 @@
 """Command line of the benchmark.
 
-python -m bench.modelreuse build FOLDER [--size small|full] [--seed 0] [--beyond]
+python -m bench.modelreuse build FOLDER [--size small|full|population] [--seed 0] [--beyond]
 python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
     [--orientation owner|suspect|both] [--pairs 100] [--format text|json]
+python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--pairs 100] [--format text|json]
+    [--plot FILE.svg]
+python -m bench.modelreuse null FOLDER... [--owners 40] [--write]
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("build", help="train the zoo, or what is missing of it")
     make.add_argument("folder", type=Path)
-    make.add_argument("--size", choices=["small", "full"], default="full")
+    make.add_argument("--size", choices=["small", "full", "population"], default="full")
     make.add_argument("--seed", type=int, default=0)
     make.add_argument("--beyond", action="store_true", help="also what the paper lacks")
     judge = commands.add_parser("evaluate", help="how well a method tells who came from whom")
@@ -35,12 +38,29 @@ def main(arguments: list[str] | None = None) -> int:
     judge.add_argument("--pairs", type=int, default=100)
     judge.add_argument("--key", type=int, default=0)
     judge.add_argument("--format", default="text", choices=["text", "json"])
+    trust = commands.add_parser("reliability", help="whether p-values hold")
+    trust.add_argument("folder", type=Path)
+    trust.add_argument("--tests", type=int, default=2000, help="unrelated pairs of models")
+    trust.add_argument("--references", type=int, default=None, help="for each test; all there are unless given")
+    trust.add_argument("--pairs", type=int, default=100, help="probe pairs")
+    trust.add_argument("--key", type=int, default=0)
+    trust.add_argument("--format", default="text", choices=["text", "json"])
+    trust.add_argument("--plot", type=Path, help="an SVG of observed against stated error rates")
+    null = commands.add_parser("null", help="hold the default calibration against zoos, or write it from them")
+    null.add_argument("folders", type=Path, nargs="+")
+    null.add_argument("--owners", type=int, default=40, help="of each zoo, drawn at random")
+    null.add_argument("--write", action="store_true", help="write modeldiff_jax/default_null.json")
     given = parser.parse_args(arguments)
     try:
         if given.command == "build":
             from bench.modelreuse.build import SIZES, build
 
             build(given.folder, SIZES[given.size], given.seed, given.beyond)
+        elif given.command == "reliability":
+            result = _reliability(given)
+            print(json.dumps(result, indent=1) if given.format == "json" else _rates(result))
+        elif given.command == "null":
+            print(json.dumps(_null(given), indent=1))
         else:
             result = evaluate(given)
             print(json.dumps(result, indent=1) if given.format == "json" else table(result))
@@ -48,6 +68,47 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _reliability(given: argparse.Namespace) -> dict[str, Any]:
+    from bench.modelreuse.folder import Zoo
+    from bench.modelreuse.plot import lines
+    from bench.modelreuse.reliability import reliability
+    from bench.modelreuse.study import Study
+
+    result = reliability(Study(Zoo(given.folder), given.pairs, given.key), given.tests, given.references)
+    if given.plot:
+        p = result["p_values"]
+        observed = [(value, (i + 1) / len(p)) for i, value in enumerate(p) if value <= 0.2]
+        series = {"observed": observed, "stated": [(0.0, 0.0), (0.2, 0.2)]}
+        given.plot.write_text(lines(series, "alpha", "unrelated pairs called reused", (0, 0.2), (0, 0.2)), "utf-8")
+    return result
+
+
+def _null(given: argparse.Namespace) -> dict[str, Any]:
+    from bench.modelreuse import default_null
+    from bench.modelreuse.folder import Zoo
+    from modeldiff_jax.default_null import FILE
+
+    found = [pair for folder in given.folders for pair in default_null.similarities(Zoo(folder), given.owners)]
+    if given.write:
+        content = default_null.pack(found, {"zoos": [folder.name for folder in given.folders], "owners": given.owners})
+        FILE.write_text(json.dumps(content) + "\n", "utf-8")
+    return default_null.held_against(found, json.loads(FILE.read_text("utf-8")))
+
+
+def _rates(result: dict[str, Any]) -> str:
+    found = [f"{result['pairs']} unrelated pairs, {result['hard_pairs']} of one architecture and dataset"]
+    for alpha, rates in result["rates"].items():
+        hard = rates["hard_false_positive_rate"]
+        found.append(
+            f"alpha {alpha}: {rates['false_positive_rate']:.4f} called reused (sampling error "
+            f"{rates['sampling_error']:.4f}); of the hard ones {'-' if hard is None else f'{hard:.4f}'}"
+        )
+    for kind, of_kind in result["kinds"].items():
+        shares = ", ".join(f"{share:.2f} at {alpha}" for alpha, share in of_kind["called_reused"].items())
+        found.append(f"{kind}: {of_kind['pairs']} children called reused: {shares}")
+    return "\n".join(found)
 
 
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:

@@ -34,13 +34,22 @@ _TOGETHER = 8
 
 @dataclass(frozen=True)
 class Size:
-    """How large a zoo is: images, and steps of training by kind of recipe."""
+    """How large a zoo is.
+
+    Attributes:
+      datasets: what its models are for, beside what they are pre-trained on.
+      images: to train on, by dataset.
+      tests, kept: images to test on, and how many of each part go into the folder.
+      steps: of training, by kind of recipe.
+      population: 0 for the paper's models, else how many unrelated ones of each architecture for each dataset.
+    """
 
     datasets: tuple[str, ...]
     images: dict[str, int]
     tests: int
     kept: int
     steps: dict[str, int]
+    population: int = 0
 
 
 FULL = Size(
@@ -79,7 +88,8 @@ SMALL = Size(
         "merge": 50,
     },
 )
-SIZES = {"full": FULL, "small": SMALL}
+POPULATION = Size(TARGETS, {"digits": 400, "pictures": 250}, 300, 600, {"train": 300}, population=52)
+SIZES = {"full": FULL, "small": SMALL, "population": POPULATION}
 
 
 def build(where: Path, size: Size, seed: int = 0, beyond: bool = False, report: Any = None) -> folder.Zoo:
@@ -101,7 +111,10 @@ def build(where: Path, size: Size, seed: int = 0, beyond: bool = False, report: 
         (where / part).mkdir(parents=True, exist_ok=True)
     say("rendering the images")
     tasks = {name: make_task(name, n, size.tests, seed) for name, n in size.images.items()}
-    wanted = recipes.paper(ARCHITECTURES, size.datasets)
+    if size.population:
+        wanted = recipes.population(size.population, ARCHITECTURES, size.datasets)
+    else:
+        wanted = recipes.paper(ARCHITECTURES, size.datasets)
     wanted += recipes.beyond(ARCHITECTURES, size.datasets) if beyond else []
     for wave in _waves(wanted):
         todo = [recipe for recipe in wave if not (where / "variables" / f"{recipe.name}.npz").exists()]

@@ -80,6 +80,16 @@ def beyond(architectures: tuple[str, ...] = ARCHITECTURES, datasets: tuple[str, 
     return found
 
 
+def population(size: int, architectures: tuple[str, ...], datasets: tuple[str, ...]) -> list[Recipe]:
+    """Unrelated models, `size` of each architecture for each dataset: one recipe and one set of images, other seeds."""
+    return [
+        Recipe(f"train({arch},{dataset},{i})-", "train", arch, dataset)
+        for i in range(size)
+        for arch in architectures
+        for dataset in datasets
+    ]
+
+
 def transfer(parent: Recipe, dataset: str, fraction: float, kind: str = "transfer") -> Recipe:
     """The parent's body under a new head; the last `fraction` of its layers learn."""
     name = f"{parent.name}transfer({dataset},{fraction})-"

@@ -48,6 +48,10 @@ class Study:
             self._kept[what] = make()
         return self._kept[what]
 
+    def forget(self, *what: Any) -> None:
+        """Lets go of what was kept."""
+        self._kept.pop(what, None)
+
     def images(self, dataset: str, part: str) -> tuple[Float[np.ndarray, "n ..."], Int[np.ndarray, " n"]]:
         """All images of a dataset's part, normalised, and their labels."""
 

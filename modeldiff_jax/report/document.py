@@ -65,7 +65,11 @@ def _compare(record: Record) -> Document:
         ("similarity", [f"{number(record['similarity'])}  (cosine of the decision distance vectors, -1 to 1)"]),
         (
             "p-value",
-            ["none without --references" if p_value is None else f"{p_value:.3g} at alpha {record['alpha']:g}"],
+            [
+                "none without --references"
+                if p_value is None
+                else f"{p_value:.3g} at alpha {record['alpha']:g}, by {record['calibration']}"
+            ],
         ),
         ("target", _side(record["target"])),
         ("suspect", _side(record["suspect"])),

@@ -44,6 +44,7 @@ def compare(**changes: Any) -> dict[str, Any]:
         "score": 0.91234567,
         "views": [],
         "p_value": None,
+        "calibration": "none",
         "alpha": 0.05,
         "verdict": "inconclusive",
         "reason": "A similarity alone has no error rate. Pass at least 19 unrelated models as references.",
@@ -75,7 +76,7 @@ def judged(verdict: str, p_value: float) -> dict[str, Any]:
         {"name": "ddv", "score": 7.25, "as_high": 0, "says": "for"},
         {"name": "geometry", "score": -0.5, "as_high": 11, "says": "against"},
     ]
-    return compare(verdict=verdict, p_value=p_value, references=references, views=views)
+    return compare(verdict=verdict, p_value=p_value, references=references, views=views, calibration="references")
 
 
 def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:

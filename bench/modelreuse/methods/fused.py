@@ -22,7 +22,7 @@ def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientati
         others = [number[suspect] for suspect in suspects]
 
         def scores(prober: str, ones: list[int], others: list[int], root: str = root) -> np.ndarray:
-            return relatedness(_reactions(study, study.prober(prober)), ones, others, roots != root)["related"]
+            return relatedness(reactions_to(study, study.prober(prober)), ones, others, roots != root)["related"]
 
         if orientation != "suspect":
             for i in places:
@@ -34,7 +34,9 @@ def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientati
     return np.mean([tables[side] for side in asked], axis=0)
 
 
-def _reactions(study: Study, prober: str) -> Reactions:
+def reactions_to(study: Study, prober: str) -> Reactions:
+    """All models' reactions to the pairs made on one."""
+
     def make() -> Reactions:
         seeds, partners = study.on_pairs(prober, study.names)
         tasks = [(study.entry(name).dataset, study.entry(name).classes) for name in study.names]

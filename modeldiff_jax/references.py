@@ -1,0 +1,156 @@
+"""A suspect's score, and what the same score is of unrelated models: of references, or by the default calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from modeldiff_jax import calibrate
+from modeldiff_jax.decision_distance import DDV, react_to_pairs
+from modeldiff_jax.default_null import default_null
+from modeldiff_jax.evidence import ddv_similarity
+from modeldiff_jax.evidence.standing import FEWEST, Answers, Standing, stand
+from modeldiff_jax.evidence.views import VIEWS
+from modeldiff_jax.models.model import Model
+from modeldiff_jax.probes.adapt import adapt
+from modeldiff_jax.probes.probe_set import ProbeSet
+from modeldiff_jax.probes.space import InputHint
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A model known to be unrelated, and how similar to the target it is.
+
+    Attributes:
+      similarity: cosine of its DDV and the target's, in [-1, 1].
+      related: the score that the p-value ranks: see `Ranking.score`.
+      counted: whether it is ranked. Only a reference is that shares a label space with the target exactly if the
+        suspect does: the same views compare those.
+    """
+
+    model: Model
+    similarity: float
+    related: float
+    counted: bool
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models under the first probe set: the model, its decision distances, its reactions."""
+
+    model: Model
+    ddv: DDV
+    answers: Answers
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where a suspect stands among unrelated models.
+
+    Attributes:
+      score: what the p-value ranks. With 8 references and more the evidence `related`, which fuses several views of the
+        reactions; else the similarity.
+      references: measured under the same probe set.
+      standing: the suspect's scores by all views, and the references'; None where there are too few references.
+      calibration: where the p-value comes from: `references`, the name of the default calibration, or `none`.
+      judgement: verdict, p-value, reason.
+      alpha: the error rate of the verdict.
+      notes: what was left out, and what a default calibration is worth.
+    """
+
+    score: float
+    references: tuple[Reference, ...]
+    standing: Standing | None
+    calibration: str
+    judgement: calibrate.Judgement
+    alpha: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def views(self) -> list[dict[str, Any]]:
+        """What spoke for reuse and what against, view by view; empty where there are too few references.
+
+        Each has `name`, `score`, `as_high` (counted references at least as high), and `says`: `for` (no more than
+        `alpha` of them are), `against` (half or more are), `neither`.
+        """
+        counted = np.array([reference.counted for reference in self.references], bool)
+        if self.standing is None or not counted.any():
+            return []
+        found = []
+        for name in (name for name in VIEWS if name in self.standing.scores):
+            score, null = self.standing.scores[name], self.standing.references[name][counted]
+            share = float(np.mean(null >= score))
+            says = "for" if share <= self.alpha else "against" if share >= 0.5 else "neither"
+            found.append({"name": name, "score": score, "as_high": int(np.sum(null >= score)), "says": says})
+        return found
+
+
+def rank(
+    target: Side,
+    suspect: Side,
+    references: Iterable[Model],
+    probes: ProbeSet,
+    alpha: float,
+    hint: InputHint | None = None,
+) -> Ranking:
+    """Ranks a suspect among references, or without any by the default calibration where that fits.
+
+    Args:
+      target, suspect: measured under `probes`.
+      references: models known to be unrelated; copies of the pair are left out.
+      probes: made without the suspect.
+      alpha: of the verdict.
+      hint: what references do not say of their inputs.
+    """
+    similarity = float(ddv_similarity(target.ddv, suspect.ddv))
+    others, near, notes = _measured(references, target, suspect, probes, hint)
+    shares = target.answers.n_outputs == suspect.answers.n_outputs
+    default = None if others else default_null(target.model, suspect.model, probes, shares)
+    if default:
+        kind = f"pairs of the default calibration {default.name}"
+        notes.append(
+            "Default calibration: the p-value is a rank among unrelated pairs of other, small image classifiers, as "
+            "good as they are like these two. References of the suspect's kind give one that holds."
+        )
+        judgement = calibrate.judge(similarity, default.similarities, alpha, kind)
+        return Ranking(similarity, (), None, default.name, judgement, alpha, tuple(notes))
+    standing = stand(target.answers, suspect.answers, [o.answers for o in others]) if len(others) >= FEWEST else None
+    scores = standing.references["related"].tolist() if standing else near
+    alike = [(other.answers.n_outputs == target.answers.n_outputs) == shares for other in others]
+    if not all(alike):
+        notes.append(
+            f"{alike.count(False)} of {len(alike)} references are not ranked: the suspect has "
+            f"{'' if shares else 'not '}as many outputs as the target, and they have {'not' if shares else ''}."
+        )
+    score = standing.scores["related"] if standing else similarity
+    return Ranking(
+        score,
+        tuple(
+            Reference(other.model, cosine, value, same)
+            for other, cosine, value, same in zip(others, near, scores, alike, strict=True)
+        ),
+        standing,
+        "references" if others else "none",
+        calibrate.judge(score, [value for value, same in zip(scores, alike, strict=True) if same], alpha),
+        alpha,
+        tuple(notes),
+    )
+
+
+def _measured(
+    models: Iterable[Model], target: Side, suspect: Side, probes: ProbeSet, hint: InputHint | None
+) -> tuple[Sequence[Side], list[float], list[str]]:
+    """References and the similarities of their DDVs; copies of the pair are left out, for they would spoil the null."""
+    hashes = {side.model.origin.sha256 for side in (target, suspect)} - {""}
+    found, near, notes = [], [], []
+    for model in models:
+        if model.origin.sha256 in hashes:
+            notes.append(f"Reference {model.origin.path} is a copy of the target or the suspect and was left out.")
+            continue
+        vector, *reactions = react_to_pairs(adapt(model, probes.space, hint), probes)
+        found.append(Side(model, vector, Answers.of(*reactions)))
+        near.append(float(ddv_similarity(target.ddv, vector)))
+    return found, near, notes
