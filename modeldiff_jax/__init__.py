@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from modeldiff_jax.probes.probe_set import load_probes as load_probes
     from modeldiff_jax.profiling import Profile as Profile
     from modeldiff_jax.profiling import profile as profile
+    from modeldiff_jax.screening import Screening as Screening
+    from modeldiff_jax.screening import screen as screen
     from modeldiff_jax.types import TensorSpec as TensorSpec
 
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ _HOMES = {
     "ModelDiffError": "errors",
     "ProbeSet": "probes.probe_set",
     "Profile": "profiling",
+    "Screening": "screening",
     "TensorSpec": "types",
     "commit": "probes.commitment",
     "compare": "comparison",
@@ -51,6 +54,7 @@ _HOMES = {
     "make_probes": "probes.make",
     "verify_commitment": "probes.commitment",
     "profile": "profiling",
+    "screen": "screening",
 }
 
 __all__ = sorted(_HOMES)

@@ -101,21 +101,31 @@ class _ManyReferences(click.Command):
         return super().parse_args(ctx, spread)
 
 
+def _probing(function: Callable[..., int]) -> Callable[..., int]:
+    """Gives a command the options of what is compared how."""
+    options = [
+        click.option("--seeds", metavar="PATH|NAME", help="Images, an .npy or .npz file, or a built-in pack."),
+        click.option("--pairs", type=click.IntRange(1), help="Probe pairs.  [default: 100, fewer on heavy models]"),
+        click.option("--steps", type=click.IntRange(1), help="Attack steps.  [default: 50, fewer on heavy models]"),
+        click.option("--black-box", is_flag=True, help="Use no gradients of any model."),
+        click.option(
+            "--references",
+            multiple=True,
+            metavar="PATH...",
+            help="Models known to be unrelated to A, or folders of them; for the p-value. After A and B, or repeated.",
+        ),
+        click.option("--probes", metavar="FILE", help="A saved probe set, instead of making one."),
+        click.option("--alpha", type=float, default=0.05, show_default=True, help="Error rate of the verdict."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @cli.command(cls=_ManyReferences)
 @click.argument("target", metavar="A")
 @click.argument("suspect", metavar="B")
-@click.option("--seeds", metavar="PATH|NAME", help="Images, an .npy or .npz file, or a built-in pack.")
-@click.option("--pairs", type=click.IntRange(1), help="Probe pairs.  [default: 100, fewer on heavy models]")
-@click.option("--steps", type=click.IntRange(1), help="Attack steps.  [default: 50, fewer on heavy models]")
-@click.option("--black-box", is_flag=True, help="Use no gradients of either model.")
-@click.option(
-    "--references",
-    multiple=True,
-    metavar="PATH...",
-    help="Models known to be unrelated to A, or folders of them. Gives the p-value. After A and B, or repeated.",
-)
-@click.option("--probes", metavar="FILE", help="A saved probe set, instead of making one.")
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="Error rate of the verdict.")
+@_probing
 @_command
 def compare(
     target: str,
@@ -156,6 +166,58 @@ def compare(
     record = result.to_dict()
     record["notes"] = [*record["notes"], *left_out]
     return record
+
+
+@cli.command(cls=_ManyReferences)
+@click.argument("target", metavar="A")
+@click.argument("suspects", metavar="B...", nargs=-1, required=True)
+@click.option(
+    "--correction",
+    type=click.Choice(["holm", "benjamini-hochberg"]),
+    default="holm",
+    show_default=True,
+    help="No false accusation at all (but for alpha), or a small share of them.",
+)
+@_probing
+@_command
+def screen(
+    target: str,
+    suspects: tuple[str, ...],
+    correction: Any,
+    seeds: str | None,
+    pairs: int | None,
+    steps: int | None,
+    black_box: bool,
+    references: tuple[str, ...],
+    probes: str | None,
+    alpha: float,
+    key: int,
+    progress: Progress,
+) -> Record:
+    """Which of several models came from model A?
+
+    B are files, or folders of them. P-values are adjusted for how many suspects there are.
+    """
+    (files, left_out), (strangers, more) = _model_files(suspects, "suspect"), _model_files(references)
+    _use_cache()
+    from modeldiff_jax import screening
+    from modeldiff_jax.probes.probe_set import load_probes
+
+    record = screening.screen(
+        target,
+        files,
+        references=strangers,
+        correction=correction,
+        seeds=seeds,
+        probes=load_probes(probes) if probes else None,
+        n_pairs=pairs,
+        n_steps=steps,
+        black_box=black_box,
+        alpha=alpha,
+        key=key,
+        progress=progress,
+    ).to_dict()
+    return {**record, "notes": [*record["notes"], *left_out, *more]}
 
 
 @cli.command()
@@ -284,14 +346,12 @@ def demo(key: int, progress: Progress) -> Record:
     return run_demo(key=key, progress=progress).to_dict()
 
 
-def _model_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+def _model_files(paths: Sequence[str], what: str = "reference") -> tuple[list[str], list[str]]:
     """The files among `paths` and directly inside the folders among them, sorted; and notes on what was left out."""
     files, notes = [], []
     for path in paths:
         if not os.path.exists(path):  # found now, not after minutes of work
-            raise InvalidInputError(
-                "A reference exists", got="no such file or folder", where=path, fix="check the path"
-            )
+            raise InvalidInputError(f"A {what} exists", got="no such file or folder", where=path, fix="check the path")
         if not os.path.isdir(path):
             files.append(path)
             continue
@@ -299,7 +359,7 @@ def _model_files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
         models = [file for file in inside if file.lower().endswith(_MODEL_SUFFIXES)]
         if not models:
             raise InvalidInputError(
-                f"A folder of references holds {' or '.join(_MODEL_SUFFIXES)} files",
+                f"A folder of {what}s holds {' or '.join(_MODEL_SUFFIXES)} files",
                 got=f"{len(inside)} files, none of them one",
                 where=path,
                 fix="name the files, or another folder",

@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from modeldiff_jax import calibrate
-from modeldiff_jax.decision_distance import DDV, measure, react_to_pairs
+from modeldiff_jax.decision_distance import DDV, measure
 from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence import ddv_similarity
-from modeldiff_jax.evidence.standing import Answers
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import Adapter, adapt
+from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.space import InputHint, space_of
-from modeldiff_jax.references import Ranking, Reference, Side, rank
+from modeldiff_jax.references import Ranking, Reference, measured, rank
 from modeldiff_jax.report import render
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -204,7 +203,7 @@ def compare(
     clock = _Clock(progress or (lambda *_: None), steps=4)
     calibrate.judge(0.0, [], alpha)  # a bad alpha should fail before minutes of work
     with clock("load", "Reading the models"):
-        target, suspect = (_model(m, limits) for m in (a, b))
+        target, suspect = (as_model(m, limits) for m in (a, b))
         space = probes.space if probes else space_of(target, hint)
         sides = {"target": adapt(target, space, hint), "suspect": adapt(suspect, space, hint)}
     probe_sets: dict[str, ProbeSet] = {"given": probes} if probes else {}
@@ -242,14 +241,15 @@ def compare(
         probe_sets = {name: ready[min(i, len(ready) - 1)] for i, name in enumerate(makers)}
     with clock("ddv", "Measuring both models"):
         first, *more = probe_sets.items()
-        measured = {name: _measured(side, first[1]) for name, side in sides.items()}
+        ends = {name: measured(side, first[1]) for name, side in sides.items()}
         orientations = (
-            _orientation(*first, measured["target"].ddv, measured["suspect"].ddv),
+            _orientation(*first, ends["target"].ddv, ends["suspect"].ddv),
             *(_orientation(*each, *(measure(side, each[1]) for side in sides.values())) for each in more),
         )
     with clock("references", "Measuring the references"):
-        others = (_model(source, limits) for source in references or ())
-        ranking = rank(measured["target"], measured["suspect"], others, first[1], alpha, hint)
+        models = (as_model(source, limits) for source in references or ())
+        others = (measured(adapt(model, space, hint), first[1]) for model in models)
+        ranking = rank(ends["target"], ends["suspect"], others, first[1], alpha)
     return Comparison(
         target=target,
         suspect=suspect,
@@ -264,7 +264,8 @@ def compare(
     )
 
 
-def _model(source: ModelLike, limits: Limits) -> Model:
+def as_model(source: ModelLike, limits: Limits) -> Model:
+    """A model as it is, or read from its file."""
     if isinstance(source, Model):
         return source
     if isinstance(source, (str, Path)):
@@ -275,11 +276,6 @@ def _model(source: ModelLike, limits: Limits) -> Model:
         where="compare",
         fix="wrap it with md.from_flax or md.from_callable",
     )
-
-
-def _measured(adapter: Adapter, probes: ProbeSet) -> Side:
-    vector, *reactions = react_to_pairs(adapter, probes)
-    return Side(adapter.model, vector, Answers.of(*reactions))
 
 
 def _orientation(made_on: str, probes: ProbeSet, target: DDV, suspect: DDV) -> Orientation:

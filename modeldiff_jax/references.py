@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,8 @@ from modeldiff_jax.evidence import ddv_similarity
 from modeldiff_jax.evidence.standing import FEWEST, Answers, Standing, stand
 from modeldiff_jax.evidence.views import VIEWS
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import adapt
+from modeldiff_jax.probes.adapt import Adapter
 from modeldiff_jax.probes.probe_set import ProbeSet
-from modeldiff_jax.probes.space import InputHint
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +37,18 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two models under the first probe set: the model, its decision distances, its reactions."""
+class Measured:
+    """A model under a probe set: its decision distances, and its reactions."""
 
     model: Model
     ddv: DDV
     answers: Answers
+
+
+def measured(adapter: Adapter, probes: ProbeSet) -> Measured:
+    """An adapted model, run on probes."""
+    vector, *reactions = react_to_pairs(adapter, probes)
+    return Measured(adapter.model, vector, Answers.of(*reactions))
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Ranking:
     """Where a suspect stands among unrelated models.
 
     Attributes:
+      similarity: cosine of the two DDVs, in [-1, 1].
       score: what the p-value ranks. With 8 references and more the evidence `related`, which fuses several views of the
         reactions; else the similarity.
       references: measured under the same probe set.
@@ -58,15 +64,18 @@ class Ranking:
       calibration: where the p-value comes from: `references`, the name of the default calibration, or `none`.
       judgement: verdict, p-value, reason.
       alpha: the error rate of the verdict.
+      least_p_value: what the p-value would be, were no unrelated model as close.
       notes: what was left out, and what a default calibration is worth.
     """
 
+    similarity: float
     score: float
     references: tuple[Reference, ...]
     standing: Standing | None
     calibration: str
     judgement: calibrate.Judgement
     alpha: float
+    least_p_value: float
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -89,24 +98,23 @@ class Ranking:
 
 
 def rank(
-    target: Side,
-    suspect: Side,
-    references: Iterable[Model],
+    target: Measured,
+    suspect: Measured,
+    references: Iterable[Measured],
     probes: ProbeSet,
     alpha: float,
-    hint: InputHint | None = None,
 ) -> Ranking:
     """Ranks a suspect among references, or without any by the default calibration where that fits.
 
     Args:
       target, suspect: measured under `probes`.
-      references: models known to be unrelated; copies of the pair are left out.
+      references: of models known to be unrelated, likewise; copies of the pair are left out.
       probes: made without the suspect.
       alpha: of the verdict.
-      hint: what references do not say of their inputs.
     """
     similarity = float(ddv_similarity(target.ddv, suspect.ddv))
-    others, near, notes = _measured(references, target, suspect, probes, hint)
+    others, notes = _no_copies(references, target, suspect)
+    near = [float(ddv_similarity(target.ddv, other.ddv)) for other in others]
     shares = target.answers.n_outputs == suspect.answers.n_outputs
     default = None if others else default_null(target.model, suspect.model, probes, shares)
     if default:
@@ -116,7 +124,8 @@ def rank(
             "good as they are like these two. References of the suspect's kind give one that holds."
         )
         judgement = calibrate.judge(similarity, default.similarities, alpha, kind)
-        return Ranking(similarity, (), None, default.name, judgement, alpha, tuple(notes))
+        least = 1 / (len(default.similarities) + 1)
+        return Ranking(similarity, similarity, (), None, default.name, judgement, alpha, least, tuple(notes))
     standing = stand(target.answers, suspect.answers, [o.answers for o in others]) if len(others) >= FEWEST else None
     scores = standing.references["related"].tolist() if standing else near
     alike = [(other.answers.n_outputs == target.answers.n_outputs) == shares for other in others]
@@ -127,6 +136,7 @@ def rank(
         )
     score = standing.scores["related"] if standing else similarity
     return Ranking(
+        similarity,
         score,
         tuple(
             Reference(other.model, cosine, value, same)
@@ -136,21 +146,19 @@ def rank(
         "references" if others else "none",
         calibrate.judge(score, [value for value, same in zip(scores, alike, strict=True) if same], alpha),
         alpha,
+        1 / (alike.count(True) + 1),
         tuple(notes),
     )
 
 
-def _measured(
-    models: Iterable[Model], target: Side, suspect: Side, probes: ProbeSet, hint: InputHint | None
-) -> tuple[Sequence[Side], list[float], list[str]]:
-    """References and the similarities of their DDVs; copies of the pair are left out, for they would spoil the null."""
+def _no_copies(references: Iterable[Measured], target: Measured, suspect: Measured) -> tuple[list[Measured], list[str]]:
+    """The references without copies of the pair, which would spoil the null, and notes on those."""
     hashes = {side.model.origin.sha256 for side in (target, suspect)} - {""}
-    found, near, notes = [], [], []
-    for model in models:
-        if model.origin.sha256 in hashes:
-            notes.append(f"Reference {model.origin.path} is a copy of the target or the suspect and was left out.")
-            continue
-        vector, *reactions = react_to_pairs(adapt(model, probes.space, hint), probes)
-        found.append(Side(model, vector, Answers.of(*reactions)))
-        near.append(float(ddv_similarity(target.ddv, vector)))
-    return found, near, notes
+    found, notes = [], []
+    for reference in references:
+        if reference.model.origin.sha256 in hashes:
+            path = reference.model.origin.path
+            notes.append(f"Reference {path} is a copy of the target or the suspect and was left out.")
+        else:
+            found.append(reference)
+    return found, notes

@@ -19,7 +19,7 @@ from tests.onnx_files import classifier
 from tests.report import records
 
 VALIDATOR = Draft202012Validator(schema())
-COMMANDS = ("compare", "convert", "doctor", "demo", "profile")
+COMMANDS = ("compare", "convert", "doctor", "demo", "profile", "screen")
 QUICK = ["--pairs", "12", "--steps", "3"]
 
 
@@ -397,6 +397,15 @@ def test_references_give_a_p_value_and_a_verdict(files, capsys):
     VALIDATOR.validate(record)
     assert record["p_value"] == pytest.approx(1 / 4)
     assert record["verdict"] == "reused"
+
+
+def test_several_suspects_are_screened(files, capsys):
+    arguments = ["screen", "a.onnx", "b.onnx", "a.onnx", "--references", "refs", "--correction", "benjamini-hochberg"]
+    assert cli.main([*arguments, "--format", "json", *QUICK]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert [row["suspect"]["path"] for row in record["rows"]] == ["b.onnx", "a.onnx"]
+    assert all(row["adjusted_p_value"] >= row["p_value"] for row in record["rows"])
 
 
 def test_saved_probes_are_used(files, capsys):

@@ -21,7 +21,7 @@ MEANING = {
     "no_evidence": "the suspect is no more like the target than unrelated models are",
     "inconclusive": "nothing can be concluded at this error rate",
 }
-TONES: Mapping[str, Tone] = {"reused": "bad", "no_evidence": "good", "inconclusive": "unsure"}
+TONES: Mapping[str, Tone] = {"no_evidence": "good", "inconclusive": "unsure", "reused": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,36 @@ def _compare(record: Record) -> Document:
         f"{WORDS[verdict]}: {MEANING[verdict]}",
         TONES[verdict],
         [Fields([(label, lines) for label, lines in rows if lines])],
+    )
+
+
+def _screen(record: Record) -> Document:
+    rows = record["rows"]
+    found = sum(row["verdict"] == "reused" for row in rows)
+    tone = max((row["verdict"] for row in rows), key=list(TONES).index, default="no_evidence")
+    table = [
+        (
+            row["suspect"]["path"],
+            number(row["similarity"], 3),
+            number(row["score"], 2),
+            *("-" if row[name] is None else f"{row[name]:.3g}" for name in ("p_value", "adjusted_p_value")),
+            WORDS[row["verdict"]],
+            ", ".join(view["name"] for view in row["views"] if view["says"] == "for") or "-",
+        )
+        for row in rows
+    ]
+    header = ("suspect", "similarity", "score", "p-value", "adjusted", "verdict", "speaks for")
+    notes: list[tuple[str, Sequence[str]]] = [
+        ("target", _side(record["target"])),
+        ("adjusted", [f"for {len(rows)} suspects by {record['correction']}, held against alpha {record['alpha']:g}"]),
+        ("notes", _few(record["notes"])),
+        ("run", [_run(record)]),
+    ]
+    return Document(
+        "modeldiff screen",
+        f"{found} of {len(rows)} suspects: reused",
+        TONES[tone],
+        [Table(header, table, frozenset({1, 2, 3, 4})), Fields([(label, lines) for label, lines in notes if lines])],
     )
 
 
@@ -300,6 +330,7 @@ _DOCUMENTS: Mapping[str, Callable[[Record], Document]] = {
     "doctor": _doctor,
     "demo": _demo,
     "profile": _profile,
+    "screen": _screen,
 }
 
 

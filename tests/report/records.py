@@ -214,6 +214,34 @@ def profile(name: str = "top_k", models: tuple[str, ...] = (), **changes: Any) -
     }
 
 
+def screen(*verdicts: str) -> dict[str, Any]:
+    rows = [
+        {
+            "suspect": side(f"{i}.onnx"),
+            "similarity": 0.5 + i / 100,
+            "score": 4.5,
+            "views": [{"name": "ddv", "score": 2.25, "as_high": 1, "says": "for"}],
+            "calibration": "references",
+            "p_value": None if verdict == "inconclusive" else 0.01,
+            "adjusted_p_value": None if verdict == "inconclusive" else 0.02,
+            "verdict": verdict,
+        }
+        for i, verdict in enumerate(verdicts)
+    ]
+    return {
+        **HEAD,
+        "command": "screen",
+        "target": side("owner.onnx"),
+        "probe_set_id": PROBE_SET_ID,
+        "correction": "holm",
+        "alpha": 0.05,
+        "rows": rows,
+        "notes": [],
+        "key": 0,
+        "seconds": {"total": 12.3},
+    }
+
+
 ALL = {
     "compare": compare(),
     "compare-reused": judged("reused", 0.05),
@@ -224,6 +252,8 @@ ALL = {
     "doctor": doctor(),
     "doctor-broken": doctor(ok=False),
     "demo": demo(),
+    "screen": screen("reused", "no_evidence", "inconclusive"),
+    "screen-one": screen("no_evidence"),
     "profile-kernel": profile(),
     "profile-model": profile("m.onnx", ("m.onnx",)),
     "profile-comparison": profile("a with b", ("a.onnx", "b.onnx")),
