@@ -88,7 +88,7 @@ SMALL = Size(
         "merge": 50,
     },
 )
-POPULATION = Size(TARGETS, {"digits": 400, "pictures": 250}, 300, 600, {"train": 300}, population=52)
+POPULATION = Size(("digits",), {"digits": 400}, 300, 600, {"train": 200}, population=52)
 SIZES = {"full": FULL, "small": SMALL, "population": POPULATION}
 
 

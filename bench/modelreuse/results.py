@@ -1,0 +1,129 @@
+"""Runs every method the README tells of on one zoo, and writes its tables.
+
+    python -m bench.modelreuse.results FOLDER [--only METHOD ...]    judges, records in bench/results/modelreuse.json
+    python -m bench.modelreuse.results                               only writes the tables of what is recorded
+
+What is recorded is kept row by row, so that a run can be stopped; answers of models are shared by all rows of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import measure
+from bench.modelreuse.folder import Zoo
+from bench.modelreuse.methods import METHODS
+from bench.modelreuse.protocols import PROTOCOLS
+from bench.modelreuse.study import Study
+from bench.tables import table
+
+FILE = "modelreuse"
+README = Path(__file__).with_name("README.md")
+_KINDS = ("transfer", "quantize", "prune", "distill", "steal")
+_MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+def rows() -> list[tuple[str, str, str, int]]:
+    """Method, protocol, orientation, pairs: of each row of the tables."""
+    found = [("ours", "strict", side, 100) for side in ("owner", "suspect", "both")]
+    found += [("modeldiff", "strict", side, 100) for side in ("owner", "suspect", "both")]
+    found += [(method, "strict", "owner", 100) for method in METHODS if method not in ("ours", "modeldiff")]
+    found += [(method, "pairs144", "owner", 100) for method in ("ours", "modeldiff")]
+    found += [("modeldiff", "pairs144", "suspect", 100)]
+    return found + [(method, "strict", "owner", n) for n in (10, 50, 200) for method in ("ours", "modeldiff")]
+
+
+def judge(zoo: Zoo, only: Iterable[str] = ()) -> None:
+    """Judges what is not recorded yet, and records it."""
+    done = recorded().get(zoo.folder.name, {})
+    studies: dict[int, Study] = {}
+    for method, protocol, orientation, pairs in rows():
+        name = f"{method}, {protocol}, {orientation}, {pairs}"
+        if name in done or (only and method not in only):
+            continue
+        if pairs not in studies:
+            studies = {pairs: Study(zoo, pairs)}  # one at a time, for the sake of memory
+        done[name] = PROTOCOLS[protocol](studies[pairs], METHODS[method], orientation)
+        print(name, {k: done[name][k] for k in ("strict_correct", "strict_total", "auc", "seconds")}, flush=True)
+        measure.record(
+            "modelreuse.results", {"rows": done}, ("jax", "jaxlib", "numpy", "scipy"), file=FILE, part=zoo.folder.name
+        )
+
+
+def recorded() -> dict[str, dict[str, Any]]:
+    """Zoo -> row -> result."""
+    path = measure.RESULTS / f"{FILE}.json"
+    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return {name.split(", ")[1]: part["rows"] for name, part in found.items() if name.startswith("modelreuse.results")}
+
+
+def render() -> str:
+    """All tables, as Markdown."""
+    text = ""
+    found = json.loads((measure.RESULTS / f"{FILE}.json").read_text("utf-8"))
+    for name, part in sorted(found.items()):
+        if not name.startswith("modelreuse.results"):
+            continue
+        machine = part["machine"]
+        text += f"### {name.split(', ')[1]}\n\n"
+        text += table(
+            ["method", "rule", "inputs of", "pairs", *_KINDS, "all", "AUC", "TPR 5 %", "TPR 1 %"], _counts(part["rows"])
+        )
+        text += "\nArea under the ROC curve, and true-positive rate at 5 % false positives, by kind:\n\n"
+        text += table(["method", "inputs of", *_all_kinds(part["rows"])], _areas(part["rows"]))
+        text += (
+            f"\n`{part['command']}` at {part['commit']}, {machine['processor']}, {machine['cores']} cores, "
+            + ", ".join(f"{package} {version}" for package, version in part["versions"].items())
+            + ".\n\n"
+        )
+    return text
+
+
+def _counts(results: Mapping[str, Any]) -> list[list[str]]:
+    lines = []
+    for name, row in results.items():
+        method, rule, side, pairs = name.split(", ")
+        kinds = [row["kinds"].get(kind, {"strict_correct": 0, "strict_total": 0}) for kind in _KINDS]
+        counts = [f"{k['strict_correct']}/{k['strict_total']}" if k["strict_total"] else "" for k in (*kinds, row)]
+        rates = [_number(row[rate]) for rate in ("auc", "tpr_at_5_fpr", "tpr_at_1_fpr")]
+        lines.append([f"`{method}`", rule, side, pairs, *counts, *rates])
+    return lines
+
+
+def _all_kinds(results: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(kind for row in results.values() for kind in row["kinds"]))
+
+
+def _areas(results: Mapping[str, Any]) -> list[list[str]]:
+    lines = []
+    for name, row in results.items():
+        method, rule, side, pairs = name.split(", ")
+        if (rule, pairs) == ("strict", "100"):
+            kinds = [row["kinds"][kind] for kind in _all_kinds(results)]
+            lines.append(
+                [f"`{method}`", side, *(f"{_number(k['auc'])}, {_number(k['tpr_at_5_fpr'], 2)}" for k in kinds)]
+            )
+    return lines
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--only", nargs="+", default=(), metavar="METHOD")
+    given = parser.parse_args()
+    if given.folder:
+        judge(Zoo(given.folder), given.only)
+    README.write_text(_MARK.sub(lambda m: m[1] + "\n" + render() + m[2], README.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
