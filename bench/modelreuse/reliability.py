@@ -15,6 +15,7 @@ from bench.modelreuse.folder import Entry
 from bench.modelreuse.methods.fused import reactions_to
 from bench.modelreuse.study import Study
 from modeldiff_jax.calibrate import conformal_p_value, references_needed
+from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.relatedness import relatedness
 
 ALPHAS = (0.01, 0.05)
@@ -47,6 +48,13 @@ def reliability(study: Study, n_pairs: int, n_references: int | None = None) -> 
             children.append((child, _p_value(study, owner, child, n_references, rng)))
         study.forget("reactions", owner.name)
     kept = [(owner, suspect, p) for owner, suspect, p in unrelated if np.isfinite(p)]
+    if not kept:
+        raise InvalidInputError(
+            "P-values need references of the suspect's dataset, of roots other than both models'",
+            got="too few for every pair",
+            where=str(study.zoo.folder),
+            fix=f"ask for {references_needed(max(ALPHAS))} or fewer, of a folder that has as many roots",
+        )
     p = np.array([value for _, _, value in kept])
     hard = np.array([owner.arch == s.arch and owner.dataset == s.dataset for owner, s, _ in kept])
     found: dict[str, Any] = {"pairs": len(kept), "hard_pairs": int(hard.sum()), "rates": {}, "kinds": {}}
