@@ -3,6 +3,7 @@
 python -m bench.modelreuse build FOLDER [--size small|full] [--seed 0] [--beyond]
 python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
     [--orientation owner|suspect|both] [--pairs 100] [--format text|json]
+python -m bench.modelreuse adversary FOLDER [--pairs 100] [--steps 300] [--keys 16] [--plot FILE] [--format text|json]
 """
 
 from __future__ import annotations
@@ -35,12 +36,26 @@ def main(arguments: list[str] | None = None) -> int:
     judge.add_argument("--pairs", type=int, default=100)
     judge.add_argument("--key", type=int, default=0)
     judge.add_argument("--format", default="text", choices=["text", "json"])
+    hostile = commands.add_parser("adversary", help="what thieves who hide and accusers who lie can do")
+    hostile.add_argument("folder", type=Path, help="a finished build")
+    hostile.add_argument("--pairs", type=int, default=100)
+    hostile.add_argument("--steps", type=int, default=300, help="of a thief's fine-tuning")
+    hostile.add_argument("--keys", type=int, default=16, help="most that an accuser tries")
+    hostile.add_argument("--plot", type=Path, help="SVG to write")
+    hostile.add_argument("--format", default="text", choices=["text", "json"])
     given = parser.parse_args(arguments)
     try:
         if given.command == "build":
             from bench.modelreuse.build import SIZES, build
 
             build(given.folder, SIZES[given.size], given.seed, given.beyond)
+        elif given.command == "adversary":
+            from bench.modelreuse import adversary
+
+            result = adversary.adversary(given.folder, given.pairs, given.steps, given.keys)
+            if given.plot:
+                given.plot.write_text(adversary.plot(result), "utf-8")
+            print(json.dumps(result, indent=1) if given.format == "json" else adversary.table(result))
         else:
             result = evaluate(given)
             print(json.dumps(result, indent=1) if given.format == "json" else table(result))
