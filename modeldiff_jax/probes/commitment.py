@@ -5,11 +5,12 @@ claims against model ownership resolution", arXiv 2304.06607; FIT-Print, 2025). 
 `commit(probes).digest` before the suspect was could not: the hash binds to the pairs, the metric and the target, and
 the nonce keeps them secret until they are shown.
 
-Where the date is no proof, three freedoms are left, and two can be taken away: pairs are made again by their recipe
-from the target (`verify_commitment` with `target`), and the key comes from public randomness of after the commitment
-(`drawn_key`), so that trying many keys gains nothing. What is left are the target and the seeds: a model that was
-itself taken from the suspect, or seeds picked for it, pass every check that does not ask for the date. The seeds are
-out of the accuser's hands where they are drawn from the built-in pack, or from a whole public data set.
+Where the date is no proof, three things take freedoms from the accuser. `verify_commitment` with `target` refuses pairs
+that the recipe does not make on the target. It must forgive rounding, so that a verdict is best had under what
+`remake_probes` gives whoever judges: nobody crafted that set. And `drawn_key` takes its key from public randomness of
+after the commitment, so that trying many keys gains nothing. Seeds are out of the accuser's hands where they are drawn
+from the built-in pack or from a whole public data set, not where they are his own. What no check but the date refuses
+is a target that was itself taken from the suspect.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def verify_commitment(
       digest: as published.
       nonce, probes, target_sha256: as revealed.
       target: the owner's model itself. With it the pairs are made again, and must be what `make_probes` makes on it by
-        their recipe; `target_sha256` must be its own, and may be left out.
+        their recipe, but for `remake.TOLERANCE`; `target_sha256` must be its own, and may be left out.
       seeds: what the seeds are said to be drawn from, as `make_probes` takes it; None for the built-in pack.
     Raises:
       InvalidInputError: the nonce is not one that `commit` gives, or the recipe cannot be followed.

@@ -13,10 +13,13 @@ from modeldiff_jax.probes.adapt import Adapter
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 
-TOLERANCE = 0.1
-"""Share of its way from seed to partner by which a pair made again may miss. On one machine it misses by nothing, by
-rounding on another: weights moved by 1e-6 of themselves move networks of 80 thousand parameters' partners by 0.02 at
-most. Partners that somebody chose miss by more than 1."""
+TOLERANCE = 0.25
+"""Share of their way from seed to partner by which pairs made again may miss, on average.
+
+On one machine they miss by nothing. Elsewhere every step follows the sign of a gradient that is rounded otherwise: on
+networks of 80 thousand parameters weights moved by 1e-7 of themselves move partners by 0.00 to 0.06 of their way, by
+1e-6 0.03 to 0.2, and single partners by 0.6. Partners that were drawn at random miss by 6 to 8.
+"""
 _SETTINGS = {"pgd": ("eps", "direction", "step"), "search": ("eps",)}
 
 
@@ -63,14 +66,15 @@ def made_alike(a: ProbeSet, b: ProbeSet, tolerance: float = TOLERANCE) -> bool:
 
     Args:
       a, b: of one space, metric and length, else they are not alike.
-      tolerance: mean difference of two partners, as a share of the mean way from seed to partner, pair by pair; for
-        tokens counted, not measured.
+      tolerance: how far partners may differ, as a share of their way from the seed, on average over pairs; of tokens
+        how many, as a share of those substituted.
     """
     if (a.space, a.metric, len(a)) != (b.space, b.metric, len(b)):
         return False
     if not np.allclose(a.seeds, b.seeds, rtol=0, atol=1e-6 * (a.space.high - a.space.low)):
         return False
-    return bool(np.all(_apart(a.partners, b.partners) <= tolerance * _apart(b.seeds, b.partners) + 1e-9))
+    missed = _apart(a.partners, b.partners) / np.maximum(_apart(b.seeds, b.partners), 1e-12)
+    return bool(missed.mean() <= tolerance)
 
 
 def _apart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
