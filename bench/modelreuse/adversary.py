@@ -12,11 +12,12 @@ import numpy as np
 from bench.modelreuse.build import _load
 from bench.modelreuse.data import make_task
 from bench.modelreuse.folder import Zoo
-from bench.modelreuse.forgery import ALPHA, METHODS, Court, accused, claims, many_keys, p_value, scores
+from bench.modelreuse.forgery import ALPHA, METHODS, Court, accused, claims, many_keys, scores
 from bench.modelreuse.likeness import TERMS
 from bench.modelreuse.study import Study
 from bench.modelreuse.thief import Pairs, Theft, answers, steal
 from bench.plot import Axis, Line, Panel, drawn
+from modeldiff_jax.calibrate import conformal_p_value
 from modeldiff_jax.errors import InvalidInputError
 
 WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -111,7 +112,11 @@ def _thefts(study: Study, victim: str, steps: int, weights: Sequence[float]) -> 
         row |= {"accuracy": accuracy}
         for method, values in found.items():
             below = float(np.mean(values[1:] < values[0]))
-            row[method] = {"score": float(values[0]), "above": below, "p": p_value(values[0], values[1:])}
+            row[method] = {
+                "score": float(values[0]),
+                "above": below,
+                "p": conformal_p_value(values[0], values[1:].tolist()),
+            }
         rows.append(row)
     return rows
 

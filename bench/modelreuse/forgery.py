@@ -20,6 +20,7 @@ import modeldiff_jax as md
 from bench.modelreuse.likeness import Term, likeness
 from bench.modelreuse.methods.decision_distance import cosine, ddv
 from bench.modelreuse.study import EPS, Study
+from modeldiff_jax.calibrate import conformal_p_value
 from modeldiff_jax.compilation import Program
 from modeldiff_jax.evidence.relatedness import Reactions, relatedness
 from modeldiff_jax.probes.adapt import Adapter, adapt
@@ -54,23 +55,17 @@ def scores(
     }
 
 
-def p_value(score: float, references: Float[np.ndarray, " r"]) -> float:
-    """Conformal; see `modeldiff_jax.calibrate`."""
-    return float(1 + np.sum(references >= score)) / (1 + len(references))
-
-
 class Court:
     """An owner's model of a zoo, the models unrelated to it, and pairs to hold them against each other.
 
     Args:
       study: of the zoo.
       owner: name of the model that somebody claims was reused.
-      part: part of its dataset that seeds are drawn from.
     """
 
-    def __init__(self, study: Study, owner: str, part: str = "train") -> None:
+    def __init__(self, study: Study, owner: str) -> None:
         self.study, self.owner, entry = study, owner, study.entry(owner)
-        self.pool, _ = study.images(entry.dataset, part)
+        self.pool, _ = study.images(entry.dataset, "train")
         low, high = float(self.pool.min()), float(self.pool.max())
         space = generic_space(self.pool.shape[1:], low, high)
         self.target: Adapter = adapt(study.reactor.models[owner], space, InputHint(kind="generic"))
@@ -112,7 +107,7 @@ class Court:
         told = self.answers(probes, [self.owner, suspect, *references])
         others = [told[name] for name in (suspect, *references)]
         found = scores(told[self.owner], others, range(1, len(others)))
-        return {method: p_value(values[0], values[1:]) for method, values in found.items()}
+        return {method: conformal_p_value(values[0], values[1:].tolist()) for method, values in found.items()}
 
 
 def crafted(court: Court, honest: md.ProbeSet, suspect: str, term: Term) -> md.ProbeSet:
@@ -232,5 +227,5 @@ def accused(strangers: Float[np.ndarray, "k r"], relatives: Float[np.ndarray, "k
 
 def _p_values(strangers: Float[np.ndarray, " r"], relatives: Float[np.ndarray, " s"]) -> tuple[np.ndarray, np.ndarray]:
     """Of each stranger among the others, and of each relative among the strangers."""
-    innocent = [p_value(one, np.delete(strangers, i)) for i, one in enumerate(strangers)]
-    return np.array(innocent), np.array([p_value(one, strangers) for one in relatives])
+    innocent = [conformal_p_value(one, np.delete(strangers, i).tolist()) for i, one in enumerate(strangers)]
+    return np.array(innocent), np.array([conformal_p_value(one, strangers.tolist()) for one in relatives])
