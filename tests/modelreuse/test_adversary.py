@@ -6,8 +6,6 @@ import pytest
 from bench.modelreuse import adversary
 from bench.modelreuse.forgery import ALPHA, METHODS, accused
 from bench.modelreuse.likeness import likeness
-from bench.modelreuse.networks import fresh
-from bench.modelreuse.thief import Pairs, Theft, answers, steal
 from modeldiff_jax.evidence.views import VIEWS
 
 RNG = np.random.default_rng(0)
@@ -41,30 +39,6 @@ def test_many_keys_accuse_the_innocent_unless_they_are_paid_for():
     assert found["mean"][1] == found["same"][1] == 1.0
     assert found["bonferroni"][1] == 0.0  # 60 references cannot pay for 32 keys
     assert all(share == found["one"] for share in accused(strangers[:1], relatives[:1]).values())
-
-
-@pytest.mark.long
-def test_a_thief_repels_what_he_is_told_to():
-    x = RNG.integers(0, 256, (40, 32, 32, 3)).astype(np.uint8)
-    seeds = RNG.normal(size=(40, 32, 32, 3)).astype(np.float32)
-    partners = seeds + RNG.normal(0, 0.3, seeds.shape).astype(np.float32)
-
-    def told(variables):
-        return np.stack([answers("resnet", 4, variables, side) for side in (seeds, partners)])
-
-    start, *others = (fresh("resnet", 4, seed) for seed in range(4))
-    pairs = Pairs(seeds, partners, told(start), np.stack([told(other) for other in others]))
-    plans = [("evidence", 0.0), ("evidence", 3.0), ("ddv", 3.0)]
-    thefts = [
-        Theft("resnet", 4, start, x, RNG.integers(0, 4, 40), pairs, term, weight, 30, 0) for term, weight in plans
-    ]
-    plain, hidden, apart = (told(copy) for copy in steal(thefts))
-
-    def near(term, copy):
-        return float(np.mean(likeness(term, copy, pairs.victim, pairs.strangers)))
-
-    assert near("evidence", hidden) < near("evidence", plain) - 0.1
-    assert near("ddv", apart) < near("ddv", plain)
 
 
 def test_table_and_plot_hold_every_curve():

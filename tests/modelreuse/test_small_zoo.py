@@ -73,10 +73,12 @@ def test_several_views_tell_more_than_the_decision_distances_alone(folder, capsy
     assert ours["strict_correct"] >= alone["strict_correct"]
 
 
-def test_forged_claims_are_refused_and_honest_ones_are_not(folder, capsys, tmp_path):
-    small = ["--pairs", "40", "--steps", "5", "--keys", "2", "--format", "json", "--plot", str(tmp_path / "plot.svg")]
+def test_thieves_hide_and_forged_claims_are_refused(folder, capsys, tmp_path):
+    small = ["--pairs", "40", "--steps", "30", "--keys", "2", "--format", "json", "--plot", str(tmp_path / "plot.svg")]
     assert main(["adversary", str(folder), *small]) == 0
     result = json.loads(capsys.readouterr().out)
+    copies = {(row["term"], row["knows"], row["weight"]): row["ours"]["score"] for row in result["thieves"]}
+    assert copies["evidence", "leaked", 3.0] < copies["none", "own", 0.0]
     assert all(row["accepted"] == (row["how"] == "honest") for row in result["claims"])
     assert np.mean([row["p"] <= 0.05 for row in result["claims"] if row["how"] == "crafted pairs"]) > 0.5
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
