@@ -139,7 +139,8 @@ def _scratch(study: Study, victim: str) -> float | None:
 
 def table(result: Mapping[str, Any]) -> str:
     """The result as text."""
-    return "\n".join([*_thieves(result), "", *_claims(result), "", *_keys(result), f"{result['seconds']:.0f} s"])
+    parts = [part(result) for part in (_thieves, _escapes, _claims, _keys)]
+    return "\n\n".join("\n".join(lines) for lines in parts) + f"\n{result['seconds']:.0f} s"
 
 
 def _thieves(result: Mapping[str, Any]) -> Iterable[str]:
@@ -152,6 +153,17 @@ def _thieves(result: Mapping[str, Any]) -> Iterable[str]:
             if row["victim"] == victim:
                 ps = "".join(f" {row[method]['p']:12.3f}" for method in METHODS)
                 yield f"{row['term']:9} {row['knows']:7} {row['weight']:6g} {row['accuracy']:8.3f}{ps}"
+
+
+def _escapes(result: Mapping[str, Any]) -> Iterable[str]:
+    yield "accuracy of the best copy that is not called reused"
+    yield f"{'repels':9} {'on':7} " + " ".join(f"{method:>9}" for method in METHODS) + "  victim"
+    for victim in result["victims"]:
+        for term, who in _COLOURS:
+            mine = [r for r in result["thieves"] if (r["victim"], r["term"], r["knows"]) == (victim, term, who)]
+            best = (max((r["accuracy"] for r in mine if r[m]["p"] > ALPHA), default=None) for m in METHODS)
+            cells = " ".join(f"{'none' if found is None else format(found, '.3f'):>9}" for found in best)
+            yield f"{term:9} {who:7} {cells}  {victim}"
 
 
 def _claims(result: Mapping[str, Any]) -> Iterable[str]:

@@ -24,6 +24,7 @@ from modeldiff_jax.calibrate import conformal_p_value
 from modeldiff_jax.compilation import Program
 from modeldiff_jax.evidence.relatedness import Reactions, relatedness
 from modeldiff_jax.probes.adapt import Adapter, adapt
+from modeldiff_jax.probes.remake import TOLERANCE
 from modeldiff_jax.probes.space import InputHint, generic_space
 from modeldiff_jax.types import Apply
 
@@ -110,13 +111,20 @@ class Court:
         return {method: conformal_p_value(values[0], values[1:].tolist()) for method, values in found.items()}
 
 
-def crafted(court: Court, honest: md.ProbeSet, suspect: str, term: Term) -> md.ProbeSet:
-    """Seeds and partners moved by gradients until owner and suspect answer alike, and unlike strangers."""
+def crafted(court: Court, honest: md.ProbeSet, suspect: str, term: Term, unseen: bool = False) -> md.ProbeSet:
+    """Pairs moved by gradients until owner and suspect answer alike, and unlike strangers.
+
+    Seeds and partners are moved; `unseen`, the partners alone, by as little as `md.verify_commitment` must forgive.
+    """
     models = [court.study.reactor.models[name] for name in (court.owner, suspect)]
     told = court.answers(honest, court.references(suspect))
     strangers = np.stack(list(told.values()))
     first = np.stack([honest.seeds, honest.partners])
-    reach = _REACH * (honest.space.high - honest.space.low)
+    if unseen:
+        way = np.abs(honest.partners - honest.seeds).mean(axis=tuple(range(1, honest.seeds.ndim)), keepdims=True)
+        reach = np.stack([np.zeros_like(way), 0.99 * TOLERANCE * way])
+    else:
+        reach = np.array(_REACH * (honest.space.high - honest.space.low))
     x = first
     applies, params = tuple(m.apply for m in models), tuple(m.params for m in models)
     for _ in range(_STEPS):
@@ -171,10 +179,12 @@ def claims(court: Court) -> list[dict[str, Any]]:
     for suspect in court.suspects():
         plain = court.p_values(honest, suspect)
         for method, term in METHODS.items():
-            forged, chosen = crafted(court, honest, suspect, term), court.probes(picked(court, suspect, term))
+            forged, nudged = (crafted(court, honest, suspect, term, unseen) for unseen in (False, True))
+            chosen = court.probes(picked(court, suspect, term))
             found = {
                 "honest": (plain, honestly),
                 "crafted pairs": (court.p_values(forged, suspect), _accepted(court, forged, forged.seeds)),
+                "nudged partners": (court.p_values(nudged, suspect), _accepted(court, nudged, court.pool)),
                 "picked seeds": (court.p_values(chosen, suspect), _accepted(court, chosen, court.pool)),
             }
             about = {"owner": court.owner, "suspect": suspect, "method": method}

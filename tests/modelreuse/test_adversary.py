@@ -56,7 +56,8 @@ def test_table_and_plot_hold_every_curve():
         "seconds": 1.0,
     }
     text, drawn = adversary.table(result), adversary.plot(result)
-    assert text.count("leaked") == 4
+    assert text.count("leaked") == 4 + 2
+    assert text.count("none") == 1 + 4 * len(METHODS)  # a copy that repels nothing, and no copy that escapes
     assert "0.040 | 0.900" in text
     assert "0/1" in text
     assert "1/1" in text

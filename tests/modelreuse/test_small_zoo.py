@@ -79,6 +79,7 @@ def test_thieves_hide_and_forged_claims_are_refused(folder, capsys, tmp_path):
     result = json.loads(capsys.readouterr().out)
     copies = {(row["term"], row["knows"], row["weight"]): row["ours"]["score"] for row in result["thieves"]}
     assert copies["evidence", "leaked", 3.0] < copies["none", "own", 0.0]
-    assert all(row["accepted"] == (row["how"] == "honest") for row in result["claims"])
+    accepted = {row["how"]: row["accepted"] for row in result["claims"]}
+    assert accepted == {"honest": True, "crafted pairs": False, "nudged partners": True, "picked seeds": False}
     assert np.mean([row["p"] <= 0.05 for row in result["claims"] if row["how"] == "crafted pairs"]) > 0.5
     assert (tmp_path / "plot.svg").read_text().startswith("<svg")
