@@ -50,12 +50,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over two axes."""
+    """Lines over two axes; their names begin at `legend`, right of and below the upper left corner."""
 
     title: str
     lines: Sequence[Line]
     x: Axis
     y: Axis
+    legend: tuple[int, int] = (8, 16)
 
 
 def drawn(panels: Sequence[Panel]) -> str:
@@ -93,5 +94,6 @@ def _panel(panel: Panel) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2"/>')
         dots = line.points if line.dots else []
         parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{line.colour}"/>' for x, y in (at(*p) for p in dots)]
-        parts.append(f'<text x="{_LEFT + 8}" y="{_TOP + 16 + 16 * place}" fill="{line.colour}">{line.name}</text>')
+        x, y = _LEFT + panel.legend[0], _TOP + panel.legend[1] + 16 * place
+        parts.append(f'<text x="{x}" y="{y}" fill="{line.colour}">{html.escape(line.name)}</text>')
     return "".join(parts)

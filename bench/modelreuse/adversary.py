@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -192,17 +193,15 @@ _COLOURS |= {("evidence", "own"): "#d1495b", ("evidence", "leaked"): "#eda3ad"}
 def plot(result: Mapping[str, Any]) -> str:
     """For each method, the share of unrelated models that copies score above, against their accuracy: an SVG. Means
     over victims; a curve runs over the weight of the term."""
-    low = min(row["accuracy"] for row in result["thieves"])
-    x, y = Axis.even(np.floor(10 * low) / 10, 1.0, 0.1), Axis.even(0.0, 1.0, 0.25)
-    panels = []
+    curves = {(m, *which): _curve(result, m, *which) for m in METHODS for which in _COLOURS}
+    reached = [accuracy for points in curves.values() for accuracy, _ in points]
+    x = Axis.even(math.floor(10 * min(reached)) / 10, math.ceil(10 * max(reached)) / 10, 0.1)
+    y, panels = Axis.even(0.0, 1.0, 0.25), []
     for method in METHODS:
-        lines = [
-            Line(f"{term}, {who} pairs", _COLOURS[term, who], _curve(result, method, term, who))
-            for term, who in _COLOURS
-        ]
+        lines = [Line(f"{t}, {who} pairs", colour, curves[method, t, who]) for (t, who), colour in _COLOURS.items()]
         ends = [(x.low, 1 - ALPHA), (x.high, 1 - ALPHA)]
         lines.append(Line(f"called reused at {ALPHA:g}", "#888888", ends, dots=False))
-        panels.append(Panel(f"{method}: above this share of unrelated models, by accuracy", lines, x, y))
+        panels.append(Panel(f"{method}: above this share of unrelated models, by accuracy", lines, x, y, (165, 145)))
     return drawn(panels)
 
 
