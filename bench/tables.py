@@ -5,14 +5,13 @@ python -m bench.tables
 
 from __future__ import annotations
 
-import html
 import json
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.measure import RESULTS
+from bench.plot import Axis, Line, Panel, drawn
 
 DOCS = RESULTS.parent.parent / "docs"
 HEAD = """# Benchmarks of the kernels
@@ -124,26 +123,17 @@ def _growth(questions: Mapping[str, Any]) -> Iterable[str]:
 # The plot
 
 _COLOURS = {"modeldiff": "#1b6ca8", "faiss": "#d1495b"}
-_WIDE, _HIGH, _LEFT, _TOP = 300, 220, 60, 30
 
 
 def plot(result: Mapping[str, Any]) -> str:
     """Time and memory against the number of rows, both axes logarithmic, as an SVG."""
-    panels = [
-        (f"{what}, {unit}", [(who, what, series(result[what], who, key)) for who in _COLOURS])
-        for unit, key in (("seconds", "seconds"), ("MiB", "peak_bytes"))
-        for what in ("search", "join")
-    ]
-    width, height = 2 * (_LEFT + _WIDE + 20), 2 * (_TOP + _HIGH + 40)
-    drawn = [
-        f'<g transform="translate({i % 2 * (_LEFT + _WIDE + 20)} {i // 2 * (_TOP + _HIGH + 40)})">{_panel(*panel)}</g>'
-        for i, panel in enumerate(panels)
-    ]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
-        f' font-size="12">'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(drawn)}</svg>\n'
-    )
+    panels = []
+    for unit, key in (("seconds", "seconds"), ("MiB", "peak_bytes")):
+        for what in ("search", "join"):
+            lines = [Line(who, colour, series(result[what], who, key)) for who, colour in _COLOURS.items()]
+            x, y = (Axis.decades([point[side] for line in lines for point in line.points]) for side in (0, 1))
+            panels.append(Panel(f"{what}, {unit}", lines, x, y))
+    return drawn(panels)
 
 
 def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, float]]:
@@ -153,39 +143,6 @@ def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, fl
         value = found[who][key]
         points.append((float(n), value["median"] if key == "seconds" else max(value, 1) / 2**20))
     return points
-
-
-def _panel(title: str, lines: list[tuple[str, str, list[tuple[float, float]]]]) -> str:
-    xs = [x for _, _, points in lines for x, _ in points]
-    ys = [y for _, _, points in lines for _, y in points]
-    (x_low, x_high), (y_low, y_high) = _decades(xs), _decades(ys)
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = (math.log10(x) - x_low) / (x_high - x_low)
-        up = (math.log10(y) - y_low) / (y_high - y_low)
-        return round(_LEFT + across * _WIDE, 1), round(_TOP + (1 - up) * _HIGH, 1)
-
-    parts = [f'<text x="{_LEFT}" y="{_TOP - 10}" font-weight="bold">{html.escape(title)}</text>']
-    for power in range(x_low, x_high + 1):
-        x, y = at(10.0**power, 10.0**y_low)
-        parts.append(f'<path d="M{x} {_TOP}V{y}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{10**power:,}</text>')
-    for power in range(y_low, y_high + 1):
-        x, y = at(10.0**x_low, 10.0**power)
-        parts.append(f'<path d="M{x} {y}h{_WIDE}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{10.0**power:g}</text>')
-    for place, (who, _, points) in enumerate(lines):
-        path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in points))
-        colour = _COLOURS[who]
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in (at(*point) for point in points)]
-        parts.append(f'<text x="{_LEFT + 8}" y="{_TOP + 16 + 16 * place}" fill="{colour}">{who}</text>')
-    return "".join(parts)
-
-
-def _decades(values: list[float]) -> tuple[int, int]:
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    return low, max(high, low + 1)
 
 
 def recorded(folder: Path = RESULTS) -> dict[str, Any]:

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from modeldiff_jax.models.model import Model as Model
     from modeldiff_jax.models.weights.load import load_weights as load_weights
     from modeldiff_jax.probes.commitment import commit as commit
+    from modeldiff_jax.probes.commitment import drawn_key as drawn_key
     from modeldiff_jax.probes.commitment import verify_commitment as verify_commitment
     from modeldiff_jax.probes.make import make_probes as make_probes
     from modeldiff_jax.probes.probe_set import ProbeSet as ProbeSet
     from modeldiff_jax.probes.probe_set import load_probes as load_probes
+    from modeldiff_jax.probes.remake import remake_probes as remake_probes
     from modeldiff_jax.profiling import Profile as Profile
     from modeldiff_jax.profiling import profile as profile
     from modeldiff_jax.screening import Screening as Screening
@@ -46,15 +48,17 @@ _HOMES = {
     "compare": "comparison",
     "ddv": "decision_distance",
     "ddv_similarity": "evidence",
+    "drawn_key": "probes.commitment",
     "from_callable": "models.callable",
     "from_flax": "models.flax",
     "load": "models.load",
     "load_probes": "probes.probe_set",
     "load_weights": "models.weights.load",
     "make_probes": "probes.make",
-    "verify_commitment": "probes.commitment",
     "profile": "profiling",
     "screen": "screening",
+    "remake_probes": "probes.remake",
+    "verify_commitment": "probes.commitment",
 }
 
 __all__ = sorted(_HOMES)

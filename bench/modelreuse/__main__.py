@@ -6,6 +6,7 @@ python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--m
 python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--pairs 100] [--format text|json]
     [--plot FILE.svg]
 python -m bench.modelreuse null FOLDER... [--owners 40] [--write]
+python -m bench.modelreuse adversary FOLDER [--pairs 100] [--steps 300] [--keys 16] [--plot FILE] [--format text|json]
 """
 
 from __future__ import annotations
@@ -50,6 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     null.add_argument("folders", type=Path, nargs="+")
     null.add_argument("--owners", type=int, default=40, help="of each zoo, drawn at random")
     null.add_argument("--write", action="store_true", help="write modeldiff_jax/default_null.json")
+    hostile = commands.add_parser("adversary", help="what thieves who hide and accusers who lie can do")
+    hostile.add_argument("folder", type=Path, help="a finished build")
+    hostile.add_argument("--pairs", type=int, default=100)
+    hostile.add_argument("--steps", type=int, default=300, help="of a thief's fine-tuning")
+    hostile.add_argument("--keys", type=int, default=16, help="most that an accuser tries")
+    hostile.add_argument("--plot", type=Path, help="SVG to write")
+    hostile.add_argument("--format", default="text", choices=["text", "json"])
     given = parser.parse_args(arguments)
     try:
         if given.command == "build":
@@ -57,10 +65,25 @@ def main(arguments: list[str] | None = None) -> int:
 
             build(given.folder, SIZES[given.size], given.seed, given.beyond)
         elif given.command == "reliability":
-            result = _reliability(given)
-            print(json.dumps(result, indent=1) if given.format == "json" else _rates(result))
+            from bench.modelreuse import reliability
+            from bench.modelreuse.folder import Zoo
+            from bench.modelreuse.study import Study
+
+            result = reliability.reliability(
+                Study(Zoo(given.folder), given.pairs, given.key), given.tests, given.references
+            )
+            if given.plot:
+                given.plot.write_text(reliability.plot(result), "utf-8")
+            print(json.dumps(result, indent=1) if given.format == "json" else reliability.table(result))
         elif given.command == "null":
             print(json.dumps(_null(given), indent=1))
+        elif given.command == "adversary":
+            from bench.modelreuse import adversary
+
+            result = adversary.adversary(given.folder, given.pairs, given.steps, given.keys)
+            if given.plot:
+                given.plot.write_text(adversary.plot(result), "utf-8")
+            print(json.dumps(result, indent=1) if given.format == "json" else adversary.table(result))
         else:
             result = evaluate(given)
             print(json.dumps(result, indent=1) if given.format == "json" else table(result))
@@ -68,21 +91,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _reliability(given: argparse.Namespace) -> dict[str, Any]:
-    from bench.modelreuse.folder import Zoo
-    from bench.modelreuse.plot import lines
-    from bench.modelreuse.reliability import reliability
-    from bench.modelreuse.study import Study
-
-    result = reliability(Study(Zoo(given.folder), given.pairs, given.key), given.tests, given.references)
-    if given.plot:
-        p = result["p_values"]
-        observed = [(value, (i + 1) / len(p)) for i, value in enumerate(p) if value <= 0.2]
-        series = {"observed": observed, "stated": [(0.0, 0.0), (0.2, 0.2)]}
-        given.plot.write_text(lines(series, "alpha", "unrelated pairs called reused", (0, 0.2), (0, 0.2)), "utf-8")
-    return result
 
 
 def _null(given: argparse.Namespace) -> dict[str, Any]:
@@ -95,20 +103,6 @@ def _null(given: argparse.Namespace) -> dict[str, Any]:
         content = default_null.pack(found, {"zoos": [folder.name for folder in given.folders], "owners": given.owners})
         FILE.write_text(json.dumps(content) + "\n", "utf-8")
     return default_null.held_against(found, json.loads(FILE.read_text("utf-8")))
-
-
-def _rates(result: dict[str, Any]) -> str:
-    found = [f"{result['pairs']} unrelated pairs, {result['hard_pairs']} of one architecture and dataset"]
-    for alpha, rates in result["rates"].items():
-        hard = rates["hard_false_positive_rate"]
-        found.append(
-            f"alpha {alpha}: {rates['false_positive_rate']:.4f} called reused (sampling error "
-            f"{rates['sampling_error']:.4f}); of the hard ones {'-' if hard is None else f'{hard:.4f}'}"
-        )
-    for kind, of_kind in result["kinds"].items():
-        shares = ", ".join(f"{share:.2f} at {alpha}" for alpha, share in of_kind["called_reused"].items())
-        found.append(f"{kind}: {of_kind['pairs']} children called reused: {shares}")
-    return "\n".join(found)
 
 
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:

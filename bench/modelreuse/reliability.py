@@ -14,6 +14,7 @@ import numpy as np
 from bench.modelreuse.folder import Entry
 from bench.modelreuse.methods.fused import reactions_to
 from bench.modelreuse.study import Study
+from bench.plot import Axis, Line, Panel, drawn
 from modeldiff_jax.calibrate import conformal_p_value, references_needed
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.relatedness import relatedness
@@ -70,6 +71,40 @@ def reliability(study: Study, n_pairs: int, n_references: int | None = None) -> 
             rates = {str(alpha): float(np.mean(mine <= alpha)) for alpha in ALPHAS}
             found["kinds"][kind] = {"pairs": len(mine), "called_reused": rates}
     return {**found, "p_values": np.sort(p).round(5).tolist()}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text."""
+    lines = [f"{result['pairs']} unrelated pairs, {result['hard_pairs']} of them of one architecture and dataset"]
+    for alpha, rates in result["rates"].items():
+        hard = rates["hard_false_positive_rate"]
+        lines.append(
+            f"alpha {alpha}: {rates['false_positive_rate']:.4f} called reused (sampling error "
+            f"{rates['sampling_error']:.4f}); of the hard ones {'-' if hard is None else f'{hard:.4f}'}"
+        )
+    for kind, of_kind in result["kinds"].items():
+        shares = ", ".join(f"{share:.2f} at {alpha}" for alpha, share in of_kind["called_reused"].items())
+        lines.append(f"{kind}: {of_kind['pairs']} children called reused: {shares}")
+    return "\n".join(lines)
+
+
+def plot(result: dict[str, Any]) -> str:
+    """Share of unrelated pairs called reused against the stated error rate, as an SVG."""
+    p = result["p_values"]
+    observed = [(value, (i + 1) / len(p)) for i, value in enumerate(p)]
+    panels = [
+        Panel(
+            f"unrelated pairs called reused, alpha to {limit:g}",
+            [
+                Line("stated", "#888888", [(0.0, 0.0), (limit, limit)], dots=False),
+                Line("observed", "#1b6ca8", [point for point in observed if max(point) <= limit], dots=False),
+            ],
+            Axis.even(0, limit, limit / 5),
+            Axis.even(0, limit, limit / 5),
+        )
+        for limit in (1.0, 0.1)
+    ]
+    return drawn(panels)
 
 
 def _p_value(study: Study, owner: Entry, suspect: Entry, n_references: int | None, rng: np.random.Generator) -> float:

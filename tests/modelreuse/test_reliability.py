@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from bench.modelreuse import reliability
 from bench.modelreuse.default_null import held_against, pack
 from bench.modelreuse.folder import Entry
-from bench.modelreuse.plot import lines
-from bench.modelreuse.reliability import reliability
 from modeldiff_jax.errors import InvalidInputError
 
 N, CLASSES = 30, 6
@@ -54,7 +53,7 @@ class Strangers:
 
 @pytest.fixture(scope="module")
 def found():
-    return reliability(Strangers(), n_pairs=200, n_references=19)
+    return reliability.reliability(Strangers(), n_pairs=200, n_references=19)
 
 
 def test_unrelated_pairs_are_called_reused_as_often_as_stated(found):
@@ -71,7 +70,7 @@ def test_children_are_found(found):
 
 def test_too_few_references_are_refused():
     with pytest.raises(InvalidInputError, match="too few"):
-        reliability(Strangers(10), n_pairs=20)
+        reliability.reliability(Strangers(10), n_pairs=20)
 
 
 def test_the_default_calibration_is_held_against_pairs_by_their_kind():
@@ -87,7 +86,7 @@ def test_the_default_calibration_is_held_against_pairs_by_their_kind():
     assert rates["unrelated, same labels"]["0.05"] == pytest.approx(0.05, abs=0.01)
 
 
-def test_a_plot_shows_its_lines():
-    drawn = lines({"<observed>": [(0, 0), (1, 0.5)]}, "alpha", "rate")
-    assert drawn.count("<polyline") == 1
-    assert "&lt;observed&gt;" in drawn
+def test_the_plot_shows_what_was_observed_beside_what_is_stated(found):
+    drawn = reliability.plot(found)
+    assert drawn.count("<polyline") == 4
+    assert "0.0" in reliability.table(found)

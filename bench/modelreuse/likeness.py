@@ -1,0 +1,72 @@
+"""How alike two models answer probe pairs, as something to be differentiated: what adversaries push up or down.
+
+`ddv` is what the paper looks at: the cosine similarity of decision distance vectors. `evidence` are the four views of
+`modeldiff_jax.evidence.views`: from each model's view the mean of unrelated models is taken, as the evidence itself
+does, then the cosine. How unrelated models differ from one another is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+Term: TypeAlias = Literal["ddv", "evidence"]
+TERMS: tuple[Term, ...] = ("ddv", "evidence")
+_LEAST = 1e-4
+"""As in the evidence's view of the DDV."""
+
+
+def likeness(
+    term: Term, one: Float[Array, "2 n c"], other: Float[Array, "2 n c"], strangers: Float[Array, "r 2 n c"]
+) -> Float[Array, " views"]:
+    """Cosines in [-1, 1]: one for `ddv`, four for `evidence`.
+
+    Args:
+      term: see the module.
+      one, other: two models' logits for seeds and for partners.
+      strangers: those of unrelated models.
+    """
+    if term == "ddv":
+        return _cosine(_distances(one), _distances(other))[None]
+    found = []
+    for view in (_logits, _probabilities, _log_distances, _geometry):
+        common = jnp.mean(jax.vmap(view)(strangers), axis=0)
+        found.append(_cosine(view(one) - common, view(other) - common))
+    return jnp.stack(found)
+
+
+def _cosine(a: Any, b: Any) -> Any:
+    return jnp.sum(a * b) * jax.lax.rsqrt(jnp.sum(a * a) * jnp.sum(b * b) + 1e-12)
+
+
+def _distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
+    seeds, partners = told
+    squares = jnp.sum(seeds**2, 1) * jnp.sum(partners**2, 1)
+    return 1 - jnp.sum(seeds * partners, 1) * jax.lax.rsqrt(squares + 1e-12)
+
+
+def _logits(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
+    return jax.vmap(_standard)(told).ravel()
+
+
+def _probabilities(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
+    return jax.nn.softmax(told[0]).ravel()
+
+
+def _log_distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
+    return jnp.log(jnp.maximum(_distances(told), 0) + _LEAST)
+
+
+def _geometry(told: Float[Array, "2 n c"]) -> Float[Array, " p"]:
+    x = _standard(told[0])
+    first, second = np.triu_indices(len(x), 1)
+    return jnp.sqrt(jnp.sum((x[first] - x[second]) ** 2, axis=1) + 1e-12)
+
+
+def _standard(x: Float[Array, "n c"]) -> Float[Array, "n c"]:
+    centred = x - jnp.mean(x, axis=1, keepdims=True)
+    return centred * jax.lax.rsqrt(jnp.mean(centred**2) + 1e-12)
