@@ -3,8 +3,8 @@
 python -m bench.modelreuse build FOLDER [--size small|full|population] [--seed 0] [--beyond]
 python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
     [--orientation owner|suspect|both] [--pairs 100] [--format text|json]
-python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--pairs 100] [--format text|json]
-    [--plot FILE.svg]
+python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--any-architecture] [--pairs 100]
+    [--plot FILE.svg] [--format text|json]
 python -m bench.modelreuse null FOLDER... [--owners 40] [--write]
 python -m bench.modelreuse adversary FOLDER [--pairs 100] [--steps 300] [--keys 16] [--plot FILE] [--format text|json]
 """
@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     trust.add_argument("folder", type=Path)
     trust.add_argument("--tests", type=int, default=2000, help="unrelated pairs of models")
     trust.add_argument("--references", type=int, default=None, help="for each test; all there are unless given")
+    trust.add_argument("--any-architecture", action="store_true", help="references of all, not only the suspect's")
     trust.add_argument("--pairs", type=int, default=100, help="probe pairs")
     trust.add_argument("--key", type=int, default=0)
     trust.add_argument("--format", default="text", choices=["text", "json"])
@@ -69,9 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
             from bench.modelreuse.folder import Zoo
             from bench.modelreuse.study import Study
 
-            result = reliability.reliability(
-                Study(Zoo(given.folder), given.pairs, given.key), given.tests, given.references
-            )
+            study = Study(Zoo(given.folder), given.pairs, given.key)
+            result = reliability.reliability(study, given.tests, given.references, given.any_architecture)
             if given.plot:
                 given.plot.write_text(reliability.plot(result), "utf-8")
             print(json.dumps(result, indent=1) if given.format == "json" else reliability.table(result))

@@ -1,8 +1,9 @@
 """Do p-values hold? How often unrelated models are called reused at each error rate, and how often related ones are.
 
-For an owner and a suspect the references are models of the suspect's dataset from other roots than both. In a
-population of independent models they are drawn at random, and the rate must be alpha up to sampling error. In a zoo the
-references are each other's children and siblings, as are the suspects, so that p-values are not exactly valid there.
+For an owner and a suspect the references are models of the suspect's dataset, and of its architecture or of any, from
+other roots than both. In a population of independent models they are drawn at random, and the rate must be alpha up to
+sampling error. In a zoo the references are each other's children and siblings, as are the suspects, so that p-values
+are not exactly valid there.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from modeldiff_jax.evidence.relatedness import relatedness
 ALPHAS = (0.01, 0.05)
 
 
-def reliability(study: Study, n_pairs: int, n_references: int | None = None) -> dict[str, Any]:
+def reliability(
+    study: Study, n_pairs: int, n_references: int | None = None, any_architecture: bool = False
+) -> dict[str, Any]:
     """P-values of unrelated and of related pairs.
 
     Args:
       study: the zoo, and how pairs are made: on the owner.
       n_pairs: unrelated pairs, drawn at random among all owners and all models of other roots.
       n_references: drawn at random for each pair; None for all there are.
+      any_architecture: references need not be of the suspect's architecture. Then rates hold over all pairs only:
+        unrelated models of one architecture are more alike than of two.
     Returns:
       For each alpha the share called reused: of unrelated pairs (`false_positive_rate`, with the standard deviation
       `sampling_error` that a rate of exactly alpha would have), of hard negatives among them (architecture and dataset
@@ -38,15 +43,19 @@ def reliability(study: Study, n_pairs: int, n_references: int | None = None) -> 
     entries = [study.entry(name) for name in study.names]
     owners = [entry for entry in entries if entry.kind != "quantize"]
     unrelated: list[tuple[Entry, Entry, float]] = []
+
+    def p_value(owner: Entry, suspect: Entry) -> float:
+        return _p_value(study, owner, suspect, n_references, any_architecture, rng)
+
     children: list[tuple[Entry, float]] = []
     per_owner = -(-n_pairs // len(owners))
     for owner in owners:
         strangers = [entry for entry in entries if entry.root != owner.root]
         drawn = [strangers[i] for i in rng.choice(len(strangers), min(per_owner, len(strangers)), replace=False)]
         for suspect in drawn:
-            unrelated.append((owner, suspect, _p_value(study, owner, suspect, n_references, rng)))
+            unrelated.append((owner, suspect, p_value(owner, suspect)))
         for child in (entry for entry in entries if entry.parent == owner.name):
-            children.append((child, _p_value(study, owner, child, n_references, rng)))
+            children.append((child, p_value(owner, child)))
         study.forget("reactions", owner.name)
     kept = [(owner, suspect, p) for owner, suspect, p in unrelated if np.isfinite(p)]
     if not kept:
@@ -107,11 +116,22 @@ def plot(result: dict[str, Any]) -> str:
     return drawn(panels)
 
 
-def _p_value(study: Study, owner: Entry, suspect: Entry, n_references: int | None, rng: np.random.Generator) -> float:
+def _p_value(
+    study: Study,
+    owner: Entry,
+    suspect: Entry,
+    n_references: int | None,
+    any_architecture: bool,
+    rng: np.random.Generator,
+) -> float:
     """As `modeldiff_jax.compare` finds it; NaN where there are fewer references than the larger alpha needs."""
     entries = [study.entry(name) for name in study.names]
     away = {owner.root, suspect.root}
-    fit = [i for i, e in enumerate(entries) if e.dataset == suspect.dataset and e.root not in away]
+    fit = [
+        i
+        for i, e in enumerate(entries)
+        if e.dataset == suspect.dataset and e.root not in away and (any_architecture or e.arch == suspect.arch)
+    ]
     count = n_references or len(fit)
     if len(fit) < max(count, references_needed(max(ALPHAS))):
         return np.nan

@@ -26,11 +26,12 @@ class Study:
       zoo: the folder.
       n_pairs: probe pairs, or inputs, that a method may use for each owner.
       key: of the choice of seeds and of attacks.
+      reactor: the zoo's models, where they are read already.
     """
 
-    def __init__(self, zoo: Zoo, n_pairs: int = 100, key: int = 0) -> None:
+    def __init__(self, zoo: Zoo, n_pairs: int = 100, key: int = 0, reactor: Reactor | None = None) -> None:
         self.zoo, self.n_pairs, self.key = zoo, n_pairs, key
-        self.reactor = Reactor({name: zoo.path(name) for name in zoo.entries})
+        self.reactor = reactor or Reactor({name: zoo.path(name) for name in zoo.entries})
         self._kept: dict[tuple[Any, ...], Any] = {}
 
     @property
