@@ -186,7 +186,8 @@ def compare(
       b: the suspect; likewise.
       seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack.
       probes: a ready probe set, instead of making any.
-      references: models known to be unrelated to the target, of the suspect's kind. Without any, two image classifiers
+      references: models known to be unrelated to the target, of the suspect's kind: task, size, and architecture where
+        it is known. Without any, two image classifiers
         get a verdict by the default calibration (docs/default-calibration.md), everything else is inconclusive.
       n_pairs: probe pairs; None for 100, fewer on models too heavy for the default effort.
       n_steps: attack steps; None for 50, fewer likewise.
