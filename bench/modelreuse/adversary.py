@@ -201,7 +201,7 @@ def plot(result: Mapping[str, Any]) -> str:
         lines = [Line(f"{t}, {who} pairs", colour, curves[method, t, who]) for (t, who), colour in _COLOURS.items()]
         ends = [(x.low, 1 - ALPHA), (x.high, 1 - ALPHA)]
         lines.append(Line(f"called reused at {ALPHA:g}", "#888888", ends, dots=False))
-        panels.append(Panel(f"{method}: above this share of unrelated models, by accuracy", lines, x, y, (165, 145)))
+        panels.append(Panel(f"{method}: unrelated models below, by accuracy", lines, x, y, (165, 145)))
     return drawn(panels)
 
 
