@@ -7,7 +7,8 @@ features moves the decision distances and the geometry together. The score is th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -29,6 +30,7 @@ class Reactions:
     Args:
       seeds, partners: for each model the reactions to N seeds and to their partners, (N, C), C its own.
       tasks: of each model; equal for models of one label space.
+      shared: what is computed of the seeds alone is kept here; probe sets of the same seeds may share it.
     """
 
     def __init__(
@@ -36,12 +38,14 @@ class Reactions:
         seeds: Sequence[Float[np.ndarray, "n _"]],
         partners: Sequence[Float[np.ndarray, "n _"]],
         tasks: Sequence[Hashable],
+        shared: dict[Hashable, np.ndarray] | None = None,
     ) -> None:
         if not len(seeds) == len(partners) == len(tasks):
             got = f"{len(seeds)}, {len(partners)} and {len(tasks)}"
             raise InvalidInputError("Seeds, partners and tasks are as many as models", got=got, where="Reactions")
         self._seeds, self._partners, self.tasks = seeds, partners, list(tasks)
-        self._grams: dict[tuple[str, Hashable], np.ndarray] = {}
+        self._kept: dict[Hashable, np.ndarray] = {}
+        self._shared = {} if shared is None else shared
 
     def comparable(self, view: View, one: int) -> Bool[np.ndarray, " m"]:
         """Which models this view can hold against one of them."""
@@ -49,11 +53,19 @@ class Reactions:
 
     def gram(self, view: View, one: int) -> Float[np.ndarray, "k k"]:
         """Inner products of the comparable models' vectors, made once."""
-        key = (view.name, self.tasks[one] if view.same_labels else None)
-        if key not in self._grams:
+
+        def make() -> np.ndarray:
             rows = np.flatnonzero(self.comparable(view, one))
-            self._grams[key] = gram(np.stack([view.features(self._seeds[i], self._partners[i]) for i in rows.tolist()]))
-        return self._grams[key]
+            return gram(np.stack([view.features(self._seeds[i], self._partners[i]) for i in rows.tolist()]))
+
+        return self.kept(view, make, self.tasks[one] if view.same_labels else None)
+
+    def kept(self, view: View, make: Callable[[], np.ndarray], *what: Hashable) -> np.ndarray:
+        """`make()`, made once for each view and `what`; once for all probe sets if the view looks at seeds only."""
+        store, key = self._kept if view.partners else self._shared, (view.name, *what)
+        if key not in store:
+            store[key] = make()
+        return store[key]
 
 
 def relatedness(
@@ -83,7 +95,9 @@ def relatedness(
         scores = np.full((len(reactions.tasks), len(references)), np.nan)
         for task in dict.fromkeys(reactions.tasks[one] for one in ones):
             mine = [one for one in ones if reactions.tasks[one] == task]
-            scores[mine] = _scores(reactions, view, mine, references)
+            scores[mine] = reactions.kept(
+                view, partial(_scores, reactions, view, mine, references), tuple(mine), references.tobytes()
+            )
         found[view.name] = scores[np.ix_(ones, others)]
     return {**found, **fused(found)}
 
@@ -106,11 +120,11 @@ def _scores(
         return scores
     tasks = [reactions.tasks[row] for row in rows]
     residuals = Residuals(reactions.gram(view, ones[0]), tasks, pool)
-    for place, one in enumerate(ones):
-        near = residuals.similarity(int(np.flatnonzero(rows == one)[0]))
-        near = np.arctanh(np.clip(near, -_MOST, _MOST))
-        for task in set(tasks):
-            mine = np.array([name == task for name in tasks])
-            cohort = pool & mine if (pool & mine).sum() >= _FEWEST else pool
-            scores[place, rows[mine]] = (near[mine] - near[cohort].mean()) / (near[cohort].std() + 1e-3)
+    near = residuals.similarities([int(np.flatnonzero(rows == one)[0]) for one in ones])
+    near = np.arctanh(np.clip(near, -_MOST, _MOST))
+    for task in set(tasks):
+        mine = np.array([name == task for name in tasks])
+        cohort = near[:, pool & mine if (pool & mine).sum() >= _FEWEST else pool]
+        standard = (near[:, mine] - cohort.mean(axis=1, keepdims=True)) / (cohort.std(axis=1, keepdims=True) + 1e-3)
+        scores[:, rows[mine]] = standard
     return scores

@@ -13,6 +13,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.linalg import cholesky, solve_triangular
 
 SHRINKAGE = 1.0
 """Share of the mean variance of unrelated models that is added to each direction's own."""
@@ -45,34 +46,40 @@ class Residuals:
         shrinkage: float = SHRINKAGE,
     ) -> None:
         n = int(references.sum())
-        centring, size = np.eye(len(products)), np.empty(len(products))
         names = list(dict.fromkeys(tasks))
         self._task = np.array([names.index(name) for name in tasks])
-        for each in range(len(names)):
-            mine = self._task == each
-            own = references & mine
-            own = own if own.sum() >= _FEWEST else references
-            centring[np.ix_(mine, own)] -= 1 / own.sum()
+        size, inner = np.empty(len(products)), np.array(products)
+        groups = [self._task == each for each in range(len(names))]
+        pools = [references & mine if (references & mine).sum() >= _FEWEST else references for mine in groups]
+        for mine, own in zip(groups, pools, strict=True):
+            inner[mine] -= products[own].mean(axis=0)
             size[mine] = own.sum()
-        inner = centring @ products @ centring.T
-        variance, vectors = np.linalg.eigh(inner[np.ix_(references, references)] / n)
-        kept = variance > 1e-9 * max(float(variance[-1]), 1e-300)
-        variance, vectors = variance[kept], vectors[:, kept]
-        floor = shrinkage * variance.sum() / n
-        along = inner[:, references] @ vectors / np.sqrt(n * variance)  # coordinates along the references' directions
-        self._inner = inner - (along * (variance / (variance + floor))) @ along.T
+        means = [inner[:, own].mean(axis=1, keepdims=True) for own in pools]
+        for mine, mean in zip(groups, means, strict=True):
+            inner[:, mine] -= mean
+        floor = shrinkage * float(np.trace(inner[np.ix_(references, references)])) / n**2
+        floor = max(floor, 1e-14 * float(np.abs(products).max()), 1e-300)  # references that are all the same
+        # what references explain of each model: inner products with them over their scatter and the ridge
+        scatter = inner[np.ix_(references, references)] + n * floor * np.eye(n)
+        self._along = solve_triangular(
+            cholesky(scatter, lower=True, check_finite=False), inner[references], lower=True, check_finite=False
+        )
+        self._inner = inner
+        self._norms = np.maximum(np.diag(inner) - np.sum(self._along**2, axis=0), 0)
         # what a reference adds to the scatter, as a share of the ridge, and how far it draws its task's mean
-        self._weight = np.where(references, size / np.maximum(size - 1, 1) / (n * max(float(floor), 1e-300)), 0)
+        self._weight = np.where(references, size / np.maximum(size - 1, 1) / (n * floor), 0)
         self._draws = np.where(references, 1 / np.maximum(size - 1, 1), 0)
 
-    def similarity(self, one: int) -> Float[np.ndarray, " m"]:
-        """Cosine similarities of one model's residual, no reference's, with all models', in [-1, 1].
+    def similarities(self, ones: Sequence[int]) -> Float[np.ndarray, "k m"]:
+        """Cosine similarities of some models' residuals, no reference's, with all models', in [-1, 1].
 
         A reference is left out of the references while it is compared itself, so that its similarity is what a
         stranger's would be. This takes no more work than leaving it in (the formula of Sherman and Morrison).
         """
-        own, cross, other = self._inner[one, one], self._inner[one], np.diag(self._inner)
-        draws = np.where(self._task == self._task[one], self._draws, 0)
+        rows = np.asarray(ones)
+        cross = self._inner[rows] - self._along[:, rows].T @ self._along
+        own, other = self._norms[rows, None], self._norms
+        draws = np.where(self._task == self._task[rows, None], self._draws, 0)
         left = np.maximum(1 - self._weight * other, 1e-6)
         own = own + (self._weight * cross**2 + 2 * draws * cross + draws**2 * other) / left
         cross, other = (cross + draws * other) / left, other / left

@@ -28,11 +28,13 @@ class View:
       name: key in `VIEWS`, and of the evidence it gives.
       features: (N, C) reactions to seeds, (N, C) to partners -> (D,).
       same_labels: whether it compares models of one label space only.
+      partners: whether it looks at the reactions to partners.
     """
 
     name: str
     features: Features
     same_labels: bool
+    partners: bool
 
 
 def as_logits(reactions: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
@@ -85,9 +87,9 @@ def _standard(x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
 VIEWS = {
     view.name: view
     for view in (
-        View("logits", _logits, True),
-        View("probabilities", _probabilities, True),
-        View("ddv", _ddv, False),
-        View("geometry", _geometry, False),
+        View("logits", _logits, same_labels=True, partners=True),
+        View("probabilities", _probabilities, same_labels=True, partners=False),
+        View("ddv", _ddv, same_labels=False, partners=True),
+        View("geometry", _geometry, same_labels=False, partners=False),
     )
 }

@@ -10,7 +10,7 @@ REFERENCES = np.arange(24) >= 4
 
 
 def residual_similarity(products, tasks, references, one, shrinkage=SHRINKAGE):
-    return Residuals(products, tasks, references, shrinkage).similarity(one)
+    return Residuals(products, tasks, references, shrinkage).similarities([one])[0]
 
 
 def directly(x, tasks, references, shrinkage, left_out=None):

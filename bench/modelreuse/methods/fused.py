@@ -15,23 +15,28 @@ def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientati
     own comparison."""
     number = {name: i for i, name in enumerate(study.names)}
     roots = np.array([study.entry(name).root for name in study.names])
-    tables = {side: np.empty((len(owners), len(suspects))) for side in ("owner", "suspect")}
-    for root in dict.fromkeys(study.entry(owner).root for owner in owners):
-        places = [i for i, owner in enumerate(owners) if study.entry(owner).root == root]
-        ones = [number[owners[i]] for i in places]
-        others = [number[suspect] for suspect in suspects]
-
-        def scores(prober: str, ones: list[int], others: list[int], root: str = root) -> np.ndarray:
-            return relatedness(reactions_to(study, study.prober(prober)), ones, others, roots != root)["related"]
-
-        if orientation != "suspect":
-            for i in places:
-                tables["owner"][i] = scores(owners[i], [number[owners[i]]], others)
-        if orientation != "owner":
-            for j, suspect in enumerate(suspects):
-                tables["suspect"][places, j] = scores(suspect, ones, [others[j]])[:, 0]
+    places: dict[str, list[int]] = {}
+    for i, owner in enumerate(owners):
+        places.setdefault(study.entry(owner).root, []).append(i)
     asked = ("owner", "suspect") if orientation == "both" else (orientation,)
-    return np.mean([tables[side] for side in asked], axis=0)
+    total = np.zeros((len(owners), len(suspects)))
+    for side in asked:
+        of_prober: dict[str, list[int]] = {}
+        for k, name in enumerate(owners if side == "owner" else suspects):
+            of_prober.setdefault(study.prober(name), []).append(k)
+        for prober, mine in of_prober.items():
+            reactions = reactions_to(study, prober)
+            for root, of_root in places.items():
+                rows = [i for i in of_root if i in mine] if side == "owner" else of_root
+                columns = mine if side == "suspect" else list(range(len(suspects)))
+                if rows:
+                    total[np.ix_(rows, columns)] += relatedness(
+                        reactions,
+                        [number[owners[i]] for i in rows],
+                        [number[suspects[j]] for j in columns],
+                        roots != root,
+                    )["related"]
+    return total / len(asked)
 
 
 def reactions_to(study: Study, prober: str) -> Reactions:
@@ -40,6 +45,12 @@ def reactions_to(study: Study, prober: str) -> Reactions:
     def make() -> Reactions:
         seeds, partners = study.on_pairs(prober, study.names)
         tasks = [(study.entry(name).dataset, study.entry(name).classes) for name in study.names]
-        return Reactions([seeds[name] for name in study.names], [partners[name] for name in study.names], tasks)
+        dataset = study.entry(prober).dataset
+        return Reactions(
+            [seeds[name] for name in study.names],
+            [partners[name] for name in study.names],
+            tasks,
+            study.kept(dict, "views of seeds", dataset),
+        )
 
     return study.kept(make, "reactions", prober)
