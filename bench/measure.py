@@ -83,8 +83,9 @@ def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], 
     found = json.loads(path.read_text()) if path.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     core = f"OPENBLAS_CORETYPE={core} " if (core := os.environ.get("OPENBLAS_CORETYPE")) else ""
+    arguments = " ".join(Path(given).name if Path(given).is_absolute() else given for given in sys.argv[1:])
     found[f"{question}, {part}" if part else question] = {
-        "command": f"{core}python -m bench.{question} {' '.join(sys.argv[1:])}".strip(),
+        "command": f"{core}python -m bench.{question} {arguments}".strip(),
         "commit": commit.stdout.strip() or None,
         "date": datetime.now(UTC).date().isoformat(),
         "machine": {"processor": processor(), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},

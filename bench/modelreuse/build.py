@@ -88,7 +88,7 @@ SMALL = Size(
         "merge": 50,
     },
 )
-POPULATION = Size(("digits",), {"digits": 400}, 300, 600, {"train": 200}, population=52)
+POPULATION = Size(("digits",), {"digits": 400}, 300, 600, {"train": 200}, population=104)
 SIZES = {"full": FULL, "small": SMALL, "population": POPULATION}
 
 
