@@ -1,8 +1,8 @@
 """Several views of models' reactions, each held against unrelated models, and fused to one score.
 
-Two things can be taken from a model: the function it computes, which shows where both have one label space, and the
-features below it, which show in any. A copy of the function moves logits and probabilities together; a copy of the
-features moves the decision distances and the geometry together. The score is the stronger of the two sums.
+What a derived model keeps differs. A stolen function moves logits and probabilities together; features tuned for another
+task move decision distances and geometry; a damaged copy, logits and decision distances. None moves all of them, and a
+chance likeness seldom moves two. So the score is the sum of the two strongest views.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.residual import Residuals, gram
 from modeldiff_jax.evidence.views import VIEWS, View
 
-FUNCTION, FEATURES = ("logits", "probabilities"), ("ddv", "geometry")
 _MOST = 0.9995
 """Similarity above which two models count as the same."""
 _FEWEST = 5
@@ -80,9 +79,9 @@ def relatedness(
         own comparison, so that references' scores are what scores of unrelated models look like.
       references: which models are known to be unrelated to the ones. Two or more.
     Returns:
-      For each view, and for `function`, `features` and `related`, a number for each two. A view's is in standard
-      deviations of the similarities between the one model and references of the other's task, above their mean; NaN
-      where it cannot compare the two. `related` is the fused score.
+      For each view, and for `related`, a number for each two. A view's is in standard deviations of the similarities
+      between the one model and references of the other's task, above their mean; NaN where it cannot compare the two.
+      `related` is the fused score (`fused`).
     """
     if references.sum() < 2 or references[list(ones)].any():
         raise InvalidInputError(
@@ -99,14 +98,14 @@ def relatedness(
                 view, partial(_scores, reactions, view, mine, references), tuple(mine), references.tobytes()
             )
         found[view.name] = scores[np.ix_(ones, others)]
-    return {**found, **fused(found)}
+    return {**found, "related": fused(found)}
 
 
-def fused(scores: Mapping[str, Float[np.ndarray, "*k"]]) -> dict[str, Float[np.ndarray, "*k"]]:
-    """`function`, `features`, and `related`, the larger of them, out of the views' scores."""
-    function = scores[FUNCTION[0]] + scores[FUNCTION[1]]
-    features = scores[FEATURES[0]] + scores[FEATURES[1]]
-    return {"function": function, "features": features, "related": np.fmax(function, features)}
+def fused(scores: Mapping[str, Float[np.ndarray, "*k"]]) -> Float[np.ndarray, "*k"]:
+    """The sum of the two strongest of the views' scores; NaN where fewer than two can compare."""
+    known = np.stack([np.where(np.isnan(scores[name]), -np.inf, scores[name]) for name in VIEWS])
+    strongest = np.sort(known, axis=0)[-2:].sum(axis=0)
+    return np.where(np.isfinite(strongest), strongest, np.nan)
 
 
 def _scores(

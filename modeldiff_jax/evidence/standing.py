@@ -43,8 +43,8 @@ class Standing:
     """A suspect among n references.
 
     Attributes:
-      scores: view, or `function`, `features`, `related` -> how related the suspect is to the target by it, in standard
-        deviations of references (`modeldiff_jax.evidence.relatedness`). Views that cannot compare the two are missing.
+      scores: view, or `related` -> how related the suspect is to the target by it, in standard deviations of
+        references (`modeldiff_jax.evidence.relatedness`). Views that cannot compare the two are missing.
       references: the same of the references, (n,) each; NaN where a view cannot compare.
     """
 

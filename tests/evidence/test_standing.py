@@ -30,7 +30,7 @@ def test_views_of_one_label_space_are_left_out_between_two():
     rng = np.random.default_rng(0)
     references = [answers(rng) for _ in range(10)]
     found = stand(answers(rng), answers(rng, 9), references)
-    assert found.scores.keys() == {"ddv", "geometry", "features", "related"}
+    assert found.scores.keys() == {"ddv", "geometry", "related"}
     assert np.isfinite(found.references["related"]).all()
 
 
