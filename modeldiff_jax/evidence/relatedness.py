@@ -1,8 +1,8 @@
 """Several views of models' reactions, each held against unrelated models, and fused to one score.
 
-What a derived model keeps differs. A stolen function moves logits and probabilities together; features tuned for another
-task move decision distances and geometry; a damaged copy, logits and decision distances. None moves all of them, and a
-chance likeness seldom moves two. So the score is the sum of the two strongest views.
+What a derived model keeps differs. A stolen function moves logits and probabilities together; features tuned for
+another task move decision distances and geometry; a damaged copy, logits and decision distances. None moves all of
+them, and a chance likeness seldom moves two. So the score is the sum of the two strongest views.
 """
 
 from __future__ import annotations
