@@ -5,8 +5,8 @@
 For every target the notebook makes 100 pairs on it (on the parent of one in 8 bits), then compares it with its parent
 and with every model of another root; each comparison runs both models on both sides of the pairs. Its work grows with
 the targets, so a few of them tell. `notebook` is that procedure. `once` is PyTorch without its repetition: every model
-runs once on a target's pairs. `ours` is `--method modeldiff --orientation suspect`, which also compares the target with
-all models of its own root.
+runs once on a target's pairs. `ours` is `--method modeldiff --orientation suspect` for the same comparisons; what models
+answer to a task's seeds is kept for all its targets.
 """
 
 from __future__ import annotations
@@ -134,11 +134,14 @@ def in_torch(
 
 
 def in_jax(zoo: Zoo, reactor: Any, chosen: Sequence[Entry]) -> dict[tuple[str, str], float]:
-    """The same, and similarities to models of the targets' own roots."""
+    """The same."""
     study = Study(zoo, PAIRS, reactor=reactor)
-    suspects = [entry.name for entry in chosen]
-    table = METHODS["modeldiff"](study, study.names, suspects, "suspect")
-    return {(o, s): float(table[i, j]) for i, o in enumerate(study.names) for j, s in enumerate(suspects)}
+    found = {}
+    for target in chosen:
+        others = [e.name for e in zoo.entries.values() if e.name == target.parent or e.root != target.root]
+        near = METHODS["modeldiff"](study, others, [target.name], "suspect")[:, 0]
+        found |= {(other, target.name): float(value) for other, value in zip(others, near, strict=True)}
+    return found
 
 
 def correct(chosen: Sequence[Entry], zoo: Zoo, near: dict[tuple[str, str], float]) -> int:

@@ -28,14 +28,15 @@ def _modeldiff(
     direction: Direction, study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation
 ) -> np.ndarray:
     """As in the authors' notebook, which scores from this vector. `direction`: see `probes.attack.pgd`."""
-    everyone = sorted({*owners, *suspects})
+    everyone = tuple(sorted({*owners, *suspects}))
 
     def vectors(prober: str) -> dict[str, np.ndarray]:
         seeds, partners = study.on_pairs(prober, everyone, direction=direction)
         return {name: ddv(seeds[name], partners[name]) for name in everyone}
 
     def score(prober: str, owner: str, suspect: str) -> float:
-        found = study.kept(lambda: vectors(prober), "ddv", direction, study.prober(prober), study.entry(prober).dataset)
+        made_on = study.prober(prober), study.entry(prober).dataset
+        found = study.kept(lambda: vectors(prober), "ddv", direction, *made_on, everyone)
         return cosine(found[owner], found[suspect])
 
     return study.both_ways(owners, suspects, orientation, score)
@@ -51,14 +52,15 @@ def modeldiff_script(
     study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation
 ) -> np.ndarray:
     """As the released script scores: cosine of Euclidean distance matrices among all inputs, seeds and partners."""
-    everyone = sorted({*owners, *suspects})
+    everyone = tuple(sorted({*owners, *suspects}))
 
     def matrices(prober: str) -> dict[str, np.ndarray]:
         seeds, partners = study.on_pairs(prober, everyone, direction="away")
         return {name: pdist(np.concatenate([seeds[name], partners[name]])).astype(np.float32) for name in everyone}
 
     def score(prober: str, owner: str, suspect: str) -> float:
-        found = study.kept(lambda: matrices(prober), "ddm", study.prober(prober), study.entry(prober).dataset)
+        made_on = study.prober(prober), study.entry(prober).dataset
+        found = study.kept(lambda: matrices(prober), "ddm", *made_on, everyone)
         return cosine(found[owner], found[suspect])
 
     return study.both_ways(owners, suspects, orientation, score)
