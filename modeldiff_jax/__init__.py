@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from modeldiff_jax.decision_distance import ddv as ddv
     from modeldiff_jax.errors import ModelDiffError as ModelDiffError
     from modeldiff_jax.evidence import ddv_similarity as ddv_similarity
+    from modeldiff_jax.kinship import Lineage as Lineage
+    from modeldiff_jax.kinship import lineage as lineage
     from modeldiff_jax.limits import Limits as Limits
     from modeldiff_jax.models.callable import from_callable as from_callable
     from modeldiff_jax.models.flax import from_flax as from_flax
@@ -38,6 +40,7 @@ _HOMES = {
     "Comparison": "comparison",
     "DDV": "decision_distance",
     "Limits": "limits",
+    "Lineage": "kinship",
     "Model": "models.model",
     "ModelDiffError": "errors",
     "ProbeSet": "probes.probe_set",
@@ -51,6 +54,7 @@ _HOMES = {
     "drawn_key": "probes.commitment",
     "from_callable": "models.callable",
     "from_flax": "models.flax",
+    "lineage": "kinship",
     "load": "models.load",
     "load_probes": "probes.probe_set",
     "load_weights": "models.weights.load",

@@ -221,6 +221,27 @@ def screen(
 
 
 @cli.command()
+@click.argument("models", metavar="A...", nargs=-1, required=True)
+@click.option("--seeds", metavar="FOLDER|FILE|NAME", help="Inputs to start from; best are those of the models' tasks.")
+@click.option("--pairs", type=click.IntRange(2, 100_000), default=100, show_default=True, help="Made on each model.")
+@click.option("--steps", type=click.IntRange(1, 10_000), help="Steps of the attack.")
+@_command
+def lineage(
+    models: tuple[str, ...], seeds: str | None, pairs: int, steps: int | None, key: int, progress: Progress
+) -> Record:
+    """Which of several models descends from which?
+
+    A are files, or folders of them. Every model answers probes made on every other.
+    """
+    files, left_out = _model_files(models, "model")
+    _use_cache()
+    from modeldiff_jax import kinship
+
+    record = kinship.lineage(files, seeds=seeds, n_pairs=pairs, n_steps=steps, key=key, progress=progress).to_dict()
+    return {**record, "notes": [*record["notes"], *left_out]}
+
+
+@cli.command()
 @click.argument("model", metavar="MODEL")
 @click.option("--check", is_flag=True, help="Run it beside onnxruntime; exit 2 when an output differs.")
 @click.option("--inputs", metavar="FILE.npz", help="Inputs for --check, by name; random ones without it.")

@@ -19,7 +19,7 @@ from tests.onnx_files import classifier
 from tests.report import records
 
 VALIDATOR = Draft202012Validator(schema())
-COMMANDS = ("compare", "convert", "doctor", "demo", "profile", "screen")
+COMMANDS = ("compare", "convert", "doctor", "demo", "profile", "screen", "lineage")
 QUICK = ["--pairs", "12", "--steps", "3"]
 
 
@@ -406,6 +406,13 @@ def test_several_suspects_are_screened(files, capsys):
     VALIDATOR.validate(record)
     assert [row["suspect"]["path"] for row in record["rows"]] == ["b.onnx", "a.onnx"]
     assert all(row["adjusted_p_value"] >= row["p_value"] for row in record["rows"])
+
+
+def test_descent_is_told(files, capsys):
+    assert cli.main(["lineage", "a.onnx", "b.onnx", "refs", "--format", "json", *QUICK]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert [row["model"]["path"] for row in record["rows"]][:2] == ["a.onnx", "b.onnx"]
 
 
 def test_saved_probes_are_used(files, capsys):

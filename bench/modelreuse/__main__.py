@@ -7,6 +7,7 @@ python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [-
     [--plot FILE.svg] [--format text|json]
 python -m bench.modelreuse null FOLDER... [--owners 40] [--write]
 python -m bench.modelreuse adversary FOLDER [--pairs 100] [--steps 300] [--keys 16] [--plot FILE] [--format text|json]
+python -m bench.modelreuse lineage FOLDER [--method ours|ddv] [--pairs 100] [--sets 200] [--format text|json] [--fit]
 """
 
 from __future__ import annotations
@@ -59,6 +60,14 @@ def main(arguments: list[str] | None = None) -> int:
     hostile.add_argument("--keys", type=int, default=16, help="most that an accuser tries")
     hostile.add_argument("--plot", type=Path, help="SVG to write")
     hostile.add_argument("--format", default="text", choices=["text", "json"])
+    trees = commands.add_parser("lineage", help="how well trees of descent are told")
+    trees.add_argument("folder", type=Path)
+    trees.add_argument("--method", default="ours", choices=["ours", "ddv"])
+    trees.add_argument("--pairs", type=int, default=100)
+    trees.add_argument("--key", type=int, default=0)
+    trees.add_argument("--sets", type=int, default=200, help="sets of ten models, of each kind")
+    trees.add_argument("--fit", action="store_true", help="print the weights of clues that this zoo gives instead")
+    trees.add_argument("--format", default="text", choices=["text", "json"])
     given = parser.parse_args(arguments)
     try:
         if given.command == "build":
@@ -84,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
             if given.plot:
                 given.plot.write_text(adversary.plot(result), "utf-8")
             print(json.dumps(result, indent=1) if given.format == "json" else adversary.table(result))
+        elif given.command == "lineage":
+            print(kinship(given))
         else:
             result = evaluate(given)
             print(json.dumps(result, indent=1) if given.format == "json" else table(result))
@@ -120,6 +131,18 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     study = Study(Zoo(given.folder), given.pairs, given.key)
     asked = {name: getattr(given, name) for name in ("protocol", "method", "orientation", "pairs", "key")}
     return {**asked, **PROTOCOLS[given.protocol](study, METHODS[given.method], given.orientation)}
+
+
+def kinship(given: argparse.Namespace) -> str:
+    """Scores of trees of descent, or weights of clues, as text."""
+    from bench.modelreuse import lineage
+    from bench.modelreuse.folder import Zoo
+    from bench.modelreuse.study import Study
+
+    study = Study(Zoo(given.folder), given.pairs, given.key)
+    if given.fit:
+        return json.dumps(lineage.fitted(study, given.sets), indent=1)
+    return lineage.as_text(lineage.lineage(study, given.method, given.sets), given.format)
 
 
 def table(result: dict[str, Any]) -> str:

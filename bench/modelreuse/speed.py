@@ -5,8 +5,8 @@
 For every target the notebook makes 100 pairs on it (on the parent of one in 8 bits), then compares it with its parent
 and with every model of another root; each comparison runs both models on both sides of the pairs. Its work grows with
 the targets, so a few of them tell. `notebook` is that procedure. `once` is PyTorch without its repetition: every model
-runs once on a target's pairs. `ours` is `--method modeldiff --orientation suspect` for the same comparisons; what models
-answer to a task's seeds is kept for all its targets.
+runs once on a target's pairs. `ours` is `--method modeldiff --orientation suspect` for the same comparisons; what
+models answer to a task's seeds is kept for all its targets.
 """
 
 from __future__ import annotations

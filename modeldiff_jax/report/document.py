@@ -7,7 +7,7 @@ escapes every string it prints.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -21,6 +21,8 @@ MEANING = {
     "no_evidence": "the suspect is no more like the target than unrelated models are",
     "inconclusive": "nothing can be concluded at this error rate",
 }
+_WORTH_SAYING = 0.05
+"""Support below which another parent is not named."""
 TONES: Mapping[str, Tone] = {"no_evidence": "good", "inconclusive": "unsure", "reused": "bad"}
 
 
@@ -129,6 +131,43 @@ def _screen(record: Record) -> Document:
         f"{found} of {len(rows)} suspects: reused",
         TONES[tone],
         [Table(header, table, frozenset({1, 2, 3, 4})), Fields([(label, lines) for label, lines in notes if lines])],
+    )
+
+
+def _lineage(record: Record) -> Document:
+    rows = record["rows"]
+
+    def name(number: int | None) -> str:
+        return "none of these" if number is None else str(rows[number]["model"]["path"])
+
+    def below(parent: int | None, depth: int) -> Iterator[tuple[str, ...]]:
+        for i, row in enumerate(rows):
+            if row["parent"] == parent:
+                others = [
+                    each for each in row["likely"] if each["parent"] != parent and each["support"] >= _WORTH_SAYING
+                ]
+                yield (
+                    "  " * depth + name(i),
+                    name(parent),
+                    f"{row['support']:.2f}",
+                    ", ".join(f"{name(each['parent'])} {each['support']:.2f}" for each in others) or "-",
+                )
+                yield from below(i, depth + 1)
+
+    roots = sum(row["parent"] is None for row in rows)
+    notes = [
+        ("pairs", [f"{record['n_pairs']} on each model"]),
+        ("notes", _few(record["notes"])),
+        ("run", [_run(record)]),
+    ]
+    return Document(
+        "modeldiff lineage",
+        f"{len(rows)} models, {roots} of them from none of the others",
+        "plain",
+        [
+            Table(("model", "descends from", "support", "or from"), list(below(None, 0)), frozenset({2})),
+            Fields([(label, lines) for label, lines in notes if lines]),
+        ],
     )
 
 
@@ -331,6 +370,7 @@ _DOCUMENTS: Mapping[str, Callable[[Record], Document]] = {
     "demo": _demo,
     "profile": _profile,
     "screen": _screen,
+    "lineage": _lineage,
 }
 
 

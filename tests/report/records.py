@@ -242,6 +242,27 @@ def screen(*verdicts: str) -> dict[str, Any]:
     }
 
 
+def lineage(*parents: int | None) -> dict[str, Any]:
+    rows = [
+        {
+            "model": side(f"{i}.onnx"),
+            "parent": parent,
+            "support": 0.75,
+            "likely": [{"parent": parent, "support": 0.75}, {"parent": None if parent else 1, "support": 0.2}],
+        }
+        for i, parent in enumerate(parents)
+    ]
+    return {
+        **HEAD,
+        "command": "lineage",
+        "rows": rows,
+        "n_pairs": 100,
+        "notes": [],
+        "key": 0,
+        "seconds": {"total": 9.0},
+    }
+
+
 ALL = {
     "compare": compare(),
     "compare-reused": judged("reused", 0.05),
@@ -254,6 +275,7 @@ ALL = {
     "demo": demo(),
     "screen": screen("reused", "no_evidence", "inconclusive"),
     "screen-one": screen("no_evidence"),
+    "lineage": lineage(None, 0, 1, None),
     "profile-kernel": profile(),
     "profile-model": profile("m.onnx", ("m.onnx",)),
     "profile-comparison": profile("a with b", ("a.onnx", "b.onnx")),

@@ -1,0 +1,228 @@
+"""Trees of descent: how often a model is given its true parent, and what the stated support is worth.
+
+True is the nearest ancestor among the models given, or none. Three kinds of sets: `random`, drawn from the whole
+zoo, where most models have no relatives; `families`, drawn with all their ancestors; and the `whole` zoo.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import minimize
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
+from bench.modelreuse.folder import Zoo
+from bench.modelreuse.study import Study
+from modeldiff_jax.evidence.forest import probabilities
+from modeldiff_jax.evidence.lineage import Behaviours, Kinship, kinship
+
+_SURE = 0.9
+_RIDGE = 1e-3
+
+
+def truth(zoo: Zoo, names: Sequence[str]) -> Int[np.ndarray, " m"]:
+    """Of each model the number of its nearest ancestor among the names, -1 for none."""
+    number = {name: i for i, name in enumerate(names)}
+    found = []
+    for name in names:
+        parent = zoo.entries[name].parent
+        while parent is not None and parent not in number:
+            parent = zoo.entries[parent].parent
+        found.append(-1 if parent is None else number[parent])
+    return np.array(found)
+
+
+def drawn(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
+    """Names of some models, in random order; see the module."""
+    names = list(zoo.entries)
+    if how == "whole":
+        return names
+    size = min(size, len(names))
+    if how == "random":
+        return [names[i] for i in rng.permutation(len(names))[:size]]
+    chosen: list[str] = []
+    while len(chosen) < size:
+        line, name = [], str(rng.choice(names))
+        while True:
+            line.append(name)
+            parent = zoo.entries[name].parent
+            if parent is None:
+                break
+            name = parent
+        chosen += [name for name in reversed(line) if name not in chosen]
+    return [chosen[i] for i in rng.permutation(size)]
+
+
+def behaviours(study: Study, names: Sequence[str]) -> Behaviours:
+    """What some models answer to each other's pairs."""
+    entries = [study.entry(name) for name in names]
+    lists: dict[Any, list[np.ndarray]] = {}
+    pairs = []
+    for entry in entries:
+        seeds, partners = study.on_pairs(study.prober(entry.name), study.names)
+        sides = (
+            lists.setdefault(key, [answers[name] for name in names])
+            for key, answers in ((entry.dataset, seeds), ((study.prober(entry.name),), partners))
+        )
+        pairs.append(tuple(sides))
+    return Behaviours(pairs, [(entry.dataset, entry.classes) for entry in entries])
+
+
+def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
+    """The DDV alone: the spanning tree of the greatest cosine similarities, from the most central model down.
+
+    Its support says nothing: it is 1 throughout.
+    """
+    m = len(names)
+    table = np.empty((m, m))
+    for i, name in enumerate(names):
+        seeds, partners = study.on_pairs(study.prober(name), study.names)
+        vectors = np.stack([_ddv(seeds[other], partners[other]) for other in names])
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        table[i] = vectors @ vectors[i]
+    near = (table + table.T) / 2
+    tree = minimum_spanning_tree(2 - near)  # no weight may be 0: that would be no edge
+    center = int(near.sum(axis=1).argmax())
+    _, parents = breadth_first_order(tree, center, directed=False)
+    return Kinship(np.where(parents < 0, -1, parents), np.ones(m), np.eye(m)[parents].T * (parents >= 0))
+
+
+def ours(study: Study, names: Sequence[str]) -> Kinship:
+    """The shipped method; fewer resamples for the whole zoo, for time."""
+    return kinship(behaviours(study, names), n_resamples=20 if len(names) > 50 else 50, key=study.key)
+
+
+METHODS: dict[str, Callable[[Study, Sequence[str]], Kinship]] = {"ours": ours, "ddv": by_ddv}
+
+
+def lineage(study: Study, method: str, n_sets: int = 200, size: int = 10) -> dict[str, Any]:
+    """Scores of a method on all kinds of sets."""
+    found: dict[str, Any] = {}
+    for how in ("random", "families", "whole"):
+        start, rng = time.perf_counter(), np.random.default_rng([study.key, len(how)])
+        rows: list[dict[str, Any]] = []
+        for _ in range(1 if how == "whole" else n_sets):
+            names = drawn(study.zoo, how, size, rng)
+            rows += judged(study.zoo, names, METHODS[method](study, names))
+        found[how] = {**scores(rows), "seconds": time.perf_counter() - start}
+        kinds = dict.fromkeys(row["kind"] for row in rows)
+        found[how]["kinds"] = {kind: scores([row for row in rows if row["kind"] == kind]) for kind in kinds}
+    return found
+
+
+def judged(zoo: Zoo, names: Sequence[str], told: Kinship) -> list[dict[str, Any]]:
+    """One row for each model of a set."""
+    real = truth(zoo, names)
+    rows = []
+    for j, name in enumerate(names):
+        parent, said = int(real[j]), int(told.parents[j])
+        sibling = said >= 0 and parent >= 0 and real[said] == parent
+        rows.append(
+            {
+                "kind": zoo.entries[name].kind,
+                "child": parent >= 0,
+                "right": parent == said,
+                "edge": parent >= 0 and (said == parent or told.parents[parent] == j),
+                "sibling": sibling,
+                "same_root": said >= 0 and zoo.entries[name].root == zoo.entries[names[said]].root,
+                "said": said >= 0,
+                "support": float(told.support[j]),
+            }
+        )
+    return rows
+
+
+def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Shares of models; None where there are none to count."""
+
+    def share(what: str, among: Iterable[dict[str, Any]]) -> float | None:
+        counted = [row[what] for row in among]
+        return float(np.mean(counted)) if counted else None
+
+    children = [row for row in rows if row["child"]]
+    sure = [row for row in rows if row["support"] >= _SURE]
+    return {
+        "models": len(rows),
+        "right": share("right", rows),
+        "parent": share("right", children),
+        "edge": share("edge", children),
+        "root": share("right", [row for row in rows if not row["child"]]),
+        "parent_not_sibling": share("right", [row for row in children if row["right"] or row["sibling"]]),
+        "same_root": share("same_root", [row for row in rows if row["said"]]),
+        "sure": len(sure),
+        "sure_right": share("right", sure),
+        "sure_edges": sum(row["said"] for row in sure),
+        "sure_edges_right": share("right", [row for row in sure if row["said"]]),
+        "mean_support": share("support", rows),
+    }
+
+
+def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
+    """Weights of clues under which the zoo's true forests are likeliest, with a small ridge.
+
+    On random sets and families of 10, on random sets of 30, and on the whole zoo, each kind counting the same.
+    """
+    rng = np.random.default_rng([study.key, 1])
+    plan = (("random", 10, n_sets), ("families", 10, n_sets), ("random", 30, max(1, n_sets // 5)), ("whole", 0, 1))
+    examples: list[tuple[np.ndarray, np.ndarray, float]] = []
+    names: list[str] = []
+    for how, size, count in plan:
+        for _ in range(count):
+            chosen = drawn(study.zoo, how, size, rng)
+            clues = behaviours(study, chosen).clues()
+            names = list(clues)
+            examples.append((np.stack(list(clues.values()), -1), truth(study.zoo, chosen), 1 / count / len(plan)))
+    size = np.sqrt(np.mean(np.concatenate([x.reshape(-1, x.shape[-1]) ** 2 for x, _, _ in examples]), axis=0)) + 1e-9
+    ridge = np.array([0.0 if name == "constant" else _RIDGE for name in names])
+
+    def loss(scaled: Float[np.ndarray, " f"]) -> tuple[float, Float[np.ndarray, " f"]]:
+        value, slope = float(ridge @ scaled**2), 2 * ridge * scaled
+        for x, real, weight in examples:
+            odds = x @ (scaled / size)
+            edges, total = _expected(odds)
+            children = np.flatnonzero(real >= 0)
+            value += weight * (total - odds[real[children], children].sum()) / len(real)
+            edges[real[children], children] -= 1
+            slope = slope + weight * np.tensordot(edges, x, 2) / size / len(real)
+        return value, slope
+
+    best = minimize(loss, np.zeros(len(names)), jac=True, method="L-BFGS-B", options={"maxiter": 300})
+    return {name: float(f"{value:.4g}") for name, value in zip(names, best.x / size, strict=True)}
+
+
+def _expected(odds: Float[np.ndarray, "m m"]) -> tuple[Float[np.ndarray, "m m"], float]:
+    """How likely each edge is, and the logarithm of the sum over all forests."""
+    own = np.eye(len(odds), dtype=bool)
+    edges, _ = probabilities(odds, np.zeros(len(odds)))
+    top = np.maximum(np.where(own, 0, odds).max(axis=0), 0)
+    weights = np.where(own, 0, np.exp(np.minimum(odds - top, 0)))
+    laplacian = np.diag(weights.sum(axis=0) + np.exp(-top)) - weights
+    return edges, float(np.linalg.slogdet(laplacian)[1] + top.sum())
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as text."""
+    columns = ("right", "parent", "edge", "root", "parent_not_sibling", "same_root", "sure_right", "sure_edges_right")
+    heads = ("right", "parent", "edge", "root", "not sibling", "same root", "sure right", "sure edges")
+    lines = [f"{'set':28} {'models':>7} " + " ".join(f"{head:>11}" for head in heads)]
+    for how in ("random", "families", "whole"):
+        for name, row in {how: result[how], **{f"  {k}": row for k, row in result[how]["kinds"].items()}}.items():
+            cells = (f"{row[column]:11.3f}" if row[column] is not None else " " * 11 for column in columns)
+            lines.append(f"{name:28} {row['models']:7} " + " ".join(cells))
+        lines.append(f"  sure of {result[how]['sure']} models, {result[how]['sure_edges']} of them with a parent")
+    return "\n".join(lines)
+
+
+def as_text(result: dict[str, Any], style: str) -> str:
+    """JSON or a table."""
+    return json.dumps(result, indent=1) if style == "json" else table(result)
+
+
+def _ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
+    norms = np.linalg.norm(seeds, axis=1) * np.linalg.norm(partners, axis=1)
+    return 1 - np.sum(seeds * partners, axis=1) / np.maximum(norms, 1e-12)

@@ -1,0 +1,88 @@
+"""Directed forests over models: the one of the greatest total, and how likely each of its edges is.
+
+A forest over M models is a tree over M + 1 nodes whose root, node 0, stands for "descends from none of these".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+
+
+def best_forest(edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """The forest whose edges and roots have the greatest total (Chu and Liu 1965; Edmonds 1967).
+
+    Args:
+      edges: [i, j] is the weight of i as the parent of j; the diagonal is not looked at.
+      roots: the weight of each model having no parent. Finite, as are all weights.
+    Returns:
+      The parent of each model, -1 for none.
+    """
+    m = len(edges)
+    weights = np.full((m + 1, m + 1), -np.inf)
+    weights[1:, 1:] = np.where(np.eye(m, dtype=bool), -np.inf, edges)
+    weights[0, 1:] = roots
+    return _arborescence(weights)[1:] - 1
+
+
+def probabilities(
+    edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, "m m"], Float[np.ndarray, " m"]]:
+    """How likely each edge and each root is, when a forest is as likely as the exponential of its total.
+
+    All forests are summed by a determinant (Tutte's matrix-tree theorem; Koo et al., EMNLP 2007).
+
+    Args:
+      edges, roots: as in `best_forest`; here they are log-odds.
+    Returns:
+      [i, j], that i is the parent of j, and [j], that j has none. For each j they add up to 1.
+    """
+    m = len(edges)
+    top = np.maximum(np.max(np.where(np.eye(m, dtype=bool), -np.inf, edges), axis=0, initial=-np.inf), roots)
+    odds, alone = np.where(np.eye(m, dtype=bool), 0, np.exp(np.minimum(edges - top, 0))), np.exp(roots - top)
+    laplacian = np.diag(odds.sum(axis=0) + alone) - odds
+    inverse = np.linalg.inv(laplacian)
+    found = odds * (np.diag(inverse)[None] - inverse.T)
+    none = alone * np.diag(inverse)
+    return np.clip(found, 0, 1), np.clip(none, 0, 1)
+
+
+def _arborescence(weights: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
+    """Parents of the greatest tree below node 0, -1 for node 0 itself."""
+    n = len(weights)
+    weights = weights.copy()
+    weights[:, 0] = -np.inf
+    parents = weights.argmax(axis=0)
+    parents[0] = -1
+    circle = _circle(parents)
+    if not circle.size:
+        return parents
+    # the circle becomes one node; an edge into it also does away with the edge it replaces
+    rest = np.setdiff1d(np.arange(n), circle)
+    into = weights[np.ix_(rest, circle)] - weights[parents[circle], circle]
+    out = weights[np.ix_(circle, rest)]
+    smaller = np.full((len(rest) + 1,) * 2, -np.inf)
+    smaller[:-1, :-1] = weights[np.ix_(rest, rest)]
+    smaller[:-1, -1], smaller[-1, :-1] = into.max(axis=1), out.max(axis=0)
+    found = _arborescence(smaller)
+    above = found[:-1]
+    parents[rest] = np.where(above == len(rest), circle[out.argmax(axis=0)], rest[np.minimum(above, len(rest) - 1)])
+    parents[0] = -1
+    parents[circle[into[found[-1]].argmax()]] = rest[found[-1]]
+    return parents
+
+
+def _circle(parents: Int[np.ndarray, " n"]) -> Int[np.ndarray, " c"]:
+    """Nodes of one circle, none if there is none."""
+    passed = np.zeros(len(parents), int)
+    for start in range(1, len(parents)):
+        node = start
+        while node > 0 and not passed[node]:
+            passed[node] = start
+            node = parents[node]
+        if node > 0 and passed[node] == start:
+            circle = [node]
+            while parents[circle[-1]] != node:
+                circle.append(int(parents[circle[-1]]))
+            return np.array(circle)
+    return np.array([], int)

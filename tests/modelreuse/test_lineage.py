@@ -1,0 +1,68 @@
+"""Scores of trees of descent, for answers whose scores are known."""
+
+import numpy as np
+import pytest
+
+from bench.modelreuse import lineage, recipes
+from modeldiff_jax.evidence.lineage import Kinship
+
+from .test_recipes import zoo_of
+
+ZOO = zoo_of([*recipes.paper(), *recipes.beyond()])
+
+
+class Judged:
+    """What scoring needs of a study."""
+
+    key = 0
+    zoo = ZOO
+
+
+def forest(parents):
+    return Kinship(np.array(parents), np.ones(len(parents)), np.zeros((len(parents),) * 2))
+
+
+def knows(study, names):
+    return forest(lineage.truth(study.zoo, names))
+
+
+def nothing(study, names):
+    return forest([-1] * len(names))
+
+
+@pytest.mark.parametrize("how", ["random", "families", "whole"])
+def test_who_knows_is_right_and_who_says_nothing_has_the_roots_right(monkeypatch, how):
+    monkeypatch.setattr(lineage, "METHODS", {"knows": knows, "nothing": nothing})
+    told = lineage.lineage(Judged(), "knows", n_sets=5)[how]
+    assert told["right"] == told["parent"] == told["edge"] == told["root"] == told["sure_right"] == 1
+    silent = lineage.lineage(Judged(), "nothing", n_sets=5)[how]
+    assert (silent["parent"], silent["edge"], silent["root"]) == (0, 0, 1)
+    assert silent["same_root"] is None
+
+
+def test_the_nearest_ancestor_present_is_the_true_one():
+    names = list(ZOO.entries)
+    child = next(n for n in names if (p := ZOO.entries[n].parent) and ZOO.entries[p].parent)
+    parent = ZOO.entries[child].parent
+    grandparent = ZOO.entries[parent].parent
+    assert list(lineage.truth(ZOO, [grandparent, child, parent])) == [-1, 2, 0]
+    assert list(lineage.truth(ZOO, [child, grandparent])) == [1, -1]
+    assert list(lineage.truth(ZOO, [child])) == [-1]
+
+
+def test_families_hold_all_ancestors_up_to_their_size():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        names = lineage.drawn(ZOO, "families", 10, rng)
+        assert len(set(names)) == 10
+        assert all(ZOO.entries[name].parent in {None, *names} for name in names)
+
+
+def test_a_turned_edge_is_right_only_without_direction_and_a_sibling_is_neither():
+    root = next(name for name in ZOO.entries if ZOO.entries[name].kind == "pretrain")
+    one, two = [name for name in ZOO.entries if ZOO.entries[name].parent == root][:2]
+    rows = lineage.judged(ZOO, [root, one, two], forest([1, -1, 1]))
+    assert [row["right"] for row in rows] == [False, False, False]
+    assert [row["edge"] for row in rows] == [False, True, False]
+    assert [row["sibling"] for row in rows] == [False, False, True]
+    assert lineage.scores(rows)["parent_not_sibling"] == 0
