@@ -1,6 +1,6 @@
 """Command line of the benchmark.
 
-python -m bench.modelreuse build FOLDER [--size small|full|population] [--seed 0] [--beyond]
+python -m bench.modelreuse build FOLDER [--size small|full|population|track] [--seed 0] [--beyond]
 python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
     [--orientation owner|suspect|both] [--pairs 100] [--format text|json]
 python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--any-architecture] [--pairs 100]
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("build", help="train the zoo, or what is missing of it")
     make.add_argument("folder", type=Path)
-    make.add_argument("--size", choices=["small", "full", "population"], default="full")
+    make.add_argument("--size", choices=["small", "full", "population", "track"], default="full")
     make.add_argument("--seed", type=int, default=0)
     make.add_argument("--beyond", action="store_true", help="also what the paper lacks")
     judge = commands.add_parser("evaluate", help="how well a method tells who came from whom")

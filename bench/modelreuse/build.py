@@ -14,7 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import modeldiff_jax as md
-from bench.modelreuse import folder, recipes
+from bench.modelreuse import efficientnet, folder, recipes
 from bench.modelreuse.data import CLASSES, MEAN, SOURCE, STD, TARGETS, Task, make_task
 from bench.modelreuse.export import export
 from bench.modelreuse.networks import ARCHITECTURES, Variables, fresh, units
@@ -42,6 +42,8 @@ class Size:
       tests, kept: images to test on, and how many of each part go into the folder.
       steps: of training, by kind of recipe.
       population: 0 for the paper's models, else how many unrelated ones of each architecture for each dataset.
+      track: whether roots are published networks (`efficientnet.py`) instead.
+      rate: share of the usual learning rates.
     """
 
     datasets: tuple[str, ...]
@@ -50,6 +52,8 @@ class Size:
     kept: int
     steps: dict[str, int]
     population: int = 0
+    track: bool = False
+    rate: float = 1.0
 
 
 FULL = Size(
@@ -89,7 +93,16 @@ SMALL = Size(
     },
 )
 POPULATION = Size(("digits",), {"digits": 400}, 300, 600, {"train": 200}, population=104)
-SIZES = {"full": FULL, "small": SMALL, "population": POPULATION}
+TRACK = Size(
+    TARGETS,
+    {"imagenet": 600, "digits": 400, "pictures": 250},
+    300,
+    600,
+    {"train": 200, "transfer": 200, "prune": 100, "steal": 200},
+    track=True,
+    rate=0.2,
+)
+SIZES = {"full": FULL, "small": SMALL, "population": POPULATION, "track": TRACK}
 
 
 def build(where: Path, size: Size, seed: int = 0, beyond: bool = False, report: Any = None) -> folder.Zoo:
@@ -113,6 +126,8 @@ def build(where: Path, size: Size, seed: int = 0, beyond: bool = False, report: 
     tasks = {name: make_task(name, n, size.tests, seed) for name, n in size.images.items()}
     if size.population:
         wanted = recipes.population(size.population, ARCHITECTURES, size.datasets)
+    elif size.track:
+        wanted = recipes.track(tuple(efficientnet.DEPTHS), size.datasets)
     else:
         wanted = recipes.paper(ARCHITECTURES, size.datasets)
     wanted += recipes.beyond(ARCHITECTURES, size.datasets) if beyond else []
@@ -131,13 +146,14 @@ def build(where: Path, size: Size, seed: int = 0, beyond: bool = False, report: 
     say("measuring accuracies")
     reactor = Reactor({recipe.name: where / "models" / f"{recipe.name}.onnx" for recipe in wanted})
     sets = {name: (_native(task.test.x), task.test.y) for name, task in tasks.items()}
-    accuracy = accuracies(reactor, sets, [(recipe.name, recipe.dataset) for recipe in wanted])
+    labelled = [(recipe.name, recipe.dataset) for recipe in wanted if recipe.dataset != "imagenet"]
+    accuracy = accuracies(reactor, sets, labelled)
     images = {}
     for name, task in tasks.items():
         for part, split in (("train", task.train), ("test", task.test)):
             images[f"{name}_{part}_x"] = split.x[: size.kept].transpose(0, 3, 1, 2)
             images[f"{name}_{part}_y"] = split.y[: size.kept].astype(np.int32)
-    entries = [_entry(recipe, accuracy[recipe.name]) for recipe in wanted]
+    entries = [_entry(recipe, accuracy.get(recipe.name)) for recipe in wanted]
     folder.write(where, entries, images, {"seed": seed, "size": asdict(size)})
     say(f"done: {len(entries)} models in {where}")
     return folder.Zoo(where)
@@ -157,8 +173,9 @@ def _waves(wanted: Iterable[Recipe]) -> list[list[Recipe]]:
 
 def _make(some: Sequence[Recipe], where: Path, tasks: dict[str, Task], size: Size, seed: int) -> list[Variables]:
     """Variables of recipes whose parents are made. A quantised model has its parent's; its file differs."""
-    trained = [recipe for recipe in some if recipe.kind != "quantize"]
-    found = dict(zip(trained, train([_job(r, where, tasks, size, seed) for r in trained]), strict=True))
+    found = {r: efficientnet.imagenet(r.arch) for r in some if r.dataset == "imagenet"}
+    trained = [recipe for recipe in some if recipe.kind != "quantize" and recipe not in found]
+    found |= zip(trained, train([_job(r, where, tasks, size, seed) for r in trained]), strict=True)
     return [found[recipe] if recipe in found else _load(where, recipe.parent) for recipe in some]
 
 
@@ -198,7 +215,7 @@ def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_se
         teacher,
         keep,
         alive,
-        rate,
+        rate * size.rate,
     )
 
 
@@ -262,7 +279,7 @@ def _native(x: np.ndarray) -> np.ndarray:
     return ((x.astype(np.float32) / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
 
 
-def _entry(recipe: Recipe, accuracy: float) -> dict[str, Any]:
+def _entry(recipe: Recipe, accuracy: float | None) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "file": f"models/{recipe.name}.onnx",
@@ -272,7 +289,7 @@ def _entry(recipe: Recipe, accuracy: float) -> dict[str, Any]:
         "parent": recipe.parent or None,
         "kind": recipe.kind,
         "classes": CLASSES[recipe.dataset],
-        "accuracy": round(accuracy, 4),
+        "accuracy": None if accuracy is None else round(accuracy, 4),
         **({"other": recipe.other} if recipe.other else {}),
     }
 

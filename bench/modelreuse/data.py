@@ -3,6 +3,7 @@
 objects   rendered, as many as wanted, 60 classes: ten shapes in two surfaces, 26 letters, 14 materials
 digits    scikit-learn's handwritten digits, scaled, turned, coloured, over rendered grounds: 10 classes
 pictures  from which of 17 pictures of scikit-image is this crop? colours, contrast and orientation are shaken
+imagenet  such crops again, without labels: what to ask roots that learned elsewhere
 
 Training and test images never share a digit, or a part of a picture.
 """
@@ -17,7 +18,7 @@ from jaxtyping import Float, Int, UInt8
 
 SIDE = 32
 SOURCE, TARGETS = "objects", ("digits", "pictures")
-CLASSES = {"objects": 60, "digits": 10, "pictures": 17}
+CLASSES = {"objects": 60, "digits": 10, "pictures": 17, "imagenet": 1000}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 _SHAPES, _LETTERS = 10, 26
 _PICTURES = (
@@ -47,8 +48,8 @@ class Task:
 
 
 def make_task(name: str, n_train: int, n_test: int, seed: int) -> Task:
-    """Renders a task; the same arguments give the same images."""
-    maker = {"objects": _objects, "digits": _digits, "pictures": _pictures}[name]
+    """Renders a task; the same arguments give the same images. Labels of `imagenet` are 0: it has no true ones."""
+    maker = {"objects": _objects, "digits": _digits, "pictures": _pictures, "imagenet": _unlabelled}[name]
     parts = []
     for i, (part, n) in enumerate((("train", n_train), ("test", n_test))):
         x, y = maker(np.random.default_rng([seed, i, len(name)]), n, part)
@@ -252,6 +253,11 @@ def _pictures(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.nda
     grey = (rng.random(n) < 0.5)[:, None, None, None]
     x = np.where(grey, x.mean(-1, keepdims=True), x)
     return (x - 0.5) * gain + 0.5 + lift + rng.normal(0, 0.02, x.shape), y
+
+
+def _unlabelled(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
+    x, y = _pictures(rng, n, part)
+    return x, np.zeros_like(y)
 
 
 def _crop(rng: np.random.Generator, picture: object) -> np.ndarray:

@@ -69,15 +69,32 @@ class _Writer:
     def channels(self, x: str) -> int:
         return self._channels[x]
 
-    def conv(self, name: str, x: str, features: int, taps: int, stride: int, groups: int, act: str) -> str:
+    def conv(
+        self,
+        name: str,
+        x: str,
+        features: int,
+        taps: int,
+        stride: int,
+        groups: int,
+        act: str,
+        pad: tuple[int, int] | None = None,
+    ) -> str:
         params, stats = self.variables["params"][name], self.variables["batch_stats"][name]["norm"]
         slope = params["norm"]["scale"] / np.sqrt(stats["var"] + EPSILON)
         filters = np.transpose(params["kernel"] * slope, (3, 2, 0, 1))
         bias = params["norm"]["bias"] - stats["mean"] * slope
         given = [self._input(name, x), self._weights(f"{name}.w", filters), self._constant(f"{name}.b", bias)]
-        pads, strides = [taps // 2] * 4, [stride] * 2
+        before, behind = pad or (taps // 2,) * 2
+        pads, strides = [before, before, behind, behind], [stride] * 2
         y = self._node("Conv", given, f"{name}.y", kernel_shape=[taps] * 2, pads=pads, strides=strides, group=groups)
         return self.known(self._act(y, act), features)
+
+    def zoom(self, x: str, times: int) -> str:
+        self.constants.append(numpy_helper.from_array(np.array([1, 1, times, times], np.float32), f"{x}.times"))
+        given = [x, "", f"{x}.times"]
+        y = self._node("Resize", given, f"{x}.zoomed", mode="linear", coordinate_transformation_mode="half_pixel")
+        return self.known(y, self._channels[x])
 
     def add(self, a: str, b: str, act: str) -> str:
         total = self._node("Add", [a, b], f"{b}+{a}")

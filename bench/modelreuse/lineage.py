@@ -89,7 +89,7 @@ def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
     tree = minimum_spanning_tree(2 - near)  # no weight may be 0: that would be no edge
     center = int(near.sum(axis=1).argmax())
     _, parents = breadth_first_order(tree, center, directed=False)
-    return Kinship(np.where(parents < 0, -1, parents), np.ones(m), np.eye(m)[parents].T * (parents >= 0))
+    return Kinship(np.where(parents < 0, -1, parents), np.ones(m), np.eye(m)[np.maximum(parents, 0)].T * (parents >= 0))
 
 
 def ours(study: Study, names: Sequence[str]) -> Kinship:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from bench.modelreuse import efficientnet
 from modeldiff_jax.kernels.convolution import convolve
 
 EPSILON = 1e-5
@@ -24,9 +25,22 @@ Variables = dict[str, Any]
 
 
 class Operations(Protocol):
-    """What a network is made of. `act` is "relu", "relu6" or "" for none."""
+    """What a network is made of. `act` is "relu", "relu6" or "" for none; `pad` stands before and behind both axes, so
+    that a stride of 1 keeps the size unless it is said."""
 
-    def conv(self, name: str, x: Any, features: int, taps: int, stride: int, groups: int, act: str) -> Any: ...
+    def conv(
+        self,
+        name: str,
+        x: Any,
+        features: int,
+        taps: int,
+        stride: int,
+        groups: int,
+        act: str,
+        pad: tuple[int, int] | None = None,
+    ) -> Any: ...
+
+    def zoom(self, x: Any, times: int) -> Any: ...
 
     def add(self, a: Any, b: Any, act: str) -> Any: ...
 
@@ -39,17 +53,18 @@ class Operations(Protocol):
 
 def forward(arch: str, classes: int, ops: Operations, x: Any) -> tuple[Any, list[Any]]:
     """Logits, and the outputs of the four parts that a distilled student imitates."""
-    body = {"resnet": _resnet, "mobilenet": _mobilenet}[arch]
-    features = body(ops, x)
+    bodies = {"resnet": _resnet, "mobilenet": _mobilenet}
+    features = bodies[arch](ops, x) if arch in bodies else efficientnet.body(arch, ops, x)
     return ops.dense("head", ops.mean(features[-1]), classes), features
 
 
 def units(arch: str) -> list[str]:
     """The prefixes of layer names from input to output: what "the last half of the layers" counts."""
-    return {
+    own = {
         "resnet": ["stem", "block1", "block2", "block3", "head"],
         "mobilenet": ["stem", "block1", "block2", "block3", "block4", "block5", "last", "head"],
-    }[arch]
+    }
+    return own[arch] if arch in own else efficientnet.units(arch)
 
 
 def _resnet(ops: Operations, x: Any) -> list[Any]:
@@ -87,20 +102,20 @@ def activate(x: Any, act: str) -> Any:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without a bias, then batch normalisation; padded so that a stride of 1 keeps the size."""
+    """Convolution without a bias, then batch normalisation."""
 
     features: int
     taps: int
     stride: int
     groups: int
+    pad: tuple[int, int]
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"], train: bool) -> Float[Array, "n h2 w2 d"]:
         shape = (self.taps, self.taps, x.shape[-1] // self.groups, self.features)
         scale = nn.initializers.variance_scaling(2.0, "fan_out" if self.groups == 1 else "fan_in", "normal")
         kernel = self.param("kernel", scale, shape)
-        half = self.taps // 2
-        strides, padding = (self.stride,) * 2, ((half, half),) * 2
+        strides, padding = (self.stride,) * 2, (self.pad,) * 2
         x = convolve(x, kernel, strides=strides, padding=padding, groups=self.groups, layout="channels_last")
         return Norm(name="norm")(x, train)
 
@@ -171,8 +186,23 @@ class _Flax:
     def __init__(self, train: bool) -> None:
         self.train = train
 
-    def conv(self, name: str, x: Any, features: int, taps: int, stride: int, groups: int, act: str) -> Any:
-        return activate(ConvNorm(features, taps, stride, groups, name=name)(x, self.train), act)
+    def conv(
+        self,
+        name: str,
+        x: Any,
+        features: int,
+        taps: int,
+        stride: int,
+        groups: int,
+        act: str,
+        pad: tuple[int, int] | None = None,
+    ) -> Any:
+        pad = pad or (taps // 2,) * 2
+        return activate(ConvNorm(features, taps, stride, groups, pad, name=name)(x, self.train), act)
+
+    def zoom(self, x: Any, times: int) -> Any:
+        n, h, w, c = x.shape
+        return jax.image.resize(x, (n, h * times, w * times, c), "bilinear")
 
     def add(self, a: Any, b: Any, act: str) -> Any:
         return activate(a + b, act)

