@@ -15,6 +15,7 @@ from modeldiff_jax.decision_distance import DDV, measure
 from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence import ddv_similarity
+from modeldiff_jax.evidence.access import ALL, check
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model
@@ -53,6 +54,7 @@ class Comparison:
     Attributes:
       orientations: one per probe set; the first one gives `similarity` and the p-value.
       ranking: where the suspect stands among references, under the first orientation's probe set.
+      access: what the suspect told.
       adaptations: what was changed to turn probes into each model's input, by side.
       queries: inputs each side was run on.
       notes: what a careful reader should know, such as references left out.
@@ -63,6 +65,7 @@ class Comparison:
     suspect: Model
     orientations: tuple[Orientation, ...]
     ranking: Ranking
+    access: str
     key: int
     adaptations: Mapping[str, tuple[str, ...]]
     queries: Mapping[str, int]
@@ -127,6 +130,7 @@ class Comparison:
             "p_value": self.p_value,
             "calibration": self.ranking.calibration,
             "alpha": self.ranking.alpha,
+            "access": self.access,
             "verdict": self.verdict,
             "reason": self.ranking.judgement.reason,
             "probe_set_id": self.orientations[0].probes.probe_set_id,
@@ -169,6 +173,7 @@ def compare(
     key: int = 0,
     alpha: float = 0.05,
     black_box: bool = False,
+    access: str = ALL,
     hint: InputHint | None = None,
     limits: Limits = DEFAULT,
     progress: Progress | None = None,
@@ -194,6 +199,9 @@ def compare(
       key: random key; the same key, models and seeds give the same DDVs.
       alpha: the error rate the verdict is made for, in (0, 1).
       black_box: use no gradients of either model.
+      access: what the suspect tells: `answers`, all of them; `probabilities`; `top-5` or another number, the greatest
+        few of them; `labels`, which may be numbers. Under all but `answers` pairs are made on the target only, and
+        target and references are seen through the same access. See `modeldiff_jax.evidence.access`.
       hint: which input is probed, and its layout and value range, where they cannot be told from the model.
       limits: bounds on hostile input.
       progress: called before each step.
@@ -203,6 +211,7 @@ def compare(
     """
     clock = _Clock(progress or (lambda *_: None), steps=4)
     calibrate.judge(0.0, [], alpha)  # a bad alpha should fail before minutes of work
+    check(access)
     with clock("load", "Reading the models"):
         target, suspect = (as_model(m, limits) for m in (a, b))
         space = probes.space if probes else space_of(target, hint)
@@ -210,9 +219,11 @@ def compare(
     probe_sets: dict[str, ProbeSet] = {"given": probes} if probes else {}
     notes: list[str] = []
     if not probes:
-        metric = "euclidean" if any(side.n_components == 1 for side in sides.values()) else "cosine"
+        alone = access == ALL and any(side.n_components == 1 for side in sides.values())
+        metric = "euclidean" if alone else "cosine"
         gradients = {name: side.has_gradients and not black_box for name, side in sides.items()}
         makers = [name for name, has in gradients.items() if has] or ["target", "suspect"]
+        makers = makers if access == ALL else ["target"]
         same = bool(target.origin.sha256) and target.origin.sha256 == suspect.origin.sha256
         if same:
             notes.append("The two models are the same file, bit for bit.")
@@ -242,20 +253,23 @@ def compare(
         probe_sets = {name: ready[min(i, len(ready) - 1)] for i, name in enumerate(makers)}
     with clock("ddv", "Measuring both models"):
         first, *more = probe_sets.items()
-        ends = {name: measured(side, first[1]) for name, side in sides.items()}
+        own = measured(sides["target"], first[1], access)
+        labels = own.answers.n_outputs
+        ends = {"target": own, "suspect": measured(sides["suspect"], first[1], access, labels)}
         orientations = (
             _orientation(*first, ends["target"].ddv, ends["suspect"].ddv),
             *(_orientation(*each, *(measure(side, each[1]) for side in sides.values())) for each in more),
         )
     with clock("references", "Measuring the references"):
         models = (as_model(source, limits) for source in references or ())
-        others = (measured(adapt(model, space, hint), first[1]) for model in models)
-        ranking = rank(ends["target"], ends["suspect"], others, first[1], alpha)
+        others = (measured(adapt(model, space, hint), first[1], access, labels) for model in models)
+        ranking = rank(ends["target"], ends["suspect"], others, first[1], alpha, access)
     return Comparison(
         target=target,
         suspect=suspect,
         orientations=orientations,
         ranking=ranking,
+        access=access,
         key=key,
         adaptations={name: side.steps for name, side in sides.items()},
         queries={name: side.queries for name, side in sides.items()},

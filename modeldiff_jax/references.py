@@ -12,8 +12,10 @@ from modeldiff_jax import calibrate
 from modeldiff_jax.decision_distance import DDV, react_to_pairs
 from modeldiff_jax.default_null import default_null
 from modeldiff_jax.evidence import ddv_similarity
+from modeldiff_jax.evidence.access import ALL, told
 from modeldiff_jax.evidence.standing import FEWEST, Answers, Standing, stand
 from modeldiff_jax.evidence.views import VIEWS
+from modeldiff_jax.kernels import paired_distances
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import Adapter
 from modeldiff_jax.probes.probe_set import ProbeSet
@@ -45,10 +47,13 @@ class Measured:
     answers: Answers
 
 
-def measured(adapter: Adapter, probes: ProbeSet) -> Measured:
-    """An adapted model, run on probes."""
-    vector, *reactions = react_to_pairs(adapter, probes)
-    return Measured(adapter.model, vector, Answers.of(*reactions))
+def measured(adapter: Adapter, probes: ProbeSet, access: str = ALL, n_labels: int | None = None) -> Measured:
+    """An adapted model, run on probes and seen through an access (`modeldiff_jax.evidence.access`)."""
+    vector, seeds, partners = react_to_pairs(adapter, probes)
+    if access != ALL:
+        seeds, partners = (np.asarray(told(x, access, n_labels), np.float32) for x in (seeds, partners))
+        vector = DDV(paired_distances(seeds, partners, metric="cosine"), probes.probe_set_id)
+    return Measured(adapter.model, vector, Answers.of(seeds, partners))
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def rank(
     references: Iterable[Measured],
     probes: ProbeSet,
     alpha: float,
+    access: str = ALL,
 ) -> Ranking:
     """Ranks a suspect among references, or without any by the default calibration where that fits.
 
@@ -111,12 +117,13 @@ def rank(
       references: of models known to be unrelated, likewise; copies of the pair are left out.
       probes: made without the suspect.
       alpha: of the verdict.
+      access: that all were seen through. The default calibration knows none but whole answers.
     """
     similarity = float(ddv_similarity(target.ddv, suspect.ddv))
     others, notes = _no_copies(references, target, suspect)
     near = [float(ddv_similarity(target.ddv, other.ddv)) for other in others]
     shares = target.answers.n_outputs == suspect.answers.n_outputs
-    default = None if others else default_null(target.model, suspect.model, probes, shares)
+    default = None if others or access != ALL else default_null(target.model, suspect.model, probes, shares)
     if default:
         kind = f"pairs of the default calibration {default.name}"
         notes.append(

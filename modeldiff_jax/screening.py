@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from modeldiff_jax import calibrate
@@ -12,6 +13,7 @@ from modeldiff_jax.calibrate import Correction, Verdict
 from modeldiff_jax.comparison import ModelLike, Progress, as_model
 from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.evidence.access import ALL, check
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
@@ -49,6 +51,7 @@ class Screening:
     findings: tuple[Finding, ...]
     correction: Correction
     alpha: float
+    access: str
     key: int
     seconds: Mapping[str, float]
 
@@ -62,6 +65,7 @@ class Screening:
             "probe_set_id": self.probes.probe_set_id,
             "correction": self.correction,
             "alpha": self.alpha,
+            "access": self.access,
             "rows": [
                 {
                     "suspect": finding.model.to_dict(),
@@ -94,6 +98,7 @@ def screen(
     key: int = 0,
     alpha: float = 0.05,
     black_box: bool = False,
+    access: str = ALL,
     hint: InputHint | None = None,
     limits: Limits = DEFAULT,
     progress: Progress | None = None,
@@ -110,13 +115,14 @@ def screen(
         m / alpha - 1 of them to tell on any of m suspects.
       correction: `holm` (no false accusation at all, but for a chance of alpha) or `benjamini-hochberg` (a share of at
         most alpha among those accused, as expected); see `modeldiff_jax.calibrate.adjusted`.
-      seeds, probes, n_pairs, n_steps, key, alpha, black_box, hint, limits, progress: as `compare` takes them.
+      seeds, probes, n_pairs, n_steps, key, alpha, black_box, access, hint, limits, progress: as `compare` takes them.
     Raises:
       ModelDiffError: a model cannot be read, adapted or run, or an argument is wrong; see `errors.py`.
     """
     say, start = progress or (lambda *_: None), time.perf_counter()
     calibrate.judge(0.0, [], alpha)  # bad arguments should fail before minutes of work
     calibrate.adjusted([], correction)
+    check(access)
     if not suspects:
         raise InvalidInputError("There is a suspect to screen", got="none", where="screen")
     say("Reading the target", 0, len(suspects) + 2)
@@ -127,15 +133,16 @@ def screen(
     made = probes or make_probes(
         side, seeds=seeds, n_pairs=n_pairs, n_steps=n_steps, key=key, method=method, limits=limits
     )
-    own = measured(side, made)
+    own = measured(side, made, access)
+    seen = partial(measured, probes=made, access=access, n_labels=own.answers.n_outputs)
     prepared = time.perf_counter()
 
-    strangers = [measured(adapt(as_model(source, limits), made.space, hint), made) for source in references]
+    strangers = [seen(adapt(as_model(source, limits), made.space, hint)) for source in references]
     rankings = []
     for i, source in enumerate(suspects):
         say(f"Suspect {i + 1} of {len(suspects)}", i + 2, len(suspects) + 2)
-        suspect = measured(adapt(as_model(source, limits), made.space, hint), made)
-        rankings.append((suspect, rank(own, suspect, strangers, made, alpha)))
+        suspect = seen(adapt(as_model(source, limits), made.space, hint))
+        rankings.append((suspect, rank(own, suspect, strangers, made, alpha, access)))
     p_values = [ranking.judgement.p_value for _, ranking in rankings]
     asked = [p for p in p_values if p is not None]
     adjusted = iter(calibrate.adjusted(asked, correction))
@@ -146,7 +153,7 @@ def screen(
     say("Done", len(suspects) + 2, len(suspects) + 2)
     end = time.perf_counter()
     seconds = {"probes": prepared - start, "suspects": end - prepared, "total": end - start}
-    return Screening(owner, made, tuple(findings), correction, alpha, key, seconds)
+    return Screening(owner, made, tuple(findings), correction, alpha, access, key, seconds)
 
 
 def _verdict(ranking: Ranking, adjusted: float | None, alpha: float) -> Verdict:

@@ -2,7 +2,8 @@
 
 python -m bench.modelreuse build FOLDER [--size small|full|population|track] [--seed 0] [--beyond]
 python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
-    [--orientation owner|suspect|both] [--pairs 100] [--format text|json]
+    [--orientation owner|suspect|both] [--pairs 100] [--access answers|probabilities|top-K|labels] [--black-box]
+    [--format text|json]
 python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--any-architecture] [--pairs 100]
     [--plot FILE.svg] [--format text|json]
 python -m bench.modelreuse null FOLDER... [--owners 40] [--write]
@@ -39,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     judge.add_argument("--orientation", default="suspect", choices=["owner", "suspect", "both"])
     judge.add_argument("--pairs", type=int, default=100)
     judge.add_argument("--key", type=int, default=0)
+    judge.add_argument("--access", default="answers", metavar="answers|probabilities|top-K|labels", help="what is told")
+    judge.add_argument("--black-box", action="store_true", help="partners by asking, not by gradients")
     judge.add_argument("--format", default="text", choices=["text", "json"])
     trust = commands.add_parser("reliability", help="whether p-values hold")
     trust.add_argument("folder", type=Path)
@@ -128,9 +131,12 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         raise InvalidInputError(f"`--method` is one of {', '.join(METHODS)}", got=repr(given.method))
     if given.pairs < 2:
         raise InvalidInputError("`--pairs` is at least 2", got=str(given.pairs))
-    study = Study(Zoo(given.folder), given.pairs, given.key)
-    asked = {name: getattr(given, name) for name in ("protocol", "method", "orientation", "pairs", "key")}
-    return {**asked, **PROTOCOLS[given.protocol](study, METHODS[given.method], given.orientation)}
+    study = Study(Zoo(given.folder), given.pairs, given.key, access=given.access, black_box=given.black_box)
+    fields = ("protocol", "method", "orientation", "pairs", "key", "access", "black_box")
+    asked = {name: getattr(given, name) for name in fields}
+    found = PROTOCOLS[given.protocol](study, METHODS[given.method], given.orientation)
+    queries = list(study.queries.values())
+    return {**asked, **found, "queries": sum(queries) / len(queries) if queries else None}
 
 
 def kinship(given: argparse.Namespace) -> str:
@@ -156,7 +162,8 @@ def table(result: dict[str, Any]) -> str:
         count = f"{row['strict_correct']}/{row['strict_total']}" if row["strict_total"] else ""
         numbers = (row[name] for name in ("auc", "tpr_at_5_fpr", "tpr_at_1_fpr"))
         lines.append(f"{kind:18} {count:>9} " + " ".join(f"{v:7.3f}" if v is not None else " " * 7 for v in numbers))
-    return "\n".join([lines[0], head, *lines[1:], f"{result['seconds']:.1f} s"])
+    asked = f", {result['queries']:.0f} queries for the pairs of a model" if result.get("queries") else ""
+    return "\n".join([lines[0], head, *lines[1:], f"{result['seconds']:.1f} s{asked}"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """EfficientNet-Lite 0 and 1 (Tan and Le, ICML 2019, as released for small devices), with their ImageNet weights.
 
-No squeeze-and-excite, relu6 throughout. Images are doubled to 64 x 64 first: at 32 the last layers would see one place.
+No squeeze-and-excite, relu6 throughout. They learned on images of 224 x 224 and more; on the zoo's 32 x 32, which two
+cores can train them on, the last layers see one place.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ STAGES = ((16, 3, 1, 1, 1), (24, 3, 2, 6, 2), (40, 5, 2, 6, 2), (80, 3, 2, 6, 3)
           (320, 3, 1, 6, 1))  # fmt: skip
 """Channels, taps, stride of the first block, growth within a block, blocks."""
 STEM, LAST = 32, 1280
-_ZOOM = 2
 _EPSILON = 1e-3
 
 
@@ -38,7 +38,7 @@ def blocks(arch: str) -> Iterator[tuple[int, int, int, int, bool]]:
 
 def body(arch: str, ops: Operations, x: Any) -> list[Any]:
     """The outputs of the stages that halve the image, and of the last layer."""
-    x = ops.conv("stem", ops.zoom(x, _ZOOM), STEM, 3, 2, 1, "relu6", _same(3, 2))
+    x = ops.conv("stem", x, STEM, 3, 2, 1, "relu6", _same(3, 2))
     parts, ends = [], []
     for i, (width, taps, stride, grown, last) in enumerate(blocks(arch)):
         inner = ops.channels(x) * grown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,11 @@ from modeldiff_jax.models.family import united
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.attack import Direction, pgd
 from modeldiff_jax.probes.parallel import each
+from modeldiff_jax.probes.search import search
 from modeldiff_jax.types import Apply, Params
 
+ROUNDS = 10
+"""Of a search: two questions for each pair in each."""
 _ROWS = 256
 """Images in one call: the same for all, so that a family compiles once."""
 
@@ -92,6 +96,22 @@ class Reactor:
                 high=high,
             )
         )
+
+    def search(
+        self, name: str, seeds: Float[np.ndarray, "n ..."], key: int = 0
+    ) -> tuple[Float[np.ndarray, "n ..."], int]:
+        """Partners of normalised seeds by asking the model (`modeldiff_jax.probes.search`), and how often it was."""
+        start = self.logits([name], seeds)[name]
+        partners, asked = search(
+            lambda x: self.logits([name], np.asarray(x, np.float32))[name],
+            seeds,
+            rng=np.random.default_rng([key, zlib.crc32(name.encode())]),
+            budget=2 * ROUNDS * len(seeds),
+            low=float(seeds.min()),
+            high=float(seeds.max()),
+            own=start,
+        )
+        return np.asarray(partners, np.float32), asked + len(seeds)
 
 
 _made: dict[Apply, Callable[[Params, Any], Any]] = {}

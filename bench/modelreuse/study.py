@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from bench.modelreuse.folder import Entry, Zoo
 from bench.modelreuse.reactions import Reactor
+from modeldiff_jax.evidence.access import ALL, check, told
 from modeldiff_jax.probes.attack import Direction
 
 Orientation: TypeAlias = Literal["owner", "suspect", "both"]
@@ -27,10 +28,23 @@ class Study:
       n_pairs: probe pairs, or inputs, that a method may use for each owner.
       key: of the choice of seeds and of attacks.
       reactor: the zoo's models, where they are read already.
+      access: what all models but the one that pairs are made on tell (`modeldiff_jax.evidence.access`); the methods
+        see that one through the same access.
+      black_box: partners are found by asking the model, not by its gradients.
     """
 
-    def __init__(self, zoo: Zoo, n_pairs: int = 100, key: int = 0, reactor: Reactor | None = None) -> None:
-        self.zoo, self.n_pairs, self.key = zoo, n_pairs, key
+    def __init__(
+        self,
+        zoo: Zoo,
+        n_pairs: int = 100,
+        key: int = 0,
+        reactor: Reactor | None = None,
+        access: str = ALL,
+        black_box: bool = False,
+    ) -> None:
+        self.zoo, self.n_pairs, self.key, self.access, self.black_box = zoo, n_pairs, key, check(access), black_box
+        self.queries: dict[str, int] = {}
+        """Inputs that each model was asked about to find partners, where that is by asking."""
         self.reactor = reactor or Reactor({name: zoo.path(name) for name in zoo.entries})
         self._kept: dict[tuple[Any, ...], Any] = {}
 
@@ -81,6 +95,10 @@ class Study:
 
         def make() -> np.ndarray:
             seeds = self.seeds(dataset)
+            if self.black_box:
+                partners, asked = self.reactor.search(prober, seeds, self.key)
+                self.queries[prober] = self.queries.get(prober, 0) + asked
+                return partners
             return self.reactor.attack(prober, seeds, eps=eps, n_steps=n_steps, direction=direction, key=self.key)
 
         return self.kept(make, "partners", prober, dataset, direction, eps, n_steps)
@@ -90,7 +108,7 @@ class Study:
         store: Answers = self.kept(dict, "answers", *what)
         missing = [name for name in names if name not in store]
         if missing:
-            store |= self.reactor.logits(missing, x)
+            store |= {name: told(found, self.access) for name, found in self.reactor.logits(missing, x).items()}
         return store
 
     def on_pairs(self, prober: str, names: Iterable[str], **attack: Any) -> tuple[Answers, Answers]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from bench.modelreuse.study import Orientation, Study
 from modeldiff_jax.evidence.relatedness import Reactions, relatedness
+from modeldiff_jax.evidence.views import as_logits
 
 
 def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
@@ -47,8 +48,8 @@ def reactions_to(study: Study, prober: str) -> Reactions:
         tasks = [(study.entry(name).dataset, study.entry(name).classes) for name in study.names]
         dataset = study.entry(prober).dataset
         return Reactions(
-            [seeds[name] for name in study.names],
-            [partners[name] for name in study.names],
+            [as_logits(seeds[name]) for name in study.names],
+            [as_logits(partners[name]) for name in study.names],
             tasks,
             study.kept(dict, "views of seeds", dataset),
         )

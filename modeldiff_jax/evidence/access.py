@@ -1,0 +1,76 @@
+"""How much of its answers a suspect tells: all, probabilities, the greatest few of them, or a label.
+
+What it does not tell may not speak for or against it. So target and references are seen through the same access as the
+suspect: then the same views compare all of them, and an unrelated suspect ranks among references as before.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from jaxtyping import Float, Num
+from scipy.special import softmax
+
+from modeldiff_jax.errors import InvalidInputError
+
+ALL = "answers"
+_TOP = re.compile(r"top-([1-9]\d{0,5})")
+
+
+def check(access: str) -> str:
+    """The access, if it is one of `answers`, `probabilities`, `top-K` and `labels`."""
+    if access in (ALL, "probabilities", "labels") or _TOP.fullmatch(access):
+        return access
+    raise InvalidInputError(
+        "Access is `answers`, `probabilities`, `labels`, or `top-5` with any number", got=repr(access), where="access"
+    )
+
+
+def told(
+    reactions: Num[np.ndarray, "n c"], access: str, n_labels: int | None = None
+) -> Float[np.ndarray, "n d"] | Num[np.ndarray, "n c"]:
+    """What is left of a model's reactions under an access.
+
+    Args:
+      reactions: logits, probabilities (rows that are not negative, of sums up to 1: what is missing of 1 is spread over
+        the zeros), or label numbers, (N, 1).
+      access: `answers` leaves them as they are. `probabilities`: softmax of logits. `top-K`: the K greatest
+        probabilities; the others share what is left of 1. `labels`: 1 for the greatest, 0 for all others.
+      n_labels: of label numbers, how many labels there are.
+    Returns:
+      (N, C), or (N, n_labels) of label numbers; for all but `answers` probabilities.
+    Raises:
+      InvalidInputError: the access is unknown, or numbers in one column are no labels.
+    """
+    if check(access) == ALL:
+        return reactions
+    x = np.asarray(reactions, np.float64)
+    c = x.shape[1]
+    if c == 1:
+        return _one_hot(x[:, 0], access, n_labels)
+    if x.min() >= 0 and x.sum(axis=1).max() <= 1 + 1e-3:
+        missing, rest = np.maximum(1 - x.sum(axis=1, keepdims=True), 0), x == 0
+        x = np.where(rest, missing / np.maximum(rest.sum(axis=1, keepdims=True), 1), x)
+    else:
+        x = softmax(x, axis=1)
+    if access == "labels":
+        return np.eye(c)[x.argmax(axis=1)]
+    top = _TOP.fullmatch(access)
+    k = min(int(top[1]), c) if top else c
+    if k < c:
+        hidden = np.argsort(-x, axis=1, kind="stable")[:, k:]
+        share = np.take_along_axis(x, hidden, 1).mean(axis=1, keepdims=True)
+        np.put_along_axis(x, hidden, share, 1)
+    return x
+
+
+def _one_hot(numbers: Float[np.ndarray, " n"], access: str, n_labels: int | None) -> Float[np.ndarray, "n d"]:
+    whole = np.rint(numbers).astype(int)
+    if access != "labels" or not n_labels or (whole != numbers).any() or whole.min() < 0 or whole.max() >= n_labels:
+        raise InvalidInputError(
+            f"One number for each input is a label, a whole number below {n_labels}, under the access `labels`",
+            got=f"{numbers.min():g} to {numbers.max():g} under `{access}`",
+            where="access",
+        )
+    return np.eye(n_labels)[whole]
