@@ -14,7 +14,7 @@ from jaxtyping import Float
 from modeldiff_jax.comparison import ModelLike, Progress, as_model
 from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.lineage import Behaviours, kinship
+from modeldiff_jax.evidence.lineage import kinship
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
@@ -133,7 +133,7 @@ def lineage(
         own = pairs[0][0] if pairs else [each.react(probes.seeds) for each in adapters]
         pairs.append((own, [each.react(probes.partners) for each in adapters]))
     probed = time.perf_counter()
-    found = kinship(Behaviours(pairs, [adapter.n_components for adapter in adapters]), key=key)
+    found = kinship(pairs, [adapter.n_components for adapter in adapters])
     return Lineage(
         models=read,
         parents=tuple(None if parent < 0 else int(parent) for parent in found.parents),

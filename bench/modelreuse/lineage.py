@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from bench.modelreuse.folder import Zoo
 from bench.modelreuse.study import Study
 from modeldiff_jax.evidence.forest import probabilities
-from modeldiff_jax.evidence.lineage import Behaviours, Kinship, kinship
+from modeldiff_jax.evidence.lineage import Answers, Kinship, clues, kinship
 
-_SURE = 0.9
+SETS = ("random", "families", "whole")
+_BINS = (0.0, 0.5, 0.7, 0.9, 1.01)
 _RIDGE = 1e-3
 
 
@@ -58,19 +60,16 @@ def drawn(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
     return [chosen[i] for i in rng.permutation(size)]
 
 
-def behaviours(study: Study, names: Sequence[str]) -> Behaviours:
-    """What some models answer to each other's pairs."""
+def answered(study: Study, names: Sequence[str]) -> tuple[list[tuple[Answers, Answers]], list[Hashable]]:
+    """What some models answer to each other's pairs, and their tasks."""
+    seeds_of: dict[str, list[np.ndarray]] = {}
+    pairs: list[tuple[Answers, Answers]] = []
+    for name in names:
+        seeds, partners = study.on_pairs(study.prober(name), study.names)
+        own = seeds_of.setdefault(study.entry(name).dataset, [seeds[other] for other in names])
+        pairs.append((own, [partners[other] for other in names]))
     entries = [study.entry(name) for name in names]
-    lists: dict[Any, list[np.ndarray]] = {}
-    pairs = []
-    for entry in entries:
-        seeds, partners = study.on_pairs(study.prober(entry.name), study.names)
-        sides = (
-            lists.setdefault(key, [answers[name] for name in names])
-            for key, answers in ((entry.dataset, seeds), ((study.prober(entry.name),), partners))
-        )
-        pairs.append(tuple(sides))
-    return Behaviours(pairs, [(entry.dataset, entry.classes) for entry in entries])
+    return pairs, [(entry.dataset, entry.classes) for entry in entries]
 
 
 def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
@@ -93,8 +92,8 @@ def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
 
 
 def ours(study: Study, names: Sequence[str]) -> Kinship:
-    """The shipped method; fewer resamples for the whole zoo, for time."""
-    return kinship(behaviours(study, names), n_resamples=20 if len(names) > 50 else 50, key=study.key)
+    """The shipped method."""
+    return kinship(*answered(study, names))
 
 
 METHODS: dict[str, Callable[[Study, Sequence[str]], Kinship]] = {"ours": ours, "ddv": by_ddv}
@@ -103,7 +102,7 @@ METHODS: dict[str, Callable[[Study, Sequence[str]], Kinship]] = {"ours": ours, "
 def lineage(study: Study, method: str, n_sets: int = 200, size: int = 10) -> dict[str, Any]:
     """Scores of a method on all kinds of sets."""
     found: dict[str, Any] = {}
-    for how in ("random", "families", "whole"):
+    for how in SETS:
         start, rng = time.perf_counter(), np.random.default_rng([study.key, len(how)])
         rows: list[dict[str, Any]] = []
         for _ in range(1 if how == "whole" else n_sets):
@@ -138,27 +137,45 @@ def judged(zoo: Zoo, names: Sequence[str], told: Kinship) -> list[dict[str, Any]
 
 
 def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Shares of models; None where there are none to count."""
+    """Shares of models, and what the stated support is worth; None where there are none to count.
+
+    Returns:
+      right: of all models, that are given their true parent or rightly none; `nobody` is what giving all of them none
+        would reach.
+      parent, root: the same of models that have a parent here, and that have none.
+      family: of the parents given, that have the model's root.
+      direction: of true edges found either way round, that stand the right way.
+      not_sibling: of models given their parent or a sibling, that are given the parent.
+      brier: mean square of support less right (Brier 1950); `brier_constant` is what a support that is the same for
+        all models would reach at best.
+      bins: of models with support in a range, how many, mean support, share right.
+    """
 
     def share(what: str, among: Iterable[dict[str, Any]]) -> float | None:
         counted = [row[what] for row in among]
         return float(np.mean(counted)) if counted else None
 
     children = [row for row in rows if row["child"]]
-    sure = [row for row in rows if row["support"] >= _SURE]
+    right, support = (np.array([row[what] for row in rows], float) for what in ("right", "support"))
+    bins = []
+    for low, high in pairwise(_BINS):
+        inside = [row for row in rows if low <= row["support"] < high]
+        bins.append(
+            {"from": low, "models": len(inside), "support": share("support", inside), "right": share("right", inside)}
+        )
     return {
         "models": len(rows),
         "right": share("right", rows),
+        "nobody": 1 - len(children) / len(rows),
         "parent": share("right", children),
-        "edge": share("edge", children),
         "root": share("right", [row for row in rows if not row["child"]]),
-        "parent_not_sibling": share("right", [row for row in children if row["right"] or row["sibling"]]),
-        "same_root": share("same_root", [row for row in rows if row["said"]]),
-        "sure": len(sure),
-        "sure_right": share("right", sure),
-        "sure_edges": sum(row["said"] for row in sure),
-        "sure_edges_right": share("right", [row for row in sure if row["said"]]),
-        "mean_support": share("support", rows),
+        "family": share("same_root", [row for row in rows if row["said"]]),
+        "direction": share("right", [row for row in children if row["edge"]]),
+        "not_sibling": share("right", [row for row in children if row["right"] or row["sibling"]]),
+        "support": float(support.mean()),
+        "brier": float(np.mean((support - right) ** 2)),
+        "brier_constant": float(right.var()),
+        "bins": bins,
     }
 
 
@@ -174,9 +191,9 @@ def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
     for how, size, count in plan:
         for _ in range(count):
             chosen = drawn(study.zoo, how, size, rng)
-            clues = behaviours(study, chosen).clues()
-            names = list(clues)
-            examples.append((np.stack(list(clues.values()), -1), truth(study.zoo, chosen), 1 / count / len(plan)))
+            found = clues(*answered(study, chosen))
+            names = list(found)
+            examples.append((np.stack(list(found.values()), -1), truth(study.zoo, chosen), 1 / count / len(plan)))
     size = np.sqrt(np.mean(np.concatenate([x.reshape(-1, x.shape[-1]) ** 2 for x, _, _ in examples]), axis=0)) + 1e-9
     ridge = np.array([0.0 if name == "constant" else _RIDGE for name in names])
 
@@ -207,14 +224,20 @@ def _expected(odds: Float[np.ndarray, "m m"]) -> tuple[Float[np.ndarray, "m m"],
 
 def table(result: dict[str, Any]) -> str:
     """The result as text."""
-    columns = ("right", "parent", "edge", "root", "parent_not_sibling", "same_root", "sure_right", "sure_edges_right")
-    heads = ("right", "parent", "edge", "root", "not sibling", "same root", "sure right", "sure edges")
-    lines = [f"{'set':28} {'models':>7} " + " ".join(f"{head:>11}" for head in heads)]
-    for how in ("random", "families", "whole"):
+    columns = ("right", "nobody", "parent", "root", "family", "direction", "not_sibling", "support", "brier")
+    lines = [f"{'set':21} {'models':>6} " + " ".join(f"{column:>11}" for column in columns)]
+
+    def cell(value: float | None) -> str:
+        return " " * 11 if value is None else f"{value:11.3f}"
+
+    for how in SETS:
         for name, row in {how: result[how], **{f"  {k}": row for k, row in result[how]["kinds"].items()}}.items():
-            cells = (f"{row[column]:11.3f}" if row[column] is not None else " " * 11 for column in columns)
-            lines.append(f"{name:28} {row['models']:7} " + " ".join(cells))
-        lines.append(f"  sure of {result[how]['sure']} models, {result[how]['sure_edges']} of them with a parent")
+            lines.append(f"{name:21} {row['models']:6} " + " ".join(cell(row[column]) for column in columns))
+    lines.append(f"{'support':21} {'models':>6} {'support':>11} {'right':>11}")
+    for how in SETS:
+        for each in result[how]["bins"]:
+            name = f"{how}, {each['from']} and above"
+            lines.append(f"{name:21} {each['models']:6} {cell(each['support'])} {cell(each['right'])}")
     return "\n".join(lines)
 
 

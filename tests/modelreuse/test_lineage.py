@@ -34,10 +34,13 @@ def nothing(study, names):
 def test_who_knows_is_right_and_who_says_nothing_has_the_roots_right(monkeypatch, how):
     monkeypatch.setattr(lineage, "METHODS", {"knows": knows, "nothing": nothing})
     told = lineage.lineage(Judged(), "knows", n_sets=5)[how]
-    assert told["right"] == told["parent"] == told["edge"] == told["root"] == told["sure_right"] == 1
+    assert told["right"] == told["parent"] == told["direction"] == told["root"] == 1
+    assert told["brier"] == 0
     silent = lineage.lineage(Judged(), "nothing", n_sets=5)[how]
-    assert (silent["parent"], silent["edge"], silent["root"]) == (0, 0, 1)
-    assert silent["same_root"] is None
+    assert (silent["parent"], silent["root"]) == (0, 1)
+    assert silent["right"] == pytest.approx(silent["nobody"]) == told["nobody"]
+    assert silent["brier"] == pytest.approx(1 - silent["right"])  # it was sure
+    assert silent["family"] is silent["direction"] is None
 
 
 def test_the_nearest_ancestor_present_is_the_true_one():
@@ -65,4 +68,28 @@ def test_a_turned_edge_is_right_only_without_direction_and_a_sibling_is_neither(
     assert [row["right"] for row in rows] == [False, False, False]
     assert [row["edge"] for row in rows] == [False, True, False]
     assert [row["sibling"] for row in rows] == [False, False, True]
-    assert lineage.scores(rows)["parent_not_sibling"] == 0
+    found = lineage.scores(rows)
+    assert (found["not_sibling"], found["direction"], found["family"]) == (0, 0, 1)
+
+
+def test_support_is_worth_what_happens():
+    rows = [
+        {"child": True, "right": right, "support": support, "said": True, "edge": right, "sibling": False}
+        | {"same_root": True}
+        for support, rights in ((0.8, [1, 1, 1, 1, 0]), (0.3, [0, 1]))
+        for right in rights
+    ]
+    found = lineage.scores(rows)
+    assert found["brier"] == pytest.approx((4 * 0.04 + 0.64 + 0.09 + 0.49) / 7)
+    assert found["brier_constant"] == pytest.approx(5 / 7 * 2 / 7)
+    assert [each["models"] for each in found["bins"]] == [2, 0, 5, 0]
+    assert found["bins"][2]["support"] == pytest.approx(found["bins"][2]["right"]) == 0.8
+    assert found["bins"][1]["right"] is None
+
+
+def test_the_table_has_a_line_for_each_kind_and_each_range_of_support(monkeypatch):
+    monkeypatch.setattr(lineage, "METHODS", {"knows": knows})
+    text = lineage.as_text(lineage.lineage(Judged(), "knows", n_sets=2), "text")
+    for how in lineage.SETS:
+        assert f"{how}, 0.9 and above" in text
+    assert "steal_label" in text
