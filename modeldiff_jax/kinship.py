@@ -21,6 +21,11 @@ from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.space import InputHint, space_of
 
+_CAUTION = (
+    "Support was learned on image classifiers, in sets of which some are kin. That a model descends from none of these "
+    "is surer said than known: most of what was stolen by its answers, distilled or pruned heavily looks so."
+)
+
 
 @dataclass(frozen=True)
 class Lineage:
@@ -77,7 +82,7 @@ class Lineage:
                 )
             ],
             "n_pairs": self.n_pairs,
-            "notes": [],
+            "notes": [_CAUTION],
             "key": self.key,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }

@@ -75,7 +75,7 @@ def answered(study: Study, names: Sequence[str]) -> tuple[list[tuple[Answers, An
 def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
     """The DDV alone: the spanning tree of the greatest cosine similarities, from the most central model down.
 
-    Its support says nothing: it is 1 throughout.
+    Its support says nothing, it is 1 throughout; its edges are the similarities.
     """
     m = len(names)
     table = np.empty((m, m))
@@ -88,7 +88,7 @@ def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
     tree = minimum_spanning_tree(2 - near)  # no weight may be 0: that would be no edge
     center = int(near.sum(axis=1).argmax())
     _, parents = breadth_first_order(tree, center, directed=False)
-    return Kinship(np.where(parents < 0, -1, parents), np.ones(m), np.eye(m)[np.maximum(parents, 0)].T * (parents >= 0))
+    return Kinship(np.where(parents < 0, -1, parents), np.ones(m), near)
 
 
 def ours(study: Study, names: Sequence[str]) -> Kinship:
@@ -121,11 +121,13 @@ def judged(zoo: Zoo, names: Sequence[str], told: Kinship) -> list[dict[str, Any]
     for j, name in enumerate(names):
         parent, said = int(real[j]), int(told.parents[j])
         sibling = said >= 0 and parent >= 0 and real[said] == parent
+        first = int(np.where(np.arange(len(names)) == j, -np.inf, told.edges[:, j]).argmax())
         rows.append(
             {
                 "kind": zoo.entries[name].kind,
                 "child": parent >= 0,
                 "right": parent == said,
+                "first": parent == first,
                 "edge": parent >= 0 and (said == parent or told.parents[parent] == j),
                 "sibling": sibling,
                 "same_root": said >= 0 and zoo.entries[name].root == zoo.entries[names[said]].root,
@@ -143,6 +145,7 @@ def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
       right: of all models, that are given their true parent or rightly none; `nobody` is what giving all of them none
         would reach.
       parent, root: the same of models that have a parent here, and that have none.
+      first: of models that have a parent here, whose likeliest parent it is, "none" not being allowed.
       family: of the parents given, that have the model's root.
       direction: of true edges found either way round, that stand the right way.
       not_sibling: of models given their parent or a sibling, that are given the parent.
@@ -168,6 +171,7 @@ def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "right": share("right", rows),
         "nobody": 1 - len(children) / len(rows),
         "parent": share("right", children),
+        "first": share("first", children),
         "root": share("right", [row for row in rows if not row["child"]]),
         "family": share("same_root", [row for row in rows if row["said"]]),
         "direction": share("right", [row for row in children if row["edge"]]),
@@ -224,7 +228,7 @@ def _expected(odds: Float[np.ndarray, "m m"]) -> tuple[Float[np.ndarray, "m m"],
 
 def table(result: dict[str, Any]) -> str:
     """The result as text."""
-    columns = ("right", "nobody", "parent", "root", "family", "direction", "not_sibling", "support", "brier")
+    columns = ("right", "nobody", "parent", "first", "root", "family", "direction", "not_sibling", "support", "brier")
     lines = [f"{'set':21} {'models':>6} " + " ".join(f"{column:>11}" for column in columns)]
 
     def cell(value: float | None) -> str:

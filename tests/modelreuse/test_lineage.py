@@ -19,7 +19,8 @@ class Judged:
 
 
 def forest(parents):
-    return Kinship(np.array(parents), np.ones(len(parents)), np.zeros((len(parents),) * 2))
+    parents, m = np.array(parents), len(parents)
+    return Kinship(parents, np.ones(m), 1.0 * (np.arange(m)[:, None] == parents))
 
 
 def knows(study, names):
@@ -34,7 +35,7 @@ def nothing(study, names):
 def test_who_knows_is_right_and_who_says_nothing_has_the_roots_right(monkeypatch, how):
     monkeypatch.setattr(lineage, "METHODS", {"knows": knows, "nothing": nothing})
     told = lineage.lineage(Judged(), "knows", n_sets=5)[how]
-    assert told["right"] == told["parent"] == told["direction"] == told["root"] == 1
+    assert told["right"] == told["parent"] == told["first"] == told["direction"] == told["root"] == 1
     assert told["brier"] == 0
     silent = lineage.lineage(Judged(), "nothing", n_sets=5)[how]
     assert (silent["parent"], silent["root"]) == (0, 1)
@@ -73,9 +74,9 @@ def test_a_turned_edge_is_right_only_without_direction_and_a_sibling_is_neither(
 
 
 def test_support_is_worth_what_happens():
+    always = {"child": True, "said": True, "sibling": False, "same_root": True}
     rows = [
-        {"child": True, "right": right, "support": support, "said": True, "edge": right, "sibling": False}
-        | {"same_root": True}
+        always | {"support": support, "right": right, "first": right, "edge": right}
         for support, rights in ((0.8, [1, 1, 1, 1, 0]), (0.3, [0, 1]))
         for right in rights
     ]
