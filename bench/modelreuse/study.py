@@ -116,9 +116,8 @@ class Study:
         dataset = attack.get("dataset") or self.entry(prober).dataset
         own = self.prober(prober)
         seeds = self.answers(self.seeds(dataset), names, "seeds", dataset)
-        partners = self.answers(
-            self.partners(prober, **attack), names, "partners", own, dataset, *sorted(attack.items())
-        )
+        settings = sorted({"direction": "away", **attack}.items())  # a default that is spelled out is no other attack
+        partners = self.answers(self.partners(prober, **attack), names, "partners", own, dataset, *settings)
         return seeds, partners
 
     def both_ways(

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from bench.modelreuse import protocols, recipes
+from bench.modelreuse import efficientnet, protocols, recipes
 from bench.modelreuse.folder import Entry, Zoo
 
 
@@ -33,7 +33,11 @@ def test_what_the_paper_lacks_adds_no_target():
     assert len(protocols.targets(zoo_of(listed))) == 84
 
 
-@pytest.mark.parametrize("listed", [recipes.paper(), [*recipes.paper(), *recipes.beyond()]], ids=["paper", "beyond"])
+@pytest.mark.parametrize(
+    "listed",
+    [recipes.paper(), [*recipes.paper(), *recipes.beyond()], recipes.track(tuple(efficientnet.DEPTHS))],
+    ids=["paper", "beyond", "track"],
+)
 def test_names_are_chains_whose_links_exist_and_come_first(listed):
     seen = set()
     for recipe in listed:
@@ -42,6 +46,17 @@ def test_names_are_chains_whose_links_exist_and_come_first(listed):
         assert not recipe.parent or recipe.name.startswith(recipe.parent)
         assert recipe.root == recipe.name or recipe.root in seen
         seen.add(recipe.name)
+
+
+def test_the_track_has_two_roots_and_every_step_of_reuse():
+    listed = recipes.track(tuple(efficientnet.DEPTHS))
+    counts = Counter(recipe.kind for recipe in listed)
+    assert counts == {"pretrain": 2, "train": 4, "transfer": 12, "quantize": 8, "prune": 4, "steal": 4}
+    assert all(recipe.arch != efficientnet_of(recipe.parent) for recipe in listed if recipe.kind == "steal")
+
+
+def efficientnet_of(name):
+    return name[name.index("(") + 1 :].split(",")[0]
 
 
 def test_each_model_has_a_seed_of_its_own_and_each_zoo_others():
