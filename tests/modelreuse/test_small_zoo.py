@@ -73,14 +73,6 @@ def test_several_views_tell_more_than_the_decision_distances_alone(folder, capsy
     assert ours["strict_correct"] >= alone["strict_correct"]
 
 
-def test_less_access_tells_less(folder, capsys):
-    assert main(["access", str(folder), "--pairs", "20", "--format", "json"]) == 0
-    rows = {(r["method"], r["access"], r["black_box"]): r for r in json.loads(capsys.readouterr().out)}
-    assert rows["ours", "labels", False]["auc"] <= rows["ours", "answers", False]["auc"]
-    assert all(row["kinds"]["quantize"]["auc"] > 0.8 for (method, *_), row in rows.items() if method == "ours")
-    assert {row["asked_owner"] for row in rows.values()} == {None, 20 * 21}
-
-
 def test_thieves_hide_and_forged_claims_are_refused(folder, capsys, tmp_path):
     small = ["--pairs", "40", "--steps", "30", "--keys", "2", "--format", "json", "--plot", str(tmp_path / "plot.svg")]
     assert main(["adversary", str(folder), *small]) == 0
