@@ -12,7 +12,7 @@ from modeldiff_jax import calibrate
 from modeldiff_jax.decision_distance import DDV, react_to_pairs
 from modeldiff_jax.default_null import default_null
 from modeldiff_jax.evidence import ddv_similarity
-from modeldiff_jax.evidence.access import ALL, told
+from modeldiff_jax.evidence.access import ALL, looks_like, told
 from modeldiff_jax.evidence.standing import FEWEST, Answers, Standing, stand
 from modeldiff_jax.evidence.views import VIEWS
 from modeldiff_jax.kernels import paired_distances
@@ -40,20 +40,26 @@ class Reference:
 
 @dataclass(frozen=True)
 class Measured:
-    """A model under a probe set: its decision distances, and its reactions."""
+    """A model under a probe set: its decision distances, and its reactions.
+
+    Attributes:
+      looks_like: the least access that its reactions would be all of (`modeldiff_jax.evidence.access`).
+    """
 
     model: Model
     ddv: DDV
     answers: Answers
+    looks_like: str
 
 
 def measured(adapter: Adapter, probes: ProbeSet, access: str = ALL, n_labels: int | None = None) -> Measured:
     """An adapted model, run on probes and seen through an access (`modeldiff_jax.evidence.access`)."""
     vector, seeds, partners = react_to_pairs(adapter, probes)
+    kind = looks_like(seeds)
     if access != ALL:
         seeds, partners = (np.asarray(told(x, access, n_labels), np.float32) for x in (seeds, partners))
         vector = DDV(paired_distances(seeds, partners, metric="cosine"), probes.probe_set_id)
-    return Measured(adapter.model, vector, Answers.of(seeds, partners))
+    return Measured(adapter.model, vector, Answers.of(seeds, partners), kind)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,11 @@ def rank(
     """
     similarity = float(ddv_similarity(target.ddv, suspect.ddv))
     others, notes = _no_copies(references, target, suspect)
+    if access == ALL != suspect.looks_like and any(model.looks_like == ALL for model in (target, *others)):
+        notes.append(
+            f"The suspect's answers look like no more than {suspect.looks_like}. If they are, say so (`access`): then "
+            "target and references are seen through the same access, without which the p-value need not hold."
+        )
     near = [float(ddv_similarity(target.ddv, other.ddv)) for other in others]
     shares = target.answers.n_outputs == suspect.answers.n_outputs
     default = None if others or access != ALL else default_null(target.model, suspect.model, probes, shares)

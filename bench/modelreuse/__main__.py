@@ -8,6 +8,7 @@ python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [-
     [--plot FILE.svg] [--format text|json]
 python -m bench.modelreuse null FOLDER... [--owners 40] [--write]
 python -m bench.modelreuse adversary FOLDER [--pairs 100] [--steps 300] [--keys 16] [--plot FILE] [--format text|json]
+python -m bench.modelreuse access FOLDER [--pairs 100] [--format text|json]
 python -m bench.modelreuse lineage FOLDER [--method ours|ddv] [--pairs 100] [--sets 200] [--format text|json] [--fit]
 """
 
@@ -63,6 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
     hostile.add_argument("--keys", type=int, default=16, help="most that an accuser tries")
     hostile.add_argument("--plot", type=Path, help="SVG to write")
     hostile.add_argument("--format", default="text", choices=["text", "json"])
+    less = commands.add_parser("access", help="what is left when a suspect tells less, and pairs are found by asking")
+    less.add_argument("folder", type=Path)
+    less.add_argument("--pairs", type=int, default=100)
+    less.add_argument("--key", type=int, default=0)
+    less.add_argument("--format", default="text", choices=["text", "json"])
     trees = commands.add_parser("lineage", help="how well trees of descent are told")
     trees.add_argument("folder", type=Path)
     trees.add_argument("--method", default="ours", choices=["ours", "ddv"])
@@ -96,6 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
             if given.plot:
                 given.plot.write_text(adversary.plot(result), "utf-8")
             print(json.dumps(result, indent=1) if given.format == "json" else adversary.table(result))
+        elif given.command == "access":
+            print(less_access(given))
         elif given.command == "lineage":
             print(kinship(given))
         else:
@@ -137,6 +145,19 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     found = PROTOCOLS[given.protocol](study, METHODS[given.method], given.orientation)
     queries = list(study.queries.values())
     return {**asked, **found, "queries": sum(queries) / len(queries) if queries else None}
+
+
+def less_access(given: argparse.Namespace) -> str:
+    """Every access, as text."""
+    from bench.modelreuse import access
+    from bench.modelreuse.folder import Zoo
+    from bench.modelreuse.reactions import Reactor
+    from bench.modelreuse.study import Study
+
+    zoo = Zoo(given.folder)
+    reactor = Reactor({name: zoo.path(name) for name in zoo.entries})
+    rows = access.less_access(lambda black_box: Study(zoo, given.pairs, given.key, reactor, black_box=black_box))
+    return json.dumps(rows, indent=1) if given.format == "json" else access.table(rows)
 
 
 def kinship(given: argparse.Namespace) -> str:

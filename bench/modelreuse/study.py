@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
@@ -47,6 +48,13 @@ class Study:
         """Inputs that each model was asked about to find partners, where that is by asking."""
         self.reactor = reactor or Reactor({name: zoo.path(name) for name in zoo.entries})
         self._kept: dict[tuple[Any, ...], Any] = {}
+        self._whole: dict[tuple[Any, ...], Any] = {}
+
+    def through(self, access: str) -> Study:
+        """The same models under another access; pairs and whole answers are made once for both."""
+        seen = copy.copy(self)
+        seen.access, seen._kept = check(access), {}
+        return seen
 
     @property
     def names(self) -> list[str]:
@@ -101,15 +109,23 @@ class Study:
                 return partners
             return self.reactor.attack(prober, seeds, eps=eps, n_steps=n_steps, direction=direction, key=self.key)
 
-        return self.kept(make, "partners", prober, dataset, direction, eps, n_steps)
+        what = (prober, dataset, direction, eps, n_steps)
+        if what not in self._whole:
+            self._whole[what] = make()
+        return self._whole[what]
 
     def answers(self, x: Float[np.ndarray, "n ..."], names: Iterable[str], *what: Any) -> Answers:
-        """Logits of models for inputs, kept under `what`."""
-        store: Answers = self.kept(dict, "answers", *what)
-        missing = [name for name in names if name not in store]
+        """What models tell of inputs, kept under `what`: logits, or probabilities (`access`)."""
+        names = list(names)
+        whole: Answers = self._whole.setdefault(("answers", *what), {})
+        missing = [name for name in names if name not in whole]
         if missing:
-            store |= {name: told(found, self.access) for name, found in self.reactor.logits(missing, x).items()}
-        return store
+            whole |= self.reactor.logits(missing, x)
+        if self.access == ALL:
+            return whole
+        seen: Answers = self.kept(dict, "answers", *what)
+        seen |= {name: told(whole[name], self.access) for name in names if name not in seen}
+        return seen
 
     def on_pairs(self, prober: str, names: Iterable[str], **attack: Any) -> tuple[Answers, Answers]:
         """Logits for a prober's seeds and for their partners."""

@@ -65,6 +65,30 @@ def told(
     return x
 
 
+def looks_like(reactions: Num[np.ndarray, "n c"]) -> str:
+    """The least access that such reactions would be all of: `labels`, `top-K`, or `answers`.
+
+    Args:
+      reactions: of one model, as it gave them. One column of whole numbers looks like labels, and so do rows of zeros
+        and one 1. Rows of zeros and K positive numbers look like the K greatest probabilities, if what their sum leaves
+        of 1 can be spread over the zeros with none of them becoming one of the greatest.
+    """
+    x = np.asarray(reactions)
+    c = x.shape[1]
+    if x.min() < 0 or (c == 1 and (x != np.rint(x)).any()):
+        return ALL
+    if c == 1:
+        return "labels"
+    told_of = np.count_nonzero(x, axis=1)
+    k, sums = int(told_of[0]), x.sum(axis=1)
+    if not 0 < k < c or (told_of != k).any() or sums.max() > 1 + 1e-3:
+        return ALL
+    if k == 1 and (sums == 1).all():
+        return "labels"
+    least = np.where(x > 0, x, np.inf).min(axis=1)
+    return f"top-{k}" if ((1 - sums) / (c - k) <= least + 1e-3).all() else ALL
+
+
 def _one_hot(numbers: Float[np.ndarray, " n"], access: str, n_labels: int | None) -> Float[np.ndarray, "n d"]:
     whole = np.rint(numbers).astype(int)
     if access != "labels" or not n_labels or (whole != numbers).any() or whole.min() < 0 or whole.max() >= n_labels:

@@ -6,7 +6,7 @@ from scipy.special import softmax
 
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.access import check, told
+from modeldiff_jax.evidence.access import check, looks_like, told
 
 RNG = np.random.default_rng(0)
 LOGITS = 3 * RNG.normal(size=(12, 6))
@@ -56,6 +56,23 @@ def test_unknown_access_is_refused(access):
         check(access)
 
 
+@pytest.mark.parametrize(
+    ("reactions", "kind"),
+    [
+        (LOGITS, "answers"),
+        (softmax(LOGITS, axis=1), "answers"),
+        (np.maximum(LOGITS, 0), "answers"),
+        (np.eye(6)[LOGITS.argmax(axis=1)], "labels"),
+        (LOGITS.argmax(axis=1)[:, None], "labels"),
+        (LOGITS[:, :1], "answers"),
+        (np.where(np.sort(LOGITS, axis=1)[:, -2:-1] <= LOGITS, softmax(LOGITS, axis=1), 0), "top-2"),
+        (np.eye(6)[LOGITS.argmax(axis=1)] * 0.05, "answers"),
+    ],
+)
+def test_labels_and_the_greatest_few_are_known_by_their_looks(reactions, kind):
+    assert looks_like(reactions) == kind
+
+
 def network(rng, parent=None):
     parts = [rng.normal(size=(12, 40)), rng.normal(size=(40, WIDTH)) / 4, TASK]
     if parent is not None:
@@ -85,12 +102,56 @@ def test_a_copy_that_tells_little_is_found(access):
     rng = np.random.default_rng(1)
     owner = network(rng)
     references = [function(network(rng), TELLS["answers"]) for _ in range(19)]
-    seeds = np.random.default_rng(2).uniform(-1, 1, size=(60, 12)).astype(np.float32)
-    settings = {"seeds": seeds, "n_pairs": 60, "n_steps": 3, "references": references, "access": access}
+    asked = settings(references) | {"access": access}
     target = function(owner, TELLS["answers"])
-    found = md.compare(target, function(network(rng, owner), TELLS[access]), **settings)
+    found = md.compare(target, function(network(rng, owner), TELLS[access]), **asked)
     assert found.verdict == "reused"
     assert found.to_dict()["access"] == access
     assert len(found.orientations) == (2 if access == "answers" else 1)
-    screened = md.screen(target, [function(network(rng), TELLS[access])], **settings)
+    screened = md.screen(target, [function(network(rng), TELLS[access])], **asked)
     assert screened.findings[0].ranking.score < found.ranking.score
+
+
+def settings(references):
+    seeds = np.random.default_rng(2).uniform(-1, 1, size=(60, 12)).astype(np.float32)
+    return {"seeds": seeds, "n_pairs": 60, "n_steps": 3, "references": references}
+
+
+def features(parts):
+    a, b, _ = parts
+    spec = md.TensorSpec("x", ("N", 12), np.dtype(np.float32))
+    return md.from_callable(lambda x: np.tanh(np.tanh(x @ a) @ b), spec)
+
+
+def heads(parts):
+    a, b, c = parts
+    spec = md.TensorSpec("x", ("N", 12), np.dtype(np.float32))
+
+    def both(x):
+        inside = np.tanh(np.tanh(x @ a) @ b)
+        return inside @ c, inside[:, :7]
+
+    return md.from_callable(both, spec)
+
+
+@pytest.mark.parametrize(("owns", "gives"), [("answers", features), (features, features), (heads, heads)])
+def test_models_without_a_label_space_and_of_several_outputs(owns, gives):
+    rng = np.random.default_rng(1)
+    owner = network(rng)
+    target = owns(owner) if callable(owns) else function(owner, TELLS[owns])
+    asked = settings([gives(network(rng)) for _ in range(19)])
+    found = md.compare(target, gives(network(rng, owner)), **asked)
+    assert found.verdict == "reused"
+    assert ("logits" in found.evidence) == callable(owns)  # views of one label space need one
+    assert md.compare(target, gives(network(rng)), **asked).ranking.score < found.ranking.score
+
+
+@pytest.mark.parametrize("tells", ["labels", lambda x: np.eye(6)[x.argmax(axis=1)]])
+def test_labels_that_are_not_declared_are_noted(tells):
+    rng = np.random.default_rng(1)
+    owner = network(rng)
+    asked = settings([function(network(rng), TELLS["answers"]) for _ in range(3)])
+    suspect = function(owner, TELLS[tells] if isinstance(tells, str) else tells)
+    silent = md.compare(function(owner, TELLS["answers"]), suspect, **asked)
+    said = md.compare(function(owner, TELLS["answers"]), suspect, access="labels", **asked)
+    assert [sum("look like no more than labels" in note for note in r.notes) for r in (silent, said)] == [1, 0]

@@ -42,6 +42,17 @@ def test_access_takes_away_what_is_not_told(reactor):
         np.testing.assert_array_equal(labels["a"], np.eye(5)[logits["a"].argmax(axis=1)])
 
 
+def test_under_another_access_models_answer_no_second_time(reactor, monkeypatch):
+    whole = study(reactor)
+    answers = whole.on_pairs("a", ["a"])
+    monkeypatch.setattr(reactor, "logits", None)
+    monkeypatch.setattr(reactor, "attack", None)
+    seen = whole.through("labels").on_pairs("a", ["a"])
+    for logits, labels in zip(answers, seen, strict=True):
+        np.testing.assert_array_equal(labels["a"], np.eye(5)[logits["a"].argmax(axis=1)])
+    assert whole.on_pairs("a", ["a"])[0]["a"] is answers[0]["a"]
+
+
 def test_a_black_box_is_asked_and_the_questions_counted(reactor):
     asked = study(reactor, black_box=True)
     partners = asked.partners("a")
