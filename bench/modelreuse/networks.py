@@ -40,6 +40,8 @@ class Operations(Protocol):
         pad: tuple[int, int] | None = None,
     ) -> Any: ...
 
+    def zoom(self, x: Any, times: int) -> Any: ...
+
     def add(self, a: Any, b: Any, act: str) -> Any: ...
 
     def mean(self, x: Any) -> Any: ...
@@ -197,6 +199,10 @@ class _Flax:
     ) -> Any:
         pad = pad or (taps // 2,) * 2
         return activate(ConvNorm(features, taps, stride, groups, pad, name=name)(x, self.train), act)
+
+    def zoom(self, x: Any, times: int) -> Any:
+        n, h, w, c = x.shape
+        return jax.image.resize(x, (n, h * times, w * times, c), "bilinear")
 
     def add(self, a: Any, b: Any, act: str) -> Any:
         return activate(a + b, act)

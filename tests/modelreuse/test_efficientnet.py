@@ -71,7 +71,7 @@ def test_the_file_says_what_the_network_says(published):
     told = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"image": x})[0]
     wanted, parts = jax.jit(Network("efficientnet_lite0", 1000).apply)(variables, x.transpose(0, 2, 3, 1))
     np.testing.assert_allclose(told, wanted, atol=1e-4 * np.abs(wanted).max())
-    assert [part.shape[1] for part in parts] == [8, 4, 2, 1]
+    assert [part.shape[1] for part in parts] == [16, 8, 4, 2]
 
 
 def test_missing_weights_are_an_error_that_says_what_to_install(monkeypatch):
