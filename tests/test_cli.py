@@ -146,7 +146,8 @@ def make_files(*names):
 
 
 def test_options_reach_the_comparison(stub, capsys):
-    options = "--seeds digits --pairs 7 --steps 9 --black-box --access top-3 --alpha 0.1 --key 3 --references r1 r2 --references r3"
+    options = "--seeds digits --pairs 7 --steps 9 --black-box --access top-3 --alpha 0.1 --key 3"
+    options += " --references r1 r2 --references r3"
     make_files("r1", "r2", "r3")
     assert cli.main(["compare", "x", "y", *options.split()]) == 0
     (call,) = stub.calls
