@@ -98,7 +98,7 @@ TRACK = Size(
     {"imagenet": 600, "digits": 400, "pictures": 250},
     300,
     600,
-    {"train": 150, "transfer": 150, "prune": 50, "steal": 150},
+    {"train": 600, "transfer": 400, "prune": 100, "steal": 400},
     track=True,
     rate=0.2,
 )
