@@ -47,8 +47,8 @@ def compare(form: str, count: int, rounds: int) -> dict[str, Any]:
     import numpy as np
 
     import modeldiff_jax as md
+    from modeldiff_jax.models.inputs.space import space_of
     from modeldiff_jax.probes.probe_set import ProbeSet
-    from modeldiff_jax.probes.space import space_of
 
     jax.clear_caches()
     models = {"onnx": onnx_models, "flax": flax_models}[form](count)
@@ -86,7 +86,7 @@ def onnx_models(count: int) -> list[Any]:
     """Exports of one network, every second one with other names of its values."""
     from bench.workloads import Block, Conv, Network, onnx_model
     from modeldiff_jax.limits import DEFAULT
-    from modeldiff_jax.models.graph.program import to_model
+    from modeldiff_jax.models.convert import to_model
     from modeldiff_jax.models.model import Origin
     from modeldiff_jax.models.onnx import read_graph
 

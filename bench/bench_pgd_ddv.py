@@ -88,7 +88,7 @@ class OnJax:
         import jax
 
         import modeldiff_jax as md
-        from modeldiff_jax.compilation import Program
+        from modeldiff_jax.runtime.compilation import Program
 
         self.model, self.seeds = md.load(path), jax.numpy.asarray(seeds)
         self.react = Program(self.model.apply)
@@ -105,7 +105,7 @@ class OnJax:
         import numpy as np
 
         from modeldiff_jax.kernels import paired_distances
-        from modeldiff_jax.probes.attack import pgd
+        from modeldiff_jax.probes.pgd import pgd
 
         model = self.model
         partners = pgd(

@@ -120,8 +120,8 @@ def measured(path: Path, model: Any, batch: int, options: argparse.Namespace, ex
     """Error, compile time and ratio at one batch size; where the file fixes its batch, said so."""
     import jax
 
-    from modeldiff_jax.compilation import Program
     from modeldiff_jax.models.inspect import compare_output
+    from modeldiff_jax.runtime.compilation import Program
 
     examples = inputs_for(path, model, batch)
     ready, arrays = examples.model, [examples.inputs[name] for name in examples.model.input_names]
@@ -158,8 +158,8 @@ def inputs_for(path: Path, model: Any, batch: int) -> Any:
     """Random inputs, or text for a detector of text: without any its output is 0 but for the errors of a sigmoid."""
     import numpy as np
 
-    from modeldiff_jax.models.examples import example_inputs
-    from modeldiff_jax.models.shapes import main_input
+    from modeldiff_jax.models.inputs.examples import example_inputs
+    from modeldiff_jax.models.inputs.sizes import main_input
 
     examples = example_inputs(model, batch=batch)
     if path.stem.startswith(_DETECTOR):
@@ -185,7 +185,7 @@ def vmapped(model: Any) -> str:
     import jax
     import numpy as np
 
-    from modeldiff_jax.models.examples import example_inputs
+    from modeldiff_jax.models.inputs.examples import example_inputs
 
     several = [example_inputs(model, key) for key in range(3)]
     ready, names = several[0].model, several[0].model.input_names
@@ -206,8 +206,8 @@ def differentiated(model: Any) -> str:
     import jax.numpy as jnp
     import numpy as np
 
-    from modeldiff_jax.models.examples import example_inputs
-    from modeldiff_jax.models.shapes import main_input
+    from modeldiff_jax.models.inputs.examples import example_inputs
+    from modeldiff_jax.models.inputs.sizes import main_input
 
     examples = example_inputs(model)
     ready = examples.model
@@ -246,7 +246,7 @@ def quantised(path: Path, form: str, folder: Path) -> Path:
     import onnxruntime.quantization as quantization
 
     import modeldiff_jax as md
-    from modeldiff_jax.models.examples import example_inputs
+    from modeldiff_jax.models.inputs.examples import example_inputs
 
     made = folder / f"{path.stem}.{form}.onnx"
     if form == "dynamic":

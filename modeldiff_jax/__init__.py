@@ -7,14 +7,16 @@ from importlib import import_module as _import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modeldiff_jax.comparison import Comparison as Comparison
-    from modeldiff_jax.comparison import compare as compare
-    from modeldiff_jax.decision_distance import DDV as DDV
-    from modeldiff_jax.decision_distance import ddv as ddv
+    from modeldiff_jax.detection.compare import Comparison as Comparison
+    from modeldiff_jax.detection.compare import compare as compare
+    from modeldiff_jax.detection.lineage import Lineage as Lineage
+    from modeldiff_jax.detection.lineage import lineage as lineage
+    from modeldiff_jax.detection.screen import Screening as Screening
+    from modeldiff_jax.detection.screen import screen as screen
     from modeldiff_jax.errors import ModelDiffError as ModelDiffError
-    from modeldiff_jax.evidence import ddv_similarity as ddv_similarity
-    from modeldiff_jax.kinship import Lineage as Lineage
-    from modeldiff_jax.kinship import lineage as lineage
+    from modeldiff_jax.evidence.decision_distance import DDV as DDV
+    from modeldiff_jax.evidence.decision_distance import ddv as ddv
+    from modeldiff_jax.evidence.decision_distance import ddv_similarity as ddv_similarity
     from modeldiff_jax.limits import Limits as Limits
     from modeldiff_jax.models.callable import from_callable as from_callable
     from modeldiff_jax.models.flax import from_flax as from_flax
@@ -30,37 +32,35 @@ if TYPE_CHECKING:
     from modeldiff_jax.probes.remake import remake_probes as remake_probes
     from modeldiff_jax.profiling import Profile as Profile
     from modeldiff_jax.profiling import profile as profile
-    from modeldiff_jax.screening import Screening as Screening
-    from modeldiff_jax.screening import screen as screen
     from modeldiff_jax.types import TensorSpec as TensorSpec
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Comparison": "comparison",
-    "DDV": "decision_distance",
+    "Comparison": "detection.compare",
+    "DDV": "evidence.decision_distance",
     "Limits": "limits",
-    "Lineage": "kinship",
+    "Lineage": "detection.lineage",
     "Model": "models.model",
     "ModelDiffError": "errors",
     "ProbeSet": "probes.probe_set",
     "Profile": "profiling",
-    "Screening": "screening",
+    "Screening": "detection.screen",
     "TensorSpec": "types",
     "commit": "probes.commitment",
-    "compare": "comparison",
-    "ddv": "decision_distance",
-    "ddv_similarity": "evidence",
+    "compare": "detection.compare",
+    "ddv": "evidence.decision_distance",
+    "ddv_similarity": "evidence.decision_distance",
     "drawn_key": "probes.commitment",
     "from_callable": "models.callable",
     "from_flax": "models.flax",
-    "lineage": "kinship",
+    "lineage": "detection.lineage",
     "load": "models.load",
     "load_probes": "probes.probe_set",
     "load_weights": "models.weights.load",
     "make_probes": "probes.make",
     "profile": "profiling",
-    "screen": "screening",
+    "screen": "detection.screen",
     "remake_probes": "probes.remake",
     "verify_commitment": "probes.commitment",
 }

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
-from modeldiff_jax.compilation_cache import Cache, enable
-from modeldiff_jax.environment import SCHEMA_VERSION, installed, tool
+from modeldiff_jax.runtime.compilation_cache import Cache, enable
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, installed, tool
 
 _NEEDED_FOR = {
     "bench": "the benchmarks: kernels beside their peers, ModelReuse",

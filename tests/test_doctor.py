@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from modeldiff_jax import doctor
-from modeldiff_jax.environment import installed
+from modeldiff_jax.runtime.environment import installed
 
 
 @pytest.fixture(autouse=True)

@@ -79,7 +79,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
 def test_the_wheel_says_what_it_is(wheel):
     archive = zipfile.ZipFile(wheel)
     info = f"modeldiff_jax-{modeldiff_jax.__version__}.dist-info"
-    assert "modeldiff = modeldiff_jax.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
+    assert "modeldiff = modeldiff_jax.cli.commands:main" in archive.read(f"{info}/entry_points.txt").decode()
     assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert archive.read(f"{info}/top_level.txt").decode().split() == ["modeldiff_jax"]
 
@@ -87,7 +87,7 @@ def test_the_wheel_says_what_it_is(wheel):
 def test_the_wheel_works_without_the_tree(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     program = (
-        "import modeldiff_jax, modeldiff_jax.kernels as k; from modeldiff_jax.report.json import schema;"
+        "import modeldiff_jax, modeldiff_jax.kernels as k; from modeldiff_jax.report.formats.json import schema;"
         "print(modeldiff_jax.__file__, k.__path__[0], schema()['title'], sep='\\n')"
     )
     file, kernels, title = python(program, tmp_path, PYTHONPATH=str(tmp_path / "site")).splitlines()
@@ -105,7 +105,7 @@ def heavy_after(program, cwd):
 
 
 @pytest.mark.parametrize(
-    "module", ["modeldiff_jax", "modeldiff_jax.cli", "modeldiff_jax.report", "modeldiff_jax.errors"]
+    "module", ["modeldiff_jax", "modeldiff_jax.cli.commands", "modeldiff_jax.report", "modeldiff_jax.errors"]
 )
 def test_heavy_packages_wait_until_they_are_needed(module, tmp_path):
     assert heavy_after(f"import {module}", tmp_path) == set()
@@ -147,7 +147,7 @@ def test_imports_go_downwards_only(tree):
     [
         ("kernels/dispatch.py", "import modeldiff_jax.models.model"),
         ("kernels/dispatch.py", "import flax"),
-        ("modeldiff_jax/models/model.py", "import modeldiff_jax.comparison"),
+        ("modeldiff_jax/models/model.py", "import modeldiff_jax.detection.compare"),
         ("modeldiff_jax/models/model.py", "import onnx"),
         ("modeldiff_jax/errors.py", "import modeldiff_jax.limits"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modeldiff_jax import cli
+from modeldiff_jax.cli import commands as cli
 from tests.onnx_files import classifier
 
 TEXT = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")

@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     null = commands.add_parser("null", help="hold the default calibration against zoos, or write it from them")
     null.add_argument("folders", type=Path, nargs="+")
     null.add_argument("--owners", type=int, default=40, help="of each zoo, drawn at random")
-    null.add_argument("--write", action="store_true", help="write modeldiff_jax/default_null.json")
+    null.add_argument("--write", action="store_true", help="write modeldiff_jax/detection/default_calibration.json")
     hostile = commands.add_parser("adversary", help="what thieves who hide and accusers who lie can do")
     hostile.add_argument("folder", type=Path, help="a finished build")
     hostile.add_argument("--pairs", type=int, default=100)
@@ -116,9 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _null(given: argparse.Namespace) -> dict[str, Any]:
-    from bench.modelreuse import default_null
+    from bench.modelreuse import default_calibration as default_null
     from bench.modelreuse.folder import Zoo
-    from modeldiff_jax.default_null import FILE
+    from modeldiff_jax.detection.default_calibration import FILE
 
     found = [pair for folder in given.folders for pair in default_null.similarities(Zoo(folder), given.owners)]
     if given.write:

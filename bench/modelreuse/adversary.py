@@ -18,7 +18,7 @@ from bench.modelreuse.likeness import TERMS
 from bench.modelreuse.study import Study
 from bench.modelreuse.thief import Pairs, Theft, answers, steal
 from bench.plot import Axis, Line, Panel, drawn
-from modeldiff_jax.calibrate import conformal_p_value
+from modeldiff_jax.detection.conformal import conformal_p_value
 from modeldiff_jax.errors import InvalidInputError
 
 WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0)

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import DEFAULT
-from modeldiff_jax.probes.array_file import read_arrays
+from modeldiff_jax.models.array_file import read_arrays
 
 FIELDS = ("name", "file", "arch", "dataset", "root", "parent", "kind", "classes")
 

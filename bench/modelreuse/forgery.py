@@ -20,12 +20,12 @@ import modeldiff_jax as md
 from bench.modelreuse.likeness import Term, likeness
 from bench.modelreuse.methods.decision_distance import cosine, ddv
 from bench.modelreuse.study import EPS, Study
-from modeldiff_jax.calibrate import conformal_p_value
-from modeldiff_jax.compilation import Program
+from modeldiff_jax.detection.conformal import conformal_p_value
 from modeldiff_jax.evidence.relatedness import Reactions, relatedness
+from modeldiff_jax.models.inputs.space import InputHint, generic_space
 from modeldiff_jax.probes.adapt import Adapter, adapt
 from modeldiff_jax.probes.remake import TOLERANCE
-from modeldiff_jax.probes.space import InputHint, generic_space
+from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.types import Apply
 
 METHODS: dict[str, Term] = {"modeldiff": "ddv", "ours": "evidence"}

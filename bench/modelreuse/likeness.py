@@ -1,8 +1,8 @@
 """How alike two models answer probe pairs, as something to be differentiated: what adversaries push up or down.
 
 `ddv` is what the paper looks at: the cosine similarity of decision distance vectors. `evidence` are the four views of
-`modeldiff_jax.evidence.views`: from each model's view the mean of unrelated models is taken, as the evidence itself
-does, then the cosine. How unrelated models differ from one another is left out.
+`modeldiff_jax.evidence.representations`: from each model's view the mean of unrelated models is taken, as the evidence
+itself does, then the cosine. How unrelated models differ from one another is left out.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from bench.modelreuse.folder import Zoo
 from bench.modelreuse.study import Study
-from modeldiff_jax.evidence.forest import probabilities
-from modeldiff_jax.evidence.lineage import Answers, Kinship, clues, kinship
+from modeldiff_jax.evidence.arborescence import probabilities
+from modeldiff_jax.evidence.descent import Answers, Kinship, clues, kinship
 
 SETS = ("random", "families", "whole")
 _BINS = (0.0, 0.5, 0.7, 0.9, 1.01)

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float
 
 import modeldiff_jax as md
-from modeldiff_jax.compilation import Program
 from modeldiff_jax.models.family import united
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.attack import Direction, pgd
-from modeldiff_jax.probes.parallel import each
-from modeldiff_jax.probes.search import search
+from modeldiff_jax.probes.hill_climbing import search
+from modeldiff_jax.probes.pgd import Direction, pgd
+from modeldiff_jax.runtime.compilation import Program
+from modeldiff_jax.runtime.threads import each
 from modeldiff_jax.types import Apply, Params
 
 ROUNDS = 10
@@ -77,7 +77,7 @@ class Reactor:
           name: the model.
           seeds: normalised images.
           eps: radius, in normalised units.
-          n_steps, direction, key: see `modeldiff_jax.probes.attack.pgd`.
+          n_steps, direction, key: see `modeldiff_jax.probes.pgd.pgd`.
         """
         model = self.models[name]
         low, high = float(seeds.min()), float(seeds.max())
@@ -100,7 +100,7 @@ class Reactor:
     def search(
         self, name: str, seeds: Float[np.ndarray, "n ..."], key: int = 0
     ) -> tuple[Float[np.ndarray, "n ..."], int]:
-        """Partners of normalised seeds by asking the model (`modeldiff_jax.probes.search`), and how often it was."""
+        """Returns partners of normalised seeds, found by queries alone, and the number of queries."""
         start = self.logits([name], seeds)[name]
         partners, asked = search(
             lambda x: self.logits([name], np.asarray(x, np.float32))[name],

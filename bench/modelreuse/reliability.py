@@ -16,7 +16,7 @@ from bench.modelreuse.folder import Entry
 from bench.modelreuse.methods.fused import reactions_to
 from bench.modelreuse.study import Study
 from bench.plot import Axis, Line, Panel, drawn
-from modeldiff_jax.calibrate import conformal_p_value, references_needed
+from modeldiff_jax.detection.conformal import conformal_p_value, references_needed
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.relatedness import relatedness
 

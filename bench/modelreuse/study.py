@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from bench.modelreuse.folder import Entry, Zoo
 from bench.modelreuse.reactions import Reactor
 from modeldiff_jax.evidence.access import ALL, check, told
-from modeldiff_jax.probes.attack import Direction
+from modeldiff_jax.probes.pgd import Direction
 
 Orientation: TypeAlias = Literal["owner", "suspect", "both"]
 Answers: TypeAlias = dict[str, Float[np.ndarray, "n c"]]

@@ -21,8 +21,8 @@ from bench.modelreuse.data import Images
 from bench.modelreuse.likeness import Term, likeness
 from bench.modelreuse.networks import Network, Variables
 from bench.modelreuse.training import BATCH, normalised
-from modeldiff_jax.compilation import Program
-from modeldiff_jax.probes.parallel import each
+from modeldiff_jax.runtime.compilation import Program
+from modeldiff_jax.runtime.threads import each
 
 _RATE = 2e-3
 """As the zoo's pruned models are tuned with."""

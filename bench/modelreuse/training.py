@@ -20,8 +20,8 @@ from jaxtyping import Int
 
 from bench.modelreuse.data import MEAN, STD, Images
 from bench.modelreuse.networks import Network, Variables
-from modeldiff_jax.compilation import Program
-from modeldiff_jax.probes.parallel import each
+from modeldiff_jax.runtime.compilation import Program
+from modeldiff_jax.runtime.threads import each
 
 BATCH = 32
 _SHIFT = 3

@@ -6,24 +6,22 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 
-from modeldiff_jax.calibrate import Verdict
-from modeldiff_jax.comparison import compare
 from modeldiff_jax.demo import derive
 from modeldiff_jax.demo.data import DIGIT, N_TEST, REMAINDER, Images, Task, load_images
 from modeldiff_jax.demo.zoo import Network, train
-from modeldiff_jax.environment import SCHEMA_VERSION, environment
+from modeldiff_jax.detection.compare import compare
+from modeldiff_jax.detection.conformal import Verdict
+from modeldiff_jax.models.inputs.space import space_of
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
-from modeldiff_jax.probes.attack import Direction
 from modeldiff_jax.probes.make import make_probes
-from modeldiff_jax.probes.space import space_of
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""`progress(what, done, total)`, called before each step."""
+from modeldiff_jax.probes.pgd import Direction
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
+from modeldiff_jax.runtime.progress import Progress
 
 ALPHA = 0.05
 N_REFERENCES = 24

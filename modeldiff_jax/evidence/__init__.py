@@ -2,5 +2,3 @@
 
 A score is higher the more related. A new view is a function in `views.py` and its line in `VIEWS`.
 """
-
-from modeldiff_jax.evidence.ddv import ddv_similarity as ddv_similarity

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.residual import Residuals, gram
-from modeldiff_jax.evidence.views import VIEWS, View
+from modeldiff_jax.evidence.representations import VIEWS, View
+from modeldiff_jax.evidence.whitening import Residuals, gram
 
 _MOST = 0.9995
 """Similarity above which two models count as the same."""

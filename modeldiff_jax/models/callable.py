@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.inputs.specs import SpecLike, to_specs
 from modeldiff_jax.models.model import Model, Origin
-from modeldiff_jax.models.specs import SpecLike, to_specs
 from modeldiff_jax.types import Params, TensorSpec
 
 

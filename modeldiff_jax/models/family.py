@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 import jax
 import numpy as np
 
+from modeldiff_jax.models.convert import source_of
 from modeldiff_jax.models.graph.digest import Numbers, numbered
-from modeldiff_jax.models.graph.program import source_of
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.types import Apply, Params
 

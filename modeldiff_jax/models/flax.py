@@ -13,8 +13,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.files import to_device
+from modeldiff_jax.models.inputs.specs import SpecLike, to_specs, traced_outputs
 from modeldiff_jax.models.model import Model, Origin
-from modeldiff_jax.models.specs import SpecLike, to_specs, traced_outputs
 from modeldiff_jax.models.weights import load_weights
 from modeldiff_jax.types import Apply, Params
 

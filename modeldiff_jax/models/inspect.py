@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import MissingExtraError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT
-from modeldiff_jax.models.examples import example_inputs
 from modeldiff_jax.models.graph.ir import Graph
+from modeldiff_jax.models.inputs.examples import example_inputs
 from modeldiff_jax.models.model import Model
+from modeldiff_jax.runtime.compilation import Program
 
 AGREEMENT = 1e-4
 """Largest error, as a share of an output's range, at which two float32 runtimes are said to agree."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TypeAlias
 
-from modeldiff_jax.errors import UnsupportedModelError
+from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.files import map_file, sha256
-from modeldiff_jax.models.graph.program import to_model
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.models.weights.safetensors import is_safetensors
 
@@ -23,6 +24,9 @@ _FOREIGN = (
     (0, b"GGUF", "a GGUF model", "convert it to ONNX"),
     (0, b"version https://git-lfs", "a Git LFS pointer instead of the file", "fetch the file: git lfs pull"),
 )
+
+
+ModelLike: TypeAlias = Model | str | os.PathLike[str]
 
 
 def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
@@ -54,3 +58,17 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
 
     graph = read_graph(mapped, folder=file.absolute().parent, limits=limits, where=str(file))
     return to_model(graph, Origin(str(file), "onnx", digest), limits)
+
+
+def as_model(source: ModelLike, limits: Limits = DEFAULT) -> Model:
+    """A model as it is, or read from its file."""
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return load(source, limits=limits)
+    raise InvalidInputError(
+        "A model is a `Model` or a path",
+        got=type(source).__name__,
+        where="as_model",
+        fix="wrap it with md.from_flax or md.from_callable",
+    )

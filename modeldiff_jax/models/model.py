@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.models.graph.bounds import Bounds, Example, data_dependent, under
+from modeldiff_jax.models.graph.bounded import Bounds, Example, data_dependent, under
 from modeldiff_jax.models.graph.ir import Graph
+from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
 
 

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Num
 
-from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NonFiniteError, NotAdaptableError
 from modeldiff_jax.models.family import structure
+from modeldiff_jax.models.inputs.space import InputHint, ProbedInput, ProbeSpace, probed_input
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.cost import count_flops, count_values
-from modeldiff_jax.probes.parallel import each
-from modeldiff_jax.probes.space import InputHint, ProbedInput, ProbeSpace, probed_input
 from modeldiff_jax.probes.steps import Step, steps_to
+from modeldiff_jax.runtime.compilation import Program
+from modeldiff_jax.runtime.flops import count_flops, count_values
+from modeldiff_jax.runtime.threads import each
 from modeldiff_jax.types import Array, Params
 
 _CHUNK_VALUES = 2**22

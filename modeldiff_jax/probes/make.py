@@ -11,20 +11,19 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.inputs.space import InputHint, ProbeSpace, space_of
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes import attack
-from modeldiff_jax.probes import search as climbing
+from modeldiff_jax.probes import hill_climbing, pgd
 from modeldiff_jax.probes.adapt import Adapter, adapt
-from modeldiff_jax.probes.attack import Direction
+from modeldiff_jax.probes.pgd import Direction
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.seeds import load_seeds
-from modeldiff_jax.probes.space import InputHint, ProbeSpace, space_of
 
 Method: TypeAlias = Literal["pgd", "search"]
 
 N_PAIRS = 100
 """As in the paper, whose own ablation gains nothing from 200 and loses little with 50."""
-STEPS: dict[Method, int] = {"pgd": attack.N_STEPS, "search": 10}
+STEPS: dict[Method, int] = {"pgd": pgd.N_STEPS, "search": 10}
 """Steps of the attack, rounds of the search. On small networks 5 rounds tell children from strangers as 50 do."""
 BUDGET = 2e11
 """Floating-point operations' worth of work for one side's partners: 2 to 8 seconds on two CPU cores, each of which
@@ -61,7 +60,7 @@ def make_probes(
       seeds: None for the built-in pack, a pack's name, an array, a `.npy` or `.npz` file, or a folder of images.
       n_pairs: N; None for 100, fewer where there are fewer seeds or the model is too heavy (`effort`).
       key: an int or a JAX key, for the choice of seeds and all random moves; the same one gives the same probes.
-      method: `pgd` by gradients (`attack.pgd`), `search` by queries alone (`search.search`); None for `pgd` on a model
+      method: `pgd` by gradients (`pgd.pgd`), `search` by queries alone (`search.search`); None for `pgd` on a model
         that has gradients.
       direction: of `pgd`; None for `toward` when all reactions to the seeds lie in [0, 1], else `away`. Probabilities
         saturate when driven away from the others'; for logits both directions do equally well.
@@ -91,17 +90,17 @@ def make_probes(
     rng = np.random.default_rng([number, 1])  # apart from the stream that draws the seeds
     chosen, source = load_seeds(seeds, adapter.space, wanted, number, at_most=n_pairs is None, limits=limits)
     own = adapter.react(chosen)
-    usual = climbing.EPS_TOKENS if adapter.space.kind == "tokens" else climbing.EPS
-    settings: dict[str, Any] = {"eps": eps if eps is not None else attack.EPS if method == "pgd" else usual}
+    usual = hill_climbing.EPS_TOKENS if adapter.space.kind == "tokens" else hill_climbing.EPS
+    settings: dict[str, Any] = {"eps": eps if eps is not None else pgd.EPS if method == "pgd" else usual}
     bounds: dict[str, Any] = {"low": adapter.space.low, "high": adapter.space.high, "own": own}
     if method == "pgd":
         settings["direction"] = direction or ("toward" if own.min() >= 0 and own.max() <= 1 else "away")
-        settings["step"] = attack.default_step(settings["eps"], steps) if step is None else step
+        settings["step"] = pgd.default_step(settings["eps"], steps) if step is None else step
         start = jax.random.key(int(rng.integers(2**31)))
-        partners = attack.pgd(adapter.reactions, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
+        partners = pgd.pgd(adapter.reactions, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
     else:
         budget = 2 * len(chosen) * steps if query_budget is None else query_budget - len(chosen)
-        partners, asked = climbing.search(adapter.react, chosen, rng=rng, budget=budget, **settings, **bounds)
+        partners, asked = hill_climbing.search(adapter.react, chosen, rng=rng, budget=budget, **settings, **bounds)
         steps = asked // (2 * len(chosen))
     origin = {
         "method": method,

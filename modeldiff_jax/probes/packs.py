@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.errors import MissingExtraError
-from modeldiff_jax.probes.space import Kind, ProbeSpace
+from modeldiff_jax.models.inputs.space import Kind, ProbeSpace
 
 Rng = np.random.Generator
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.probes.array_file import read_arrays
-from modeldiff_jax.probes.space import ProbeSpace
+from modeldiff_jax.models.array_file import read_arrays
+from modeldiff_jax.models.inputs.space import ProbeSpace
 
 FORMAT_VERSION = 1
 _MEMBERS = ("header", "partners", "seeds")

@@ -13,9 +13,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError, MissingExtraError
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.probes.array_file import read_arrays
+from modeldiff_jax.models.array_file import read_arrays
+from modeldiff_jax.models.inputs.space import ProbeSpace
 from modeldiff_jax.probes.packs import PACKS, pack_seeds
-from modeldiff_jax.probes.space import ProbeSpace
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".gif": "GIF"}
 _USUAL_NAMES = ("seeds", "images", "x", "inputs", "data", "x_test", "x_train", "arr_0")

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from modeldiff_jax.errors import NotAdaptableError
-from modeldiff_jax.probes.space import ProbedInput, ProbeSpace
+from modeldiff_jax.models.inputs.space import ProbedInput, ProbeSpace
 
 
 @dataclass(frozen=True)

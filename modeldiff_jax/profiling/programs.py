@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 
-from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import LimitExceededError
 from modeldiff_jax.profiling.machine import Machine
 from modeldiff_jax.profiling.work import Work, size_in_bytes, work_of
+from modeldiff_jax.runtime.compilation import Program
 
 _MOST_RUNS, _LEAST_RUNS = 200, 3
 _LEAST_ABOVE_BUDGET = 1

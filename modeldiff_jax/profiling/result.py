@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modeldiff_jax.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.profiling.programs import ProgramProfile
 from modeldiff_jax.report import render, roofline_plot
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 
 
 @dataclass(frozen=True)

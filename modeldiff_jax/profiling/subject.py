@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from modeldiff_jax.comparison import ModelLike, compare
-from modeldiff_jax.compilation import Program, Recorded, recording
+from modeldiff_jax.detection.compare import compare
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.examples import example_inputs
-from modeldiff_jax.models.load import load
+from modeldiff_jax.models.inputs.examples import example_inputs
+from modeldiff_jax.models.load import ModelLike, load
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.profiling.kernels import Shape, kernel_call, names
 from modeldiff_jax.profiling.machine import Machine
 from modeldiff_jax.profiling.programs import Budget, Measured, measure
 from modeldiff_jax.profiling.result import Profile
 from modeldiff_jax.profiling.traces import check_folder, write_trace
+from modeldiff_jax.runtime.compilation import Program, Recorded, recording
+from modeldiff_jax.runtime.progress import Progress
 
-Progress: TypeAlias = Callable[[str, int, int], None]
 _LOOPS = "XLA's cost analysis counts one trip of each loop; `flops` counts all of them."
 _OPEN = "Loops whose trips only the data decide count as one trip, so `flops` and the share are lower bounds."
 _UNEVEN = "Of branches that differ, the dearest counts: `flops` and the share may be higher than what was done."

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from modeldiff_jax.probes.cost import called_jaxprs, count_flops, flops_by_equation
 from modeldiff_jax.profiling.machine import DEFAULT
+from modeldiff_jax.runtime.flops import called_jaxprs, count_flops, flops_by_equation
 
 _PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias, get_args
 
-from modeldiff_jax.report.document import document, roofline
-from modeldiff_jax.report.html import to_html
-from modeldiff_jax.report.json import to_json
-from modeldiff_jax.report.markdown import to_markdown
-from modeldiff_jax.report.roofline import to_svg
-from modeldiff_jax.report.text import to_text
+from modeldiff_jax.report.documents import document, roofline
+from modeldiff_jax.report.formats.html import to_html
+from modeldiff_jax.report.formats.json import to_json
+from modeldiff_jax.report.formats.markdown import to_markdown
+from modeldiff_jax.report.formats.text import to_text
+from modeldiff_jax.report.plots.roofline import to_svg
 
 Format: TypeAlias = Literal["text", "json", "html", "md"]
 FORMATS: tuple[Format, ...] = get_args(Format)

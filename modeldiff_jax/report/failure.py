@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from modeldiff_jax.environment import SCHEMA_VERSION, tool
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.report.escape import printable
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, tool
 
 
 def message(error: BaseException) -> str:

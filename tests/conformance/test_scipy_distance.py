@@ -1,4 +1,4 @@
-"""scipy's own tests of its distances, from the installed scipy, run against `modeldiff_jax.distance`.
+"""scipy's own tests of its distances, from the installed scipy, run against `modeldiff_jax.compat.distance`.
 
 The functions of one pair are scipy's there as here; what these tests try is `cdist` and `pdist`, beside everything the
 module checks them against.
@@ -13,7 +13,7 @@ import pytest
 import scipy.spatial.distance
 import scipy.spatial.tests
 
-from modeldiff_jax import distance
+from modeldiff_jax.compat import distance
 
 pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.long]
 

@@ -5,7 +5,7 @@ import pytest
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.relatedness import Reactions, fused, relatedness
-from modeldiff_jax.evidence.views import VIEWS
+from modeldiff_jax.evidence.representations import VIEWS
 
 N, WIDTH = 60, 24
 REFERENCES = np.arange(30) >= 4

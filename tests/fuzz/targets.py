@@ -6,11 +6,11 @@ from google.protobuf.message import DecodeError
 
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.models.graph.program import to_model
+from modeldiff_jax.models.convert import to_model
+from modeldiff_jax.models.inputs.sizes import resolve
 from modeldiff_jax.models.model import Origin
 from modeldiff_jax.models.onnx import read_graph
-from modeldiff_jax.models.onnx.embedded import cut_out
-from modeldiff_jax.models.shapes import resolve
+from modeldiff_jax.models.onnx.initializers import cut_out
 from modeldiff_jax.models.weights.safetensors import is_safetensors, read_safetensors
 from modeldiff_jax.models.weights.torch_file import is_torch, read_torch
 

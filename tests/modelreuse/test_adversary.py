@@ -6,7 +6,7 @@ import pytest
 from bench.modelreuse import adversary
 from bench.modelreuse.forgery import ALPHA, METHODS, accused
 from bench.modelreuse.likeness import likeness
-from modeldiff_jax.evidence.views import VIEWS
+from modeldiff_jax.evidence.representations import VIEWS
 
 RNG = np.random.default_rng(0)
 ONE, OTHER, *STRANGERS = RNG.normal(size=(6, 2, 12, 5)).astype(np.float32)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.modelreuse import lineage, recipes
-from modeldiff_jax.evidence.lineage import Kinship
+from modeldiff_jax.evidence.descent import Kinship
 
 from .test_recipes import zoo_of
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.modelreuse import reliability
-from bench.modelreuse.default_null import held_against, pack
+from bench.modelreuse.default_calibration import held_against, pack
 from bench.modelreuse.folder import Entry
 from modeldiff_jax.errors import InvalidInputError
 

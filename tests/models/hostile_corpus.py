@@ -290,7 +290,7 @@ def forget_peak():
 def main(folder):
     """Opens every model of the corpus; prints one JSON record each."""
     import modeldiff_jax as md
-    from modeldiff_jax.models.examples import example_inputs
+    from modeldiff_jax.models.inputs.examples import example_inputs
 
     inner = surroundings(Path(folder))
 

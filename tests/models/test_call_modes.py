@@ -7,8 +7,8 @@ from onnx import TensorProto, helper
 
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
+from modeldiff_jax.models.inputs.space import space_of
 from modeldiff_jax.probes.probe_set import ProbeSet
-from modeldiff_jax.probes.space import space_of
 from tests.models.onnx.helpers import convert, expected
 from tests.onnx_protos import branch, dense, model, node, tensor, value
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.family import structure, united
 from modeldiff_jax.models.flax import from_flax
-from modeldiff_jax.models.graph.program import to_model
 from modeldiff_jax.models.model import Origin
 from modeldiff_jax.models.onnx import read_graph
 from tests.models.test_flax import IMAGES, Linen, build, linen_variables

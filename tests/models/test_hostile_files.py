@@ -22,9 +22,9 @@ from modeldiff_jax.errors import (
     UnsupportedModelError,
 )
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.models.examples import example_inputs
+from modeldiff_jax.models.inputs.examples import example_inputs
+from modeldiff_jax.models.inputs.sizes import resolve
 from modeldiff_jax.models.load import load
-from modeldiff_jax.models.shapes import resolve
 from tests.onnx_protos import branch, dense, external, model, node, tensor, value
 
 DENSE = dense().SerializeToString()

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError
+from modeldiff_jax.models.inputs.space import InputHint, generic_space, image_space, signal_space, space_of, token_space
 from modeldiff_jax.probes import adapt as adapt_module
 from modeldiff_jax.probes.adapt import adapt
-from modeldiff_jax.probes.space import InputHint, generic_space, image_space, signal_space, space_of, token_space
 from tests.probes.small_models import flat, model, spec
 
 

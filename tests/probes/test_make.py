@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError
+from modeldiff_jax.models.inputs.space import generic_space, space_of
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import BUDGET, FLOPS_A_VALUE, effort, make_probes
-from modeldiff_jax.probes.space import generic_space, space_of
 from modeldiff_jax.types import TensorSpec
 from tests.models_for_tests import mlp
 

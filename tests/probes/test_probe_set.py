@@ -8,8 +8,8 @@ import pytest
 
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.inputs.space import generic_space, image_space, signal_space, token_space
 from modeldiff_jax.probes.probe_set import ProbeSet, concatenate, load_probes
-from modeldiff_jax.probes.space import generic_space, image_space, signal_space, token_space
 
 SPACES = [image_space(8, 9), signal_space(20), token_space(7), generic_space((2, 3)), generic_space(())]
 

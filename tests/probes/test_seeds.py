@@ -8,9 +8,9 @@ from PIL import Image
 
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.inputs.space import generic_space, image_space, signal_space, token_space
 from modeldiff_jax.probes.packs import PACKS
 from modeldiff_jax.probes.seeds import load_seeds
-from modeldiff_jax.probes.space import generic_space, image_space, signal_space, token_space
 
 SPACES = [
     image_space(8, 8, 1),

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modeldiff_jax.comparison import compare
+from modeldiff_jax.detection.compare import compare
+from modeldiff_jax.models.inputs.space import probed_input
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.probes.hill_climbing import EPS_TOKENS
 from modeldiff_jax.probes.make import make_probes
-from modeldiff_jax.probes.search import EPS_TOKENS
-from modeldiff_jax.probes.space import probed_input
 from tests.models_for_tests import perturbed
 
 EXPORTED = Path(__file__).parent.parent / "models" / "onnx" / "exported"

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from modeldiff_jax.compilation import Program
 from modeldiff_jax.errors import LimitExceededError
 from modeldiff_jax.profiling import machine as ceilings
 from modeldiff_jax.profiling.machine import Machine
 from modeldiff_jax.profiling.programs import Budget, measure
+from modeldiff_jax.runtime.compilation import Program
 
 QUICK = Budget(seconds=0.01)
 M, N, K = 64, 48, 256

@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist
 
 from bench.modelreuse.study import Orientation, Study
 from modeldiff_jax.kernels import paired_distances
-from modeldiff_jax.probes.attack import Direction
+from modeldiff_jax.probes.pgd import Direction
 
 
 def ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:

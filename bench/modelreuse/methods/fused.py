@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.modelreuse.study import Orientation, Study
 from modeldiff_jax.evidence.relatedness import Reactions, relatedness
-from modeldiff_jax.evidence.views import as_logits
+from modeldiff_jax.evidence.representations import as_logits
 
 
 def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:

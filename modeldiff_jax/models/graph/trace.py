@@ -12,9 +12,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.limits import check_call, check_computed
-from modeldiff_jax.models.graph.bounds import Padded, around, decided, looped, making, needs_bound, refuse_captured
-from modeldiff_jax.models.graph.channels import computed_last, is_elementwise, is_kernel
+from modeldiff_jax.models.graph.bounded import Padded, around, decided, looped, making, needs_bound, refuse_captured
 from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.graph.passes.channels import computed_last, is_elementwise, is_kernel
 from modeldiff_jax.models.graph.registry import Op, Value, concrete, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
 

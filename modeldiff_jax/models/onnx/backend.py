@@ -23,9 +23,9 @@ from onnx.defs import onnx_opset_version
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import DEFAULT, Limits, active
-from modeldiff_jax.models.graph.fold import Program, fold
+from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.graph.ir import Graph
-from modeldiff_jax.models.graph.program import to_model
+from modeldiff_jax.models.graph.passes.fold import Program, fold
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.trace import run
 from modeldiff_jax.models.model import Model, Origin

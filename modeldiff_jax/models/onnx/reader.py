@@ -25,11 +25,11 @@ from onnx import (
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.graph.ir import Graph, Node
-from modeldiff_jax.models.onnx.embedded import Bytes, cut_out
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.fields import domain, text
 from modeldiff_jax.models.onnx.fields import label as label_of
 from modeldiff_jax.models.onnx.functions import Functions
+from modeldiff_jax.models.onnx.initializers import Bytes, cut_out
 from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.types import ANY, Shape, TensorSpec
 

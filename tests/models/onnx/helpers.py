@@ -8,7 +8,7 @@ from onnx import helper
 
 import modeldiff_jax.models.onnx as md_onnx
 from modeldiff_jax.limits import DEFAULT
-from modeldiff_jax.models.graph.program import to_model
+from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.model import Origin
 

@@ -14,9 +14,9 @@ import pytest
 from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from modeldiff_jax.models.examples import example_inputs
 from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.graph.trace import call
+from modeldiff_jax.models.inputs.examples import example_inputs
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.onnx import read_graph
 from tests.model_packages import FOLDER, MODELS

@@ -13,10 +13,10 @@ import pytest
 from onnx import AttributeProto, TensorProto, numpy_helper
 from PIL import Image, ImageDraw
 
-from modeldiff_jax.models.examples import example_inputs
+from modeldiff_jax.models.inputs.examples import example_inputs
+from modeldiff_jax.models.inputs.sizes import is_state, main_input
 from modeldiff_jax.models.inspect import AGREEMENT, check_against_runtime, describe
 from modeldiff_jax.models.load import load
-from modeldiff_jax.models.shapes import is_state, main_input
 from tests.model_packages import FOLDER, MODELS, light_models
 
 REAL = {entry.name: entry for entry in MODELS}

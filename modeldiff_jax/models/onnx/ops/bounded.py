@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.bounds import Made, maker
+from modeldiff_jax.models.graph.bounded import Made, maker
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import axis_index
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.models.graph.bounds import row_by_row
+from modeldiff_jax.models.graph.bounded import row_by_row
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import axis_index, axis_indices, sizes
 

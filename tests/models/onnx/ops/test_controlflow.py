@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from modeldiff_jax.errors import LimitExceededError, NotStaticError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.models.graph.program import to_model
+from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.model import Origin
 from modeldiff_jax.models.onnx import read_graph
 from tests.models.onnx.helpers import assert_same, convert, expected, info, whole

@@ -1,0 +1,78 @@
+"""Similarities of unrelated image classifiers as `modeldiff_jax.compare` finds them when it is passed two models only.
+
+Writes `modeldiff_jax/detection/default_calibration.json`, the default calibration, or holds another zoo against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import modeldiff_jax as md
+from bench.modelreuse.folder import Entry, Zoo
+from bench.modelreuse.reactions import Reactor
+from modeldiff_jax.detection.conformal import conformal_p_value
+from modeldiff_jax.evidence.decision_distance import measure
+from modeldiff_jax.models.inputs.space import InputHint
+from modeldiff_jax.probes.adapt import adapt
+
+NAME = "image-classifiers-1"
+MOST = 999
+"""Similarities of each kind that are kept."""
+
+
+def similarities(zoo: Zoo, n_owners: int, key: int = 0) -> list[tuple[Entry, Entry, float]]:
+    """Owner, suspect and their similarity, of all models with some owners, drawn at random.
+
+    Probes are `make_probes`'s own choice, but for the value range, which a zoo's manifest says.
+    """
+    rng = np.random.default_rng(key)
+    reactor = Reactor({name: zoo.path(name) for name in zoo.entries})
+    entries = list(zoo.entries.values())
+    owners = [entry for entry in entries if entry.kind != "quantize"]
+    owners = [owners[i] for i in rng.choice(len(owners), min(n_owners, len(owners)), replace=False)]
+    low, high = (float(zoo.normalised(np.full((1, 3, 1, 1), value, np.uint8)).mean()) for value in (0, 255))
+    hint = InputHint(layout=zoo.layout, value_range=(low, high))
+    found = []
+    for owner in owners:
+        probes = md.make_probes(reactor.models[owner.name], hint=hint, key=key)
+        vectors = {name: measure(adapt(model, probes.space, hint), probes) for name, model in reactor.models.items()}
+        own = vectors.pop(owner.name)
+        found += [(owner, zoo.entries[name], float(md.ddv_similarity(own, v))) for name, v in vectors.items()]
+    return found
+
+
+def pack(found: Sequence[tuple[Entry, Entry, float]], described: dict[str, Any], key: int = 0) -> dict[str, Any]:
+    """The file's content: up to `MOST` similarities of unrelated pairs of each kind, drawn at random."""
+    rng = np.random.default_rng(key)
+    kept = {}
+    for kind, same in (("same_labels", True), ("other_labels", False)):
+        null = [s for o, e, s in found if o.root != e.root and (o.dataset == e.dataset) == same]
+        kept[kind] = sorted(round(null[i], 5) for i in rng.choice(len(null), min(MOST, len(null)), replace=False))
+    probes = {"method": "pgd", "seeds": "built-in image-v1"}
+    return {"name": NAME, **described, "probes": probes, "similarities": kept}
+
+
+def held_against(found: Sequence[tuple[Entry, Entry, float]], pack: dict[str, Any]) -> dict[str, Any]:
+    """Shares that the default calibration calls reused: of unrelated pairs, and by kind of children with parents."""
+
+    def p_value(owner: Entry, other: Entry, similarity: float) -> float:
+        kind = "same_labels" if owner.dataset == other.dataset else "other_labels"
+        return conformal_p_value(similarity, pack["similarities"][kind])
+
+    groups: dict[str, list[float]] = {}
+    for owner, other, similarity in found:
+        if owner.root != other.root:
+            hard = owner.dataset == other.dataset
+            group = "unrelated, same labels" if hard else "unrelated, other labels"
+        elif other.parent == owner.name:
+            group = other.kind
+        else:
+            continue
+        groups.setdefault(group, []).append(p_value(owner, other, similarity))
+    return {
+        group: {"pairs": len(p), **{str(alpha): float(np.mean(np.array(p) <= alpha)) for alpha in (0.01, 0.05)}}
+        for group, p in sorted(groups.items())
+    }

@@ -1,0 +1,1 @@
+"""Many models under one probe set."""

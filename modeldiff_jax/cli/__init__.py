@@ -1,0 +1,3 @@
+"""The command line."""
+
+from modeldiff_jax.cli.commands import main as main

@@ -1,0 +1,1 @@
+"""The process a program runs in: compilation, caches, threads, versions, files."""

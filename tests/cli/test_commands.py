@@ -1,0 +1,616 @@
+"""The command line from outside: what it prints where, and its exit codes."""
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from modeldiff_jax import cli, profiling
+from modeldiff_jax.detection import compare as comparison
+from modeldiff_jax.errors import InvalidModelError
+from modeldiff_jax.report.formats.json import schema
+from tests.onnx_files import classifier
+from tests.report import records
+
+VALIDATOR = Draft202012Validator(schema())
+COMMANDS = ("compare", "convert", "doctor", "demo", "profile", "screen", "lineage")
+QUICK = ["--pairs", "12", "--steps", "3"]
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """Tests leave the user's cache folder and JAX's settings alone."""
+    monkeypatch.setenv("MODELDIFF_CACHE_DIR", "")
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A folder to stand in: a.onnx, its child b.onnx, a stranger c.onnx and three references."""
+    monkeypatch.chdir(tmp_path)
+    classifier(tmp_path / "a.onnx")
+    classifier(tmp_path / "b.onnx", noise=0.05)
+    classifier(tmp_path / "c.onnx", seed=5, classes=7)
+    (tmp_path / "refs").mkdir()
+    for seed in (20, 21, 22):
+        classifier(tmp_path / "refs" / f"{seed}.onnx", seed=seed)
+    return tmp_path
+
+
+@pytest.fixture
+def stub(monkeypatch, tmp_path):
+    """Puts a record in place of the comparison; gives the arguments it was called with."""
+    monkeypatch.chdir(tmp_path)
+    calls = []
+
+    class Result:
+        record = records.compare()
+
+        def to_dict(self):
+            return dict(self.record)
+
+    def compare(a, b, **options):
+        calls.append({"a": a, "b": b, **options})
+        return Result()
+
+    monkeypatch.setattr(comparison, "compare", compare)
+    compare.calls, compare.result = calls, Result
+    return compare
+
+
+def run(*arguments):
+    """The command line in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "modeldiff_jax.cli.commands", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+# Help
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([c, "--help"] for c in COMMANDS)], ids=lambda a: a[0])
+def test_help_imports_nothing_heavy(arguments):
+    program = (
+        "import sys; from modeldiff_jax.cli.commands import main; code = main(sys.argv[1:]);"
+        "heavy = {'jax', 'jaxlib', 'onnx', 'flax', 'numpy', 'sklearn', 'PIL', 'onnxruntime'} & set(sys.modules);"
+        "sys.exit(code or f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: modeldiff" in done.stdout
+
+
+def test_help_is_quick():
+    def once():
+        start = os.times()
+        assert run("--help").returncode == 0
+        end = os.times()
+        return end.children_user + end.children_system - start.children_user - start.children_system
+
+    # of processor time, whatever else the machine does; 0.3 s is the promise, and machines differ
+    assert min(once() for _ in range(3)) < 1.0
+
+
+def test_only_commands_that_exist_are_listed():
+    assert set(cli.cli.commands) == set(COMMANDS)
+
+
+def test_the_version_is_the_packages_own(capsys):
+    import modeldiff_jax
+
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"modeldiff {modeldiff_jax.__version__}\n"
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["compare"],
+        ["compare", "a.onnx"],
+        ["compare", "a", "b", "--pairs", "0"],
+        ["compare", "a", "b", "--pairs", "many"],
+        ["compare", "a", "b", "--format", "xml"],
+        ["compare", "a", "b", "--key", "-1"],
+        ["compare", "a", "b", "--fail-on", "no_evidence"],
+        ["compare", "a", "b", "--references"],
+        ["compare", "--references", "r", "a", "b"],
+        ["convert", "a", "--inputs", "x.npz"],
+        ["doctor", "extra"],
+    ],
+    ids=" ".join,
+)
+def test_bad_usage_is_2_with_a_hint_and_no_result(arguments, capsys):
+    assert cli.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Usage: modeldiff" in err or err.startswith("Error: ")
+
+
+def make_files(*names):
+    for name in names:
+        Path(name).touch()
+
+
+def test_options_reach_the_comparison(stub, capsys):
+    options = "--seeds digits --pairs 7 --steps 9 --black-box --access top-3 --alpha 0.1 --key 3"
+    options += " --references r1 r2 --references r3"
+    make_files("r1", "r2", "r3")
+    assert cli.main(["compare", "x", "y", *options.split()]) == 0
+    (call,) = stub.calls
+    call.pop("progress")
+    assert call == {
+        "a": "x",
+        "b": "y",
+        "seeds": "digits",
+        "n_pairs": 7,
+        "n_steps": 9,
+        "black_box": True,
+        "access": "top-3",
+        "alpha": 0.1,
+        "key": 3,
+        "probes": None,
+        "references": ["r1", "r2", "r3"],
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "x y --references r1 r2 --key 1",
+        "x y --references r1 --references r2",
+        "--references r1 r2 -- x y",
+        "x --references r1 r2 --key 1 -- y",
+        "x y --references=r1 --references=r2",
+    ],
+)
+def test_references_may_be_several_or_repeated(stub, arguments, capsys):
+    make_files("r1", "r2")
+    assert cli.main(["compare", *arguments.split()]) == 0
+    assert (stub.calls[0]["a"], stub.calls[0]["b"], stub.calls[0]["references"]) == ("x", "y", ["r1", "r2"])
+
+
+def test_a_folder_of_references_gives_its_models_in_order_and_says_what_it_left_out(stub, files, capsys):
+    (files / "refs" / "README.md").write_text("about")
+    (files / "refs" / "deeper").mkdir()
+    classifier(files / "refs" / "deeper" / "0.onnx")
+    assert cli.main(["compare", "a.onnx", "b.onnx", "--references", "refs", "c.onnx", "--format", "json"]) == 0
+    assert stub.calls[0]["references"] == ["refs/20.onnx", "refs/21.onnx", "refs/22.onnx", "c.onnx"]
+    assert any("left out" in note and note.endswith(" 1.") for note in json.loads(capsys.readouterr().out)["notes"])
+
+
+def test_a_folder_without_models_is_an_error(stub, files, capsys):
+    (files / "empty").mkdir()
+    assert cli.main(["compare", "a.onnx", "b.onnx", "--references", "empty"]) == 2
+    assert "empty" in capsys.readouterr().err
+    assert stub.calls == []
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fail_on", "code"),
+    [
+        ("reused", None, 0),
+        ("reused", "reused", 1),
+        ("reused", "inconclusive", 1),
+        ("inconclusive", "reused", 0),
+        ("inconclusive", "inconclusive", 1),
+        ("no_evidence", "inconclusive", 0),
+        ("no_evidence", "reused", 0),
+    ],
+)
+def test_fail_on_is_a_threshold(stub, verdict, fail_on, code, capsys):
+    stub.result.record = records.judged(verdict, 0.5)
+    assert cli.main(["compare", "a", "b", *(["--fail-on", fail_on] if fail_on else [])]) == code
+    assert "modeldiff compare" in capsys.readouterr().out
+
+
+def fails_with(error):
+    def compare(*_, **__):
+        raise error
+
+    return compare
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (InvalidModelError("A model is a file", got="a folder", where="x"), 2, "A model is a file"),
+        (ZeroDivisionError("by zero"), 2, "Internal error: ZeroDivisionError: by zero"),
+        (MemoryError(), 2, "Internal error: MemoryError"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, BaseException) else "",
+)
+def test_errors_are_told_without_a_traceback(monkeypatch, capsys, tmp_path, error, code, words):
+    monkeypatch.setattr(comparison, "compare", fails_with(error))
+    target = tmp_path / "result"
+    assert cli.main(["compare", "a", "b", "-o", str(target)]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_debug_shows_the_traceback_and_the_message(monkeypatch, capsys):
+    monkeypatch.setattr(comparison, "compare", fails_with(ZeroDivisionError("by zero")))
+    assert cli.main(["compare", "a", "b", "--debug"]) == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "Internal error" in err
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidModelError("A model is a file", got="a\x1b[2Jb"), ZeroDivisionError("by zero")]
+)
+def test_json_errors_are_records_on_stdout_and_messages_on_stderr(monkeypatch, capsys, tmp_path, error):
+    monkeypatch.setattr(comparison, "compare", fails_with(error))
+    assert cli.main(["compare", "a", "b", "--format", "json", "-o", str(tmp_path / "result")]) == 2
+    out, err = capsys.readouterr()
+    record = json.loads(out)
+    VALIDATOR.validate(record)
+    assert record["error"]["type"] == type(error).__name__
+    assert err.replace("\n", "").isprintable()
+    assert not list(tmp_path.iterdir())
+
+
+# Where things go
+
+
+def test_a_result_goes_to_its_file_and_stdout_stays_empty(stub, capsys, tmp_path):
+    file = tmp_path / "result.json"
+    assert cli.main(["compare", "a", "b", "--format", "json", "-o", str(file)]) == 0
+    assert capsys.readouterr().out == ""
+    VALIDATOR.validate(json.loads(file.read_text()))
+
+
+def test_a_result_never_replaces_an_input(files, capsys):
+    before = (files / "b.onnx").read_bytes()
+    assert cli.main(["compare", "a.onnx", "b.onnx", "-o", "b.onnx"]) == 2
+    assert cli.main(["compare", "a.onnx", "b.onnx", "--references", "refs", "-o", "refs/20.onnx"]) == 2
+    assert (files / "b.onnx").read_bytes() == before
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "arguments", "coloured"),
+    [
+        (True, "", [], True),
+        (True, "1", [], False),
+        (False, "", [], False),
+        (True, "", ["--format", "md"], False),
+        (True, "", ["--format", "json"], False),
+    ],
+)
+def test_colour_is_for_terminals_and_no_color_is_honoured(
+    stub, monkeypatch, capsys, terminal, no_color, arguments, coloured
+):
+    out = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", "xterm")
+    assert cli.main(["compare", "a", "b", *arguments]) == 0
+    assert ("\x1b[" in out.getvalue()) == coloured
+
+
+@pytest.mark.parametrize(
+    ("terminal", "arguments", "shown"), [(True, [], True), (True, ["--quiet"], False), (False, [], False)]
+)
+def test_progress_is_for_terminals_and_not_when_quiet(stub, monkeypatch, capsys, terminal, arguments, shown):
+    def compare(*_, progress, **__):
+        progress("Making\x1b[2J partners", 1, 6)
+        return stub.result()
+
+    err = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(comparison, "compare", compare)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("TERM", "xterm")
+    assert cli.main(["compare", "a", "b", *arguments]) == 0
+    assert ("[1/6] Making" in err.getvalue()) == shown
+    assert "\x1b[2J" not in err.getvalue()
+    assert err.getvalue().endswith("\r\x1b[K") == shown  # the line is cleared behind it
+
+
+def test_a_reader_that_leaves_early_is_no_error(files):
+    master, slave = os.pipe()
+    os.close(master)
+    done = subprocess.run(
+        [sys.executable, "-m", "modeldiff_jax.cli.commands", "doctor"],
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(slave)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_on_a_real_terminal_results_and_progress_are_shown(files):
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "modeldiff_jax.cli.commands", "compare", "a.onnx", "b.onnx", *QUICK]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment) as process:
+        os.close(slave)
+        shown = b""
+        while chunk := read(master):
+            shown += chunk
+        result = process.stdout.read().decode()
+    os.close(master)
+    assert process.returncode == 0, shown
+    assert b"Reading the models" in shown
+    assert result.startswith("modeldiff compare: inconclusive")
+    assert "Reading the models" not in result
+
+
+def read(descriptor):
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # the other end is closed
+        return b""
+
+
+# The real thing, on small files
+
+
+@pytest.mark.parametrize("form", ["text", "json", "html", "md"])
+def test_a_child_is_similar_to_its_teacher(files, capsys, form):
+    assert cli.main(["compare", "a.onnx", "b.onnx", "--format", form, *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "inconclusive" in out
+    if form == "json":
+        record = json.loads(out)
+        VALIDATOR.validate(record)
+        assert record["similarity"] > 0.9
+        assert record["p_value"] is None
+        assert (record["target"]["path"], record["suspect"]["path"]) == ("a.onnx", "b.onnx")
+    if form == "text":
+        assert out.count("\n") < 30
+
+
+def test_a_model_is_itself(files, capsys):
+    assert cli.main(["compare", "a.onnx", "a.onnx", "--format", "json", *QUICK]) == 0
+    assert json.loads(capsys.readouterr().out)["similarity"] > 0.999
+
+
+def test_references_give_a_p_value_and_a_verdict(files, capsys):
+    arguments = ["compare", "a.onnx", "b.onnx", "--references", "refs", "--alpha", "0.25", "--format", "json", *QUICK]
+    assert cli.main([*arguments, "--fail-on", "reused"]) == 1
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert record["p_value"] == pytest.approx(1 / 4)
+    assert record["verdict"] == "reused"
+
+
+def test_several_suspects_are_screened(files, capsys):
+    arguments = ["screen", "a.onnx", "b.onnx", "a.onnx", "--references", "refs", "--correction", "benjamini-hochberg"]
+    assert cli.main([*arguments, "--format", "json", *QUICK]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert [row["suspect"]["path"] for row in record["rows"]] == ["b.onnx", "a.onnx"]
+    assert all(row["adjusted_p_value"] >= row["p_value"] for row in record["rows"])
+
+
+def test_descent_is_told(files, capsys):
+    assert cli.main(["lineage", "a.onnx", "b.onnx", "--format", "json", *QUICK]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert [row["model"]["path"] for row in record["rows"]] == ["a.onnx", "b.onnx"]
+
+
+def test_saved_probes_are_used(files, capsys):
+    import modeldiff_jax as md
+
+    probes = md.make_probes(md.load("a.onnx"), n_pairs=8, n_steps=2)
+    probes.save("probes.npz")
+    assert cli.main(["compare", "a.onnx", "b.onnx", "--probes", "probes.npz", "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert record["probe_set_id"] == probes.probe_set_id
+
+
+def test_black_boxes_are_searched(files, capsys):
+    assert cli.main(["compare", "a.onnx", "c.onnx", "--black-box", "--pairs", "4", "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert {probes["method"] for probes in record["probes"]} == {"search"}
+
+
+BAD = {
+    "missing": None,
+    "empty": b"",
+    "text": b"I am no model\n",
+    "pickle": b"\x80\x04\x95",
+    "zip": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("place", range(3), ids=["target", "suspect", "reference"])
+def test_bad_files_are_clear_errors_and_nothing_is_written(files, capsys, content, place):
+    if content is not None:
+        (files / "bad.onnx").write_bytes(content)
+    paths = ["a.onnx", "b.onnx", "c.onnx"]
+    paths[place] = "bad.onnx"
+    before = sorted(files.rglob("*"))
+    code = cli.main(["compare", *paths[:2], "--references", paths[2], "-o", "out.txt", *QUICK])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert "bad.onnx" in err
+    assert sorted(files.rglob("*")) == before
+
+
+def test_a_truncated_file_is_a_clear_error(files, capsys):
+    whole = (files / "a.onnx").read_bytes()
+    (files / "half.onnx").write_bytes(whole[: len(whole) // 2])
+    assert cli.main(["convert", "half.onnx"]) == 2
+    assert capsys.readouterr().err.startswith("Error: ")
+
+
+@pytest.mark.parametrize("seeds", ["missing-folder", "empty.npy", "wrong.npy"])
+def test_bad_seeds_are_clear_errors(files, capsys, seeds):
+    np.save("empty.npy", np.zeros((0, 16), np.float32))
+    np.save("wrong.npy", np.zeros((8, 3, 3), np.float32))
+    assert cli.main(["compare", "a.onnx", "b.onnx", "--seeds", seeds, *QUICK]) == 2
+    assert capsys.readouterr().err.startswith("Error: ")
+
+
+# convert, doctor
+
+
+@pytest.mark.parametrize("form", ["text", "json", "md"])
+def test_convert_tells_what_it_made(files, capsys, form):
+    assert cli.main(["convert", "a.onnx", "--format", form]) == 0
+    out = capsys.readouterr().out
+    assert "Gemm" in out
+    if form == "json":
+        record = json.loads(out)
+        VALIDATOR.validate(record)
+        assert record["check"] is None
+        assert record["model"]["operators"] == {"Gemm": 2, "Relu": 1}
+        assert record["model"]["parameters"] == 16 * 32 + 32 + 32 * 5
+
+
+@pytest.mark.parametrize("inputs", [[], ["--inputs", "x.npz"]], ids=["random", "given"])
+def test_convert_agrees_with_the_reference_runtime(files, capsys, inputs):
+    np.savez("x.npz", x=np.ones((3, 16), np.float32))
+    assert cli.main(["convert", "a.onnx", "--check", *inputs, "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert record["check"]["agrees"]
+    if inputs:
+        assert record["check"]["inputs"] == {"x": [3, 16]}
+
+
+def test_a_difference_from_the_reference_runtime_is_reported_and_2(files, capsys, monkeypatch):
+    from modeldiff_jax.models import inspect
+
+    for bound in ("AGREEMENT", "NOISE"):
+        monkeypatch.setattr(inspect, bound, -1.0)  # no two runtimes are closer than this
+    assert cli.main(["convert", "a.onnx", "--check"]) == 2
+    assert "DIFFERS" in capsys.readouterr().out
+
+
+def test_a_missing_extra_is_named_with_the_line_that_installs_it(files, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert cli.main(["convert", "a.onnx", "--check"]) == 2
+    assert "pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["text", "json", "md"])
+def test_doctor_finds_this_machine_sound(capsys, form):
+    assert cli.main(["doctor", "--format", form]) == 0
+    out = capsys.readouterr().out
+    if form == "json":
+        VALIDATOR.validate(json.loads(out))
+
+
+@pytest.mark.long
+def test_the_demo_tells_its_story(capsys):
+    assert cli.main(["demo", "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert {row["kind"] for row in record["rows"]} == {"teacher", "derived", "unrelated"}
+
+
+def test_offline_forbids_the_network_and_nothing_else(files):
+    program = (
+        "import socket, sys; from modeldiff_jax import cli;"
+        "code = cli.main(['convert', 'a.onnx', '--offline', '--quiet', '-o', 'out.txt']);"
+        "assert code == 0, code;"
+        "socket.socketpair();"
+        "socket.create_connection(('127.0.0.1', 9))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "--offline allows no network connection" in done.stderr
+    assert (files / "out.txt").exists()
+
+
+# Profiles
+
+
+@pytest.fixture
+def profiled(monkeypatch, tmp_path):
+    """Puts a record in place of the profile; gives the arguments it was called with."""
+    monkeypatch.chdir(tmp_path)
+    calls = []
+
+    class Result:
+        def to_dict(self):
+            return records.profile()
+
+        def to_svg(self):
+            return "<svg/>\n"
+
+    def profile(what, other=None, **options):
+        options.pop("progress")
+        calls.append({"what": what, "other": other, **options})
+        return Result()
+
+    monkeypatch.setattr(profiling, "profile", profile)
+    return calls
+
+
+def test_arguments_reach_the_profile(profiled, capsys):
+    line = "top_k --shape 100x20000x256 --metric dot --k 5 --implementation xla --dtype float16 --time 0.5 --trace t"
+    assert cli.main(["profile", *line.split(), "--key", "3", "--plot", "roofline.svg", "--format", "json"]) == 0
+    assert profiled == [
+        {
+            "what": "top_k",
+            "other": None,
+            "shape": (100, 20000, 256),
+            "dtype": "float16",
+            "batch": 1,
+            "key": 3,
+            "seconds": 0.5,
+            "trace": "t",
+            "metric": "dot",
+            "k": 5,
+            "implementation": "xla",
+        }
+    ]
+    assert Path("roofline.svg").read_text() == "<svg/>\n"
+    VALIDATOR.validate(json.loads(capsys.readouterr().out))
+
+
+def test_arguments_of_a_comparison_reach_the_profile(profiled, capsys):
+    assert cli.main(["profile", "a", "b", "--pairs", "7", "--steps", "9"]) == 0
+    (call,) = profiled
+    assert (call["what"], call["other"], call["n_pairs"], call["n_steps"]) == ("a", "b", 7, 9)
+    assert "metric" not in call
+    assert "51 % of the roofline; the limit is float32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shape", ["", "x", "5x", "-1x5", "3.5", "1e3", "\u0663", "5x" * 3 + "9" * 12])
+def test_sizes_are_numbers(profiled, shape, capsys):
+    assert cli.main(["profile", "top_k", f"--shape={shape}"]) == 2
+    assert "600x1000" in capsys.readouterr().err
+    assert profiled == []
+
+
+def test_a_plot_replaces_no_model(profiled, files, capsys):
+    before = (files / "a.onnx").read_bytes()
+    assert cli.main(["profile", "a.onnx", "--plot", "a.onnx"]) == 2
+    assert (files / "a.onnx").read_bytes() == before
+    assert profiled == []
