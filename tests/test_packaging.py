@@ -79,7 +79,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
 def test_the_wheel_says_what_it_is(wheel):
     archive = zipfile.ZipFile(wheel)
     info = f"modeldiff_jax-{modeldiff_jax.__version__}.dist-info"
-    assert "modeldiff = modeldiff_jax.cli.commands:main" in archive.read(f"{info}/entry_points.txt").decode()
+    assert "modeldiff = modeldiff_jax.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
     assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
     assert archive.read(f"{info}/top_level.txt").decode().split() == ["modeldiff_jax"]
 
@@ -105,7 +105,7 @@ def heavy_after(program, cwd):
 
 
 @pytest.mark.parametrize(
-    "module", ["modeldiff_jax", "modeldiff_jax.cli.commands", "modeldiff_jax.report", "modeldiff_jax.errors"]
+    "module", ["modeldiff_jax", "modeldiff_jax.cli", "modeldiff_jax.report", "modeldiff_jax.errors"]
 )
 def test_heavy_packages_wait_until_they_are_needed(module, tmp_path):
     assert heavy_after(f"import {module}", tmp_path) == set()

@@ -472,7 +472,3 @@ def _forbid_network() -> None:
             raise ModelDiffError("--offline allows no network connection", got=repr(arguments[1:]), where=event)
 
     sys.addaudithook(hook)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

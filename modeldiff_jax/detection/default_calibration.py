@@ -11,7 +11,7 @@ from typing import Any
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.probe_set import ProbeSet
 
-FILE = Path(__file__).with_name("default_null.json")
+FILE = Path(__file__).with_name("default_calibration.json")
 _FEWEST_PAIRS = 25
 """Probe pairs below which similarities scatter more than those of the pack, which were taken from 100."""
 

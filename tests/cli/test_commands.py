@@ -67,7 +67,7 @@ def stub(monkeypatch, tmp_path):
 def run(*arguments):
     """The command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "modeldiff_jax.cli.commands", *arguments],
+        [sys.executable, "-m", "modeldiff_jax.cli", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -81,7 +81,7 @@ def run(*arguments):
 @pytest.mark.parametrize("arguments", [["--help"], *([c, "--help"] for c in COMMANDS)], ids=lambda a: a[0])
 def test_help_imports_nothing_heavy(arguments):
     program = (
-        "import sys; from modeldiff_jax.cli.commands import main; code = main(sys.argv[1:]);"
+        "import sys; from modeldiff_jax.cli import main; code = main(sys.argv[1:]);"
         "heavy = {'jax', 'jaxlib', 'onnx', 'flax', 'numpy', 'sklearn', 'PIL', 'onnxruntime'} & set(sys.modules);"
         "sys.exit(code or f'imported {heavy}' if heavy else 0)"
     )
@@ -336,7 +336,7 @@ def test_a_reader_that_leaves_early_is_no_error(files):
     master, slave = os.pipe()
     os.close(master)
     done = subprocess.run(
-        [sys.executable, "-m", "modeldiff_jax.cli.commands", "doctor"],
+        [sys.executable, "-m", "modeldiff_jax.cli", "doctor"],
         stdout=slave,
         stderr=subprocess.PIPE,
         text=True,
@@ -349,7 +349,7 @@ def test_a_reader_that_leaves_early_is_no_error(files):
 def test_on_a_real_terminal_results_and_progress_are_shown(files):
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "modeldiff_jax.cli.commands", "compare", "a.onnx", "b.onnx", *QUICK]
+    command = [sys.executable, "-m", "modeldiff_jax.cli", "compare", "a.onnx", "b.onnx", *QUICK]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment) as process:
         os.close(slave)
         shown = b""

@@ -60,7 +60,7 @@ def test_the_command_line_fills_it_and_help_does_not_make_it(monkeypatch, tmp_pa
     classifier(tmp_path / "a.onnx")
 
     def run(*arguments):
-        command = [sys.executable, "-m", "modeldiff_jax.cli.commands", *arguments]
+        command = [sys.executable, "-m", "modeldiff_jax.cli", *arguments]
         return subprocess.run(command, env=os.environ, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert run("compare", "--help").returncode == 0
