@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modeldiff_jax.runtime.compilation_cache import Cache, enable
-from modeldiff_jax.runtime.environment import SCHEMA_VERSION, installed, tool
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, installed, now, tool
 
 _NEEDED_FOR = {
     "bench": "the benchmarks: kernels beside their peers, ModelReuse",
@@ -44,6 +44,7 @@ def diagnose() -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "doctor",
+        "created": now(),
         "tool": tool(),
         "executable": sys.executable,
         "devices": _devices(problems),

@@ -15,7 +15,7 @@ import pytest
 import modeldiff_jax
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = {"jax", "jaxlib", "onnx", "flax", "numpy", "sklearn", "PIL", "onnxruntime"}
+HEAVY = {"jax", "jaxlib", "onnx", "flax", "numpy", "sklearn", "PIL", "onnxruntime", "jinja2", "rich"}
 
 
 def python(program, cwd, **environment):
@@ -69,7 +69,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
         str(path.relative_to(ROOT))
         for folder in ("modeldiff_jax", "kernels")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".json") or path.name == "py.typed"
+        if path.suffix in (".py", ".json", ".html", ".css") or path.name == "py.typed"
     }
     expected = {re.sub("^kernels/", "modeldiff_jax/kernels/", name) for name in package}
     assert {name for name in names if ".dist-info/" not in name} == expected

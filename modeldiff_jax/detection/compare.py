@@ -18,7 +18,7 @@ from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
-from modeldiff_jax.report import render
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, StepClock
 
@@ -40,7 +40,7 @@ class Orientation:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(HtmlReport):
     """The outcome of comparing a suspect with a target.
 
     Attributes:
@@ -119,6 +119,7 @@ class Comparison:
             "evidence": self.evidence,
             "score": self.ranking.score,
             "views": self.ranking.views,
+            "null_scores": {name: list(scores) for name, scores in self.ranking.null_scores.items()},
             "p_value": self.p_value,
             "calibration": self.ranking.calibration,
             "alpha": self.ranking.alpha,
@@ -133,6 +134,8 @@ class Comparison:
                     "made_on": orientation.made_on,
                     "n_pairs": len(orientation.probes),
                     "metric": orientation.probes.metric,
+                    "target_ddv": orientation.target_ddv.to_list(),
+                    "suspect_ddv": orientation.suspect_ddv.to_list(),
                     "space": orientation.probes.space.to_dict(),
                 }
                 for orientation in self.orientations
@@ -144,13 +147,6 @@ class Comparison:
             "key": self.key,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
-
-    def to_html(self) -> str:
-        """The result as one self-contained HTML page."""
-        return render(self.to_dict(), "html")
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
 
 def compare(

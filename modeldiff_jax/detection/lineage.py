@@ -19,6 +19,7 @@ from modeldiff_jax.models.load import ModelLike, as_model
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress
 
@@ -29,7 +30,7 @@ _CAUTION = (
 
 
 @dataclass(frozen=True)
-class Lineage:
+class Lineage(HtmlReport):
     """The likeliest descent of M models.
 
     Attributes:

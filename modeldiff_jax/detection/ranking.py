@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,8 @@ class Ranking:
       alpha: the error rate of the verdict.
       least_p_value: what the p-value would be, were no unrelated model as close.
       notes: what was left out, and what a default calibration is worth.
+      null_scores: score -> the same score of each unrelated model that is ranked: `similarity`, and where there is a
+        `standing` each of its scores.
     """
 
     similarity: float
@@ -87,6 +89,7 @@ class Ranking:
     alpha: float
     least_p_value: float
     notes: tuple[str, ...] = field(default=())
+    null_scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def views(self) -> list[dict[str, Any]]:
@@ -142,14 +145,16 @@ def rank(
         )
         judgement = calibrate.judge(similarity, default.similarities, alpha, kind)
         least = 1 / (len(default.similarities) + 1)
-        return Ranking(similarity, similarity, (), None, default.name, judgement, alpha, least, tuple(notes))
+        null = {"similarity": default.similarities}
+        return Ranking(similarity, similarity, (), None, default.name, judgement, alpha, least, tuple(notes), null)
     standing = stand(target.answers, suspect.answers, [o.answers for o in others]) if len(others) >= FEWEST else None
     scores = standing.references["related"].tolist() if standing else near
     alike = [(other.answers.n_outputs == target.answers.n_outputs) == shares for other in others]
     if not all(alike):
         notes.append(
-            f"{alike.count(False)} of {len(alike)} references are not ranked: the suspect has "
-            f"{'' if shares else 'not '}as many outputs as the target, and they have {'not' if shares else ''}."
+            f"{alike.count(False)} of {len(alike)} references are not ranked. The suspect has "
+            f"{'as many outputs as' if shares else 'another number of outputs than'} the target, and these references "
+            f"have {'another number' if shares else 'as many as the target'}."
         )
     score = standing.scores["related"] if standing else similarity
     return Ranking(
@@ -165,7 +170,19 @@ def rank(
         alpha,
         1 / (alike.count(True) + 1),
         tuple(notes),
+        _null_scores(near, standing, alike),
     )
+
+
+def _null_scores(
+    similarities: Sequence[float], standing: Standing | None, counted: Sequence[bool]
+) -> dict[str, tuple[float, ...]]:
+    """The counted references' scores by name; a score that some of them do not have is left out."""
+    ranked = np.array(counted, bool)
+    if not ranked.any():
+        return {}
+    by_name = {"similarity": np.array(similarities), **(standing.references if standing else {})}
+    return {name: tuple(map(float, row[ranked])) for name, row in by_name.items() if np.isfinite(row[ranked]).all()}
 
 
 def _no_copies(references: Iterable[Measured], target: Measured, suspect: Measured) -> tuple[list[Measured], list[str]]:

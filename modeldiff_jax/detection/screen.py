@@ -20,6 +20,7 @@ from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import Method, make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress
 
@@ -44,7 +45,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Screening:
+class Screening(HtmlReport):
     """Several suspects held against one target; findings in the suspects' order."""
 
     target: Model
@@ -73,6 +74,7 @@ class Screening:
                     "similarity": finding.similarity,
                     "score": finding.ranking.score,
                     "views": finding.ranking.views,
+                    "null_scores": {name: list(scores) for name, scores in finding.ranking.null_scores.items()},
                     "calibration": finding.ranking.calibration,
                     "p_value": finding.ranking.judgement.p_value,
                     "adjusted_p_value": finding.adjusted,

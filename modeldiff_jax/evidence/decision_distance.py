@@ -41,6 +41,10 @@ class DDV(np.ndarray[Any, np.dtype[np.float32]]):
     def __array_finalize__(self, source: Any) -> None:
         self.probe_set_id = getattr(source, "probe_set_id", "")
 
+    def to_list(self) -> list[float]:
+        """One vector as Python numbers, in the fewest digits that are the float32 values: for JSON."""
+        return [float(str(value)) for value in np.asarray(self)]
+
 
 def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
     """Decision distance vectors of one model, or of several under the same probes.

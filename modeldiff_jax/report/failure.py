@@ -6,7 +6,7 @@ from typing import Any
 
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.report.escape import printable
-from modeldiff_jax.runtime.environment import SCHEMA_VERSION, tool
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, now, tool
 
 
 def message(error: BaseException) -> str:
@@ -25,6 +25,7 @@ def failure(command: str, error: BaseException, exit_code: int) -> dict[str, Any
     return {
         "schema_version": SCHEMA_VERSION,
         "command": command,
+        "created": now(),
         "tool": tool(),
         "error": {
             "type": type(error).__name__,

@@ -41,6 +41,16 @@ def test_suspects_that_no_reference_fits_are_left_open(references):
     assert found.findings[0].adjusted == pytest.approx(3 / 41)  # the three that have a p-value
 
 
+def test_a_page_and_a_notebook_show_the_result(references):
+    found = md.screen(TARGET, SUSPECTS[:2], references=references[:10], **FAST)
+    for row, finding in zip(found.to_dict()["rows"], found.findings, strict=True):
+        assert len(row["null_scores"]["related"]) == 10
+        assert row["score"] == finding.ranking.score
+    for shown in (found.to_html(), found._repr_html_()):
+        assert "2 suspects" in shown
+        assert "<svg" in shown
+
+
 @pytest.mark.parametrize(("suspects", "settings"), [([], {}), ([mlp(1)], {"correction": "none"})])
 def test_bad_arguments_are_refused(suspects, settings):
     with pytest.raises(InvalidInputError):

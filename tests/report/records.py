@@ -3,7 +3,8 @@
 from typing import Any
 
 TOOL = {"name": "modeldiff-jax", "version": "0.1.0", "python": "3.12.1", "jax": "0.12.0", "jaxlib": "0.12.0"}
-HEAD = {"schema_version": "1.0", "tool": TOOL, "device": "1 x cpu (cpu)"}
+CREATED = "2026-07-31T12:00:05+00:00"
+HEAD = {"schema_version": "1.1", "created": CREATED, "tool": TOOL, "device": "1 x cpu (cpu)"}
 LIMITS = {"model_bytes": 2**31 - 1, "nodes": 200_000}
 PROBE_SET_ID = "ps1-" + "0f" * 16
 
@@ -28,6 +29,8 @@ def probes(made_on: str) -> dict[str, Any]:
         "made_on": made_on,
         "n_pairs": 100,
         "metric": "cosine",
+        "target_ddv": [0.01 * (i % 17) for i in range(100)],
+        "suspect_ddv": [0.01 * (i % 13) for i in range(100)],
         "space": {"kind": "image", "shape": [224, 224, 3], "dtype": "float32", "low": 0.0, "high": 1.0},
     }
 
@@ -43,6 +46,7 @@ def compare(**changes: Any) -> dict[str, Any]:
         "evidence": {"ddv_target": 0.91234567, "ddv_suspect": 0.87654321},
         "score": 0.91234567,
         "views": [],
+        "null_scores": {},
         "p_value": None,
         "calibration": "none",
         "alpha": 0.05,
@@ -77,7 +81,17 @@ def judged(verdict: str, p_value: float) -> dict[str, Any]:
         {"name": "ddv", "score": 7.25, "as_high": 0, "says": "for"},
         {"name": "geometry", "score": -0.5, "as_high": 11, "says": "against"},
     ]
-    return compare(verdict=verdict, p_value=p_value, references=references, views=views, calibration="references")
+    null = {"similarity": [i / 40 for i in range(19)], **{n: [i / 4 for i in range(19)] for n in ("related", "ddv")}}
+    evidence = {"ddv_target": 0.91234567, "ddv_suspect": 0.87654321, "related": 8.5, "ddv": 7.25}
+    return compare(
+        verdict=verdict,
+        p_value=p_value,
+        references=references,
+        views=views,
+        evidence=evidence,
+        null_scores=null,
+        calibration="references",
+    )
 
 
 def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
@@ -126,8 +140,9 @@ def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
 
 def doctor(ok: bool = True) -> dict[str, Any]:
     return {
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "command": "doctor",
+        "created": CREATED,
         "tool": TOOL if ok else {**TOOL, "jax": None},
         "executable": "/usr/bin/python3",
         "devices": [{"id": 0, "platform": "cpu", "kind": "cpu"}] if ok else [],
@@ -222,6 +237,7 @@ def screen(*verdicts: str) -> dict[str, Any]:
             "similarity": 0.5 + i / 100,
             "score": 4.5,
             "views": [{"name": "ddv", "score": 2.25, "as_high": 1, "says": "for"}],
+            "null_scores": {} if verdict == "inconclusive" else {"related": [0.25 * k - 1 for k in range(19)]},
             "calibration": "references",
             "p_value": None if verdict == "inconclusive" else 0.01,
             "adjusted_p_value": None if verdict == "inconclusive" else 0.02,
