@@ -27,7 +27,7 @@ import numpy as np
 from bench import measure
 from modeldiff_jax.errors import ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.models.onnx import backend
-from tests.models.onnx.suite import Case, cases
+from bench.onnx_suite import Case, cases
 
 STEP = 1e-6
 TOLERANCE = 1e-4

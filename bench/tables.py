@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import RESULTS
-from bench.plot import Axis, Line, Panel, drawn
+from bench.plot import Line, Panel, drawn
+from modeldiff_jax.report.plots.axes import Axis
 
 DOCS = RESULTS.parent.parent / "docs"
 HEAD = """# Benchmarks of the kernels
@@ -133,7 +134,7 @@ def plot(result: Mapping[str, Any]) -> str:
             lines = [Line(who, colour, series(result[what], who, key)) for who, colour in _COLOURS.items()]
             x, y = (Axis.decades([point[side] for line in lines for point in line.points]) for side in (0, 1))
             panels.append(Panel(f"{what}, {unit}", lines, x, y))
-    return drawn(panels)
+    return drawn("Time and memory against rows", panels)
 
 
 def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, float]]:

@@ -31,7 +31,7 @@ def python(program, cwd, **environment):
 def tree(tmp_path_factory):
     """A copy of the sources to build and to break."""
     copy = tmp_path_factory.mktemp("tree") / "source"
-    skip = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "bench")
+    skip = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=skip)
     return copy
 
@@ -150,6 +150,9 @@ def test_imports_go_downwards_only(tree):
         ("modeldiff_jax/models/model.py", "import modeldiff_jax.detection.compare"),
         ("modeldiff_jax/models/model.py", "import onnx"),
         ("modeldiff_jax/errors.py", "import modeldiff_jax.limits"),
+        ("modeldiff_jax/errors.py", "import bench.measure"),
+        ("bench/measure.py", "import tests.model_packages"),
+        ("bench/measure.py", "import bench.plot, bench.tables"),
     ],
 )
 def test_an_upward_import_would_be_seen(tree, file, line):

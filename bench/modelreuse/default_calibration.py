@@ -5,7 +5,9 @@ Writes `modeldiff_jax/detection/default_calibration.json`, the default calibrati
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import modeldiff_jax as md
 from bench.modelreuse.folder import Entry, Zoo
 from bench.modelreuse.reactions import Reactor
 from modeldiff_jax.detection.conformal import conformal_p_value
+from modeldiff_jax.detection.default_calibration import FILE
 from modeldiff_jax.evidence.decision_distance import measure
 from modeldiff_jax.models.inputs.space import InputHint
 from modeldiff_jax.probes.adapt import adapt
@@ -42,6 +45,15 @@ def similarities(zoo: Zoo, n_owners: int, key: int = 0) -> list[tuple[Entry, Ent
         own = vectors.pop(owner.name)
         found += [(owner, zoo.entries[name], float(md.ddv_similarity(own, v))) for name, v in vectors.items()]
     return found
+
+
+def calibrate(folders: Sequence[Path], n_owners: int, write: bool) -> dict[str, Any]:
+    """Tests the default calibration on zoos, after it was written from them if `write`."""
+    found = [pair for folder in folders for pair in similarities(Zoo(folder), n_owners)]
+    if write:
+        content = pack(found, {"zoos": [folder.name for folder in folders], "owners": n_owners})
+        FILE.write_text(json.dumps(content) + "\n", "utf-8")
+    return held_against(found, json.loads(FILE.read_text("utf-8")))
 
 
 def pack(found: Sequence[tuple[Entry, Entry, float]], described: dict[str, Any], key: int = 0) -> dict[str, Any]:

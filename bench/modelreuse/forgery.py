@@ -18,10 +18,11 @@ from jaxtyping import Float
 
 import modeldiff_jax as md
 from bench.modelreuse.likeness import Term, likeness
-from bench.modelreuse.methods.decision_distance import cosine, ddv
+from bench.modelreuse.methods.decision_distance import cosine
 from bench.modelreuse.study import EPS, Study
 from modeldiff_jax.detection.conformal import conformal_p_value
 from modeldiff_jax.evidence.relatedness import Reactions, relatedness
+from modeldiff_jax.kernels import paired_distances
 from modeldiff_jax.models.inputs.space import InputHint, generic_space
 from modeldiff_jax.probes.adapt import Adapter, adapt
 from modeldiff_jax.probes.remake import TOLERANCE
@@ -49,9 +50,9 @@ def scores(
     told = [one, *others]
     reactions = Reactions([t[0] for t in told], [t[1] for t in told], [0] * len(told))
     known = np.isin(np.arange(len(told)), np.asarray(references) + 1)
-    own = ddv(*one)
+    own = np.asarray(paired_distances(*one))
     return {
-        "modeldiff": np.array([cosine(own, ddv(*other)) for other in others]),
+        "modeldiff": np.array([cosine(own, np.asarray(paired_distances(*other))) for other in others]),
         "ours": relatedness(reactions, [0], range(1, len(told)), known)["related"][0],
     }
 
@@ -137,7 +138,7 @@ def crafted(court: Court, honest: md.ProbeSet, suspect: str, term: Term, unseen:
 def picked(court: Court, suspect: str, term: Term) -> np.ndarray:
     """The seeds of the pool, as many as there shall be pairs, on whose honest pairs owner and suspect agree most."""
     own, other, *rest = (court.told[name] for name in (court.owner, suspect, *court.references(suspect)))
-    near = [np.log(ddv(*one) + 1e-4) for one in (own, other, *rest)]
+    near = [np.log(np.asarray(paired_distances(*one)) + 1e-4) for one in (own, other, *rest)]
     if term == "ddv":
         gain = -np.abs(near[0] - near[1])
     else:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from modeldiff_jax.kernels import paired_distances
+
 Term: TypeAlias = Literal["ddv", "evidence"]
 TERMS: tuple[Term, ...] = ("ddv", "evidence")
 _LEAST = 1e-4
@@ -44,9 +46,7 @@ def _cosine(a: Any, b: Any) -> Any:
 
 
 def _distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
-    seeds, partners = told
-    squares = jnp.sum(seeds**2, 1) * jnp.sum(partners**2, 1)
-    return 1 - jnp.sum(seeds * partners, 1) * jax.lax.rsqrt(squares + 1e-12)
+    return paired_distances(*told)
 
 
 def _logits(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
@@ -58,7 +58,7 @@ def _probabilities(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
 
 
 def _log_distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
-    return jnp.log(jnp.maximum(_distances(told), 0) + _LEAST)
+    return jnp.log(_distances(told) + _LEAST)
 
 
 def _geometry(told: Float[Array, "2 n c"]) -> Float[Array, " p"]:

@@ -15,10 +15,11 @@ import numpy as np
 from bench.modelreuse.folder import Entry
 from bench.modelreuse.methods.fused import reactions_to
 from bench.modelreuse.study import Study
-from bench.plot import Axis, Line, Panel, drawn
+from bench.plot import Line, Panel, drawn
 from modeldiff_jax.detection.conformal import conformal_p_value, references_needed
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.relatedness import relatedness
+from modeldiff_jax.report.plots.axes import Axis
 
 ALPHAS = (0.01, 0.05)
 
@@ -113,7 +114,7 @@ def plot(result: dict[str, Any]) -> str:
         )
         for limit in (1.0, 0.1)
     ]
-    return drawn(panels)
+    return drawn("Error rates, observed and stated", panels)
 
 
 def _p_value(

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 
 from bench.modelreuse.data import Images
 from bench.modelreuse.likeness import Term, likeness
-from bench.modelreuse.networks import Network, Variables
+from bench.modelreuse.networks import Network
+from bench.modelreuse.operations import Variables
 from bench.modelreuse.training import BATCH, normalised
 from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.runtime.threads import each
