@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench import measure
+from bench.onnx_suite import Case, cases
 from modeldiff_jax.errors import ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.models.onnx import backend
-from bench.onnx_suite import Case, cases
 
 STEP = 1e-6
 TOLERANCE = 1e-4
