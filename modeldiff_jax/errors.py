@@ -5,6 +5,8 @@ The command line turns any `ModelDiffError` into exit code 2; anything else esca
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ModelDiffError(Exception):
     """Root of every error this package raises on purpose.
@@ -26,6 +28,18 @@ class ModelDiffError(Exception):
         if fix:
             parts.append(f"To do: {fix}.")
         super().__init__(" ".join(parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.rule, self.got, self.where, self.fix)
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns type, rule, got, where and fix as JSON-able data."""
+        fields = {"rule": self.rule, "got": self.got, "where": self.where, "fix": self.fix}
+        return {"type": type(self).__name__, **fields}
+
+
+def _rebuilt(kind: type[ModelDiffError], rule: str, got: str, where: str, fix: str) -> ModelDiffError:
+    return kind(rule, got=got, where=where, fix=fix)
 
 
 class InvalidModelError(ModelDiffError):

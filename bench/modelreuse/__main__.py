@@ -71,10 +71,10 @@ def build(folder: Path, size: str, seed: int, beyond: bool) -> None:
 @key
 @click.option(
     "--access",
-    default="answers",
+    default="outputs",
     show_default=True,
     metavar="LEVEL",
-    help="What suspects expose: answers, probabilities, top-K, labels.",
+    help="What suspects expose: outputs, probabilities, top-K, labels.",
 )
 @click.option("--black-box", is_flag=True, help="Find partners by queries instead of gradients.")
 @style

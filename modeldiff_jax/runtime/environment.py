@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "2.0"
 """Of all JSON the command line prints, by `report/schema.json`: a new minor adds fields, a new major changes them."""
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 import modeldiff_jax as md
-from modeldiff_jax.detection.conformal import adjusted
+from modeldiff_jax.detection.conformal import adjust_p_values
 from modeldiff_jax.errors import InvalidInputError
 from tests.models_for_tests import mlp, perturbed
 
@@ -22,7 +22,7 @@ def test_p_values_are_those_of_each_alone_adjusted(references, correction):
     found = md.screen(TARGET, SUSPECTS[:3], references=references, correction=correction, alpha=0.1, **FAST)
     alone = [md.compare(TARGET, s, references=references, probes=found.probes, alpha=0.1) for s in SUSPECTS[:3]]
     assert [finding.ranking.judgement.p_value for finding in found.findings] == [c.p_value for c in alone]
-    assert [finding.adjusted for finding in found.findings] == adjusted([c.p_value for c in alone], correction)
+    assert [finding.adjusted for finding in found.findings] == adjust_p_values([c.p_value for c in alone], correction)
     assert [finding.verdict for finding in found.findings][::2] == ["reused", "reused"]
     assert found.findings[1].verdict == "no_evidence"
 

@@ -25,7 +25,7 @@ _MEANINGS = {
     "no_evidence": "the suspect is no more similar to the target than unrelated models are",
     "inconclusive": "nothing can be concluded at this error rate",
 }
-_SUPPORT = {"for": "supports reuse", "neither": "neutral", "against": "contradicts reuse"}
+_SUPPORTS = {"reuse": "supports reuse", "neither": "neutral", "unrelated": "contradicts reuse"}
 SIMILARITY = "similarity of decision distances (cosine)"
 DEVIATIONS = "score, in standard deviations of unrelated models"
 
@@ -38,11 +38,13 @@ def compare_report(record: Record) -> Document:
         ("reason", [record["reason"]]),
         ("similarity", [f"{decimal(record['similarity'])}  (cosine of the decision distance vectors, -1 to 1)"]),
         ("p-value", [_p_value(record)]),
+        ("tail", _tail(record["tail"])),
         ("target", model_lines(record["target"])),
         ("suspect", model_lines(record["suspect"])),
         ("evidence", [", ".join(evidence)]),
         ("references", _references(record["references"])),
-        *((label, _representations(record, says)) for says, label in _SUPPORT.items()),
+        ("unrelated pairs", _unrelated_pairs(record["unrelated_pairs"])),
+        *((label, _representations(record, supports)) for supports, label in _SUPPORTS.items()),
         ("probes", [_probes(probes) for probes in record["probes"]]),
         ("queries", [", ".join(f"{side} {count:,}" for side, count in record["queries"].items())]),
         ("adapted", first_few([f"{side}: {step}" for side, steps in record["adaptations"].items() for step in steps])),
@@ -53,13 +55,30 @@ def compare_report(record: Record) -> Document:
 
 
 def _p_value(record: Record) -> str:
-    if record["p_value"] is not None:
-        ranked = sum(reference["counted"] for reference in record["references"])
-        source = counted(ranked, "reference") if ranked else f"the default calibration {record['calibration']}"
-        return f"{record['p_value']:.3g}, from {source}; the verdict is at alpha {record['alpha']:g}"
-    if not record["references"]:
+    n = len(record["references"])
+    if not n:
         return "none: no references were given (--references)"
-    return f"none: of {counted(len(record['references']), 'reference')} none is of the suspect's kind"
+    ranked = sum(reference["counted"] for reference in record["references"])
+    if record["p_value"] is None:
+        return f"none: of {counted(n, 'reference')} none is of the suspect's kind"
+    return f"{record['p_value']:.3g}, from {counted(ranked, 'reference')}; the verdict is at alpha {record['alpha']:g}"
+
+
+def _tail(tail: Record | None) -> list[str]:
+    if tail is None:
+        return []
+    above = f"the score lies {tail['deviations']:.1f} standard deviations above the references' mean"
+    return [f"{tail['p_value']:.2g} by {tail['method']}: {above}"]
+
+
+def _unrelated_pairs(pairs: Record | None) -> list[str]:
+    if pairs is None:
+        return []
+    between = f"{decimal(pairs['low'], 2)} to {decimal(pairs['high'], 2)}"
+    return [
+        f"{between} in nine of ten of {pairs['n']} unrelated pairs of image classifiers ({pairs['name']}), at least as "
+        f"similar in {100 * pairs['share_as_high']:.3g} %: context, no verdict"
+    ]
 
 
 def _references(references: Sequence[Record]) -> list[str]:
@@ -71,12 +90,12 @@ def _references(references: Sequence[Record]) -> list[str]:
     return [f"{len(references)}{unranked}, similarity {decimal(min(similarities))} to {decimal(max(similarities))}"]
 
 
-def _representations(record: Record, says: str) -> list[str]:
+def _representations(record: Record, supports: str) -> list[str]:
     ranked = sum(reference["counted"] for reference in record["references"])
     return [
-        f"{view['name']} {decimal(view['score'])}  (reached by {view['as_high']} of {counted(ranked, 'reference')})"
-        for view in record["views"]
-        if view["says"] == says
+        f"{each['name']} {decimal(each['score'])}  (reached by {each['exceeded_by']} of {counted(ranked, 'reference')})"
+        for each in record["representations"]
+        if each["supports"] == supports
     ]
 
 

@@ -37,7 +37,7 @@ def screen_report(record: Record) -> Document:
                 p_value(row["adjusted_p_value"]),
                 decimal(row["score"], 2),
                 decimal(row["similarity"], 3),
-                ", ".join(view["name"] for view in row["views"] if view["says"] == "for") or "-",
+                ", ".join(each["name"] for each in row["representations"] if each["supports"] == "reuse") or "-",
             )
             for row in rows
         ],

@@ -35,7 +35,8 @@ def test_with_much_to_say_it_stays_short():
             ["reused", "0.05", "from 19 references", "supports reuse", "contradicts reuse"],
         ),
         (records.judged("no_evidence", 0.6), ["no evidence of reuse", "0.6"]),
-        (records.compare(p_value=0.01, calibration="zoo-1"), ["0.01, from the default calibration zoo-1"]),
+        (records.ALL["compare-context"], ["0.20 to 0.80", "999 unrelated pairs", "1 %", "no verdict"]),
+        (records.ALL["compare-identical"], ["reused", "none: no references"]),
     ],
 )
 def test_the_verdict_is_put_in_words(record, words):

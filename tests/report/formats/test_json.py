@@ -77,7 +77,7 @@ def test_an_unknown_field_is_refused(record):
         {"p_value": 0.0},
         {"p_value": 1.1},
         {"alpha": 0},
-        {"schema_version": "2.0"},
+        {"schema_version": "3.0"},
         {"created": "yesterday"},
         {"probes": []},
         {"command": "scan"},
