@@ -3,8 +3,8 @@
 import pytest
 
 from modeldiff_jax.detection import compare as comparison
-from tests.onnx_files import classifier
-from tests.report import records
+from tests.helpers import records
+from tests.helpers.onnx_graphs import classifier
 
 
 @pytest.fixture(autouse=True)

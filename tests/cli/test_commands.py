@@ -14,7 +14,7 @@ from modeldiff_jax import cli, profiling
 from modeldiff_jax.detection import compare as comparison
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.report.formats.json import schema
-from tests.report import records
+from tests.helpers import records
 
 VALIDATOR = Draft202012Validator(schema())
 COMMANDS = ("compare", "convert", "doctor", "demo", "profile", "screen", "lineage")

@@ -4,7 +4,7 @@ import pytest
 
 from modeldiff_jax import cli
 from modeldiff_jax.cli.exit_codes import exit_code
-from tests.report import records
+from tests.helpers import records
 
 
 @pytest.mark.parametrize(

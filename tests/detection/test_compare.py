@@ -6,7 +6,7 @@ import pytest
 
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError
-from tests.models_for_tests import mlp, perturbed
+from tests.helpers.jax_models import mlp, perturbed
 
 FAST = {"n_pairs": 24, "n_steps": 5}
 

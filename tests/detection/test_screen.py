@@ -5,7 +5,7 @@ import pytest
 import modeldiff_jax as md
 from modeldiff_jax.detection.conformal import adjust_p_values
 from modeldiff_jax.errors import InvalidInputError
-from tests.models_for_tests import mlp, perturbed
+from tests.helpers.jax_models import mlp, perturbed
 
 FAST = {"n_pairs": 24, "n_steps": 5}
 TARGET = mlp(0)

@@ -16,7 +16,7 @@ from modeldiff_jax.models.callable import from_callable
 from modeldiff_jax.models.inspect import check_against_runtime, compare_output, describe
 from modeldiff_jax.models.load import load
 from modeldiff_jax.types import TensorSpec
-from tests.onnx_protos import branch, dense, external, model, node, tensor, value
+from tests.helpers.onnx_graphs import branch, dense, external, model, node, tensor, value
 
 
 @pytest.fixture

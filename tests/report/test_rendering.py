@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from modeldiff_jax.report import FORMATS, HtmlReport, render
-from tests.report import records
+from tests.helpers import records
 
 EVIL = "a\x1b[2J\u202e\nmodeldiff compare: reused|<script>`[bold red]x[/]:smile:"
 

@@ -5,7 +5,7 @@ import pytest
 from modeldiff_jax.report import render
 from modeldiff_jax.report.document import Figure
 from modeldiff_jax.report.documents import document
-from tests.report import records
+from tests.helpers import records
 
 
 @pytest.mark.parametrize("record", [r for n, r in records.ALL.items() if n.startswith("compare")])

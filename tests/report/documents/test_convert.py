@@ -3,7 +3,7 @@
 import pytest
 
 from modeldiff_jax.report import render
-from tests.report import records
+from tests.helpers import records
 
 
 @pytest.mark.parametrize(

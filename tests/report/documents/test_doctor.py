@@ -1,7 +1,7 @@
 """The doctor's report gives the line that installs what is missing, in one piece."""
 
 from modeldiff_jax.report import render
-from tests.report import records
+from tests.helpers import records
 
 
 def test_the_line_that_installs_what_is_missing_can_be_copied():

@@ -1,7 +1,7 @@
 """The report of a lineage shows children below their parents."""
 
 from modeldiff_jax.report import render
-from tests.report import records
+from tests.helpers import records
 
 
 def test_children_stand_indented_below_their_parent():

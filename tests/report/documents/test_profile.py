@@ -1,7 +1,7 @@
 """The report of a profile leads with the share of the roofline."""
 
 from modeldiff_jax.report import render
-from tests.report import records
+from tests.helpers import records
 
 
 def test_the_headline_is_the_share_and_the_limit():

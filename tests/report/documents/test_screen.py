@@ -3,7 +3,7 @@
 from modeldiff_jax.report import render
 from modeldiff_jax.report.document import Figure
 from modeldiff_jax.report.documents import document
-from tests.report import records
+from tests.helpers import records
 
 
 def test_every_suspect_has_its_row_and_its_verdict():

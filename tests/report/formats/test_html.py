@@ -8,7 +8,7 @@ import pytest
 from modeldiff_jax.report import render
 from modeldiff_jax.report.documents import document
 from modeldiff_jax.report.formats.html import to_fragment
-from tests.report import records
+from tests.helpers import records
 
 VOID = {"meta", "wbr", "br"}
 SHAPES = {"rect", "line", "circle", "path", "polyline"}

@@ -10,7 +10,7 @@ from jsonschema.exceptions import ValidationError
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.report.failure import failure
 from modeldiff_jax.report.formats.json import schema, to_json
-from tests.report import records
+from tests.helpers import records
 
 VALIDATOR = Draft202012Validator(schema())
 RECORDS = {

@@ -3,7 +3,7 @@
 import re
 
 from modeldiff_jax.report import render
-from tests.report import records
+from tests.helpers import records
 
 
 def test_tables_keep_their_columns():

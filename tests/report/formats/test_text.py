@@ -5,7 +5,7 @@ import re
 import pytest
 
 from modeldiff_jax.report import render
-from tests.report import records
+from tests.helpers import records
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
