@@ -27,7 +27,7 @@ Rows = list[list[str]]
 
 
 def render(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page, for the results of each device by its name."""
+    """Returns the page, for the results of each device by its name."""
     parts = [HEAD]
     for device, questions in sorted(results.items()):
         found = [*_distances(questions), *_searches(questions), *_growth(questions)]
@@ -147,7 +147,7 @@ def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, fl
 
 
 def recorded(folder: Path = RESULTS) -> dict[str, Any]:
-    """What every device's file holds."""
+    """Returns the content of every device's file."""
     files = sorted(folder.glob("*.json"))
     return {file.stem: json.loads(file.read_text()) for file in files if file.stem != "conformance"}
 

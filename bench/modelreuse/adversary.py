@@ -1,4 +1,4 @@
-"""What adversaries can do: thieves who hide (`thief.py`), accusers who lie (`forgery.py`). Numbers, a table, a plot."""
+"""Measures adversaries: thieves who hide (`thief.py`) and accusers who lie (`forgery.py`)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def victims(zoo: Zoo) -> list[str]:
 def adversary(
     where: Path, n_pairs: int = 100, steps: int = STEPS, keys: int = 16, weights: Sequence[float] = WEIGHTS
 ) -> dict[str, Any]:
-    """All of it, on a finished build.
+    """Runs all experiments on a finished build.
 
     Args:
       where: a folder that `build` made, with its variables.

@@ -1,6 +1,6 @@
 """Similarities of unrelated image classifiers as `modeldiff_jax.compare` finds them when it is passed two models only.
 
-Writes `modeldiff_jax/detection/default_calibration.json`, the default calibration, or holds another zoo against it.
+Writes `modeldiff_jax/detection/default_calibration.json`, the default calibration, or tests it on another zoo.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def pack(found: Sequence[tuple[Entry, Entry, float]], described: dict[str, Any],
 
 
 def held_against(found: Sequence[tuple[Entry, Entry, float]], pack: dict[str, Any]) -> dict[str, Any]:
-    """Shares that the default calibration calls reused: of unrelated pairs, and by kind of children with parents."""
+    """Returns the shares that the default calibration calls reused: of unrelated pairs, and by kind of children."""
 
     def p_value(owner: Entry, other: Entry, similarity: float) -> float:
         kind = "same_labels" if owner.dataset == other.dataset else "other_labels"

@@ -1,4 +1,4 @@
-"""An accuser who makes an innocent model seem reused: by crafted pairs, by picked seeds, by trying many keys.
+"""Forged claims that an innocent model was reused: by crafted pairs, by picked seeds, by trying many keys.
 
 He owns a model, and has the innocent one in his hands before he commits to anything. Scores and p-values are those an
 honest claim would be judged by: pairs on the owner's model, against unrelated models of the same task.
@@ -59,7 +59,7 @@ def scores(
 
 
 class Court:
-    """An owner's model of a zoo, the models unrelated to it, and pairs to hold them against each other.
+    """An owner's model of a zoo, the models unrelated to it, and pairs to compare them on.
 
     Args:
       study: of the zoo.
@@ -83,7 +83,7 @@ class Court:
 
     @cached_property
     def told(self) -> dict[str, Float[np.ndarray, "2 n c"]]:
-        """What owner and strangers answer to honest pairs of the whole pool."""
+        """Outputs of owner and unrelated models on honest pairs of the whole pool."""
         return self.answers(self.probes(n_pairs=len(self.pool)), [self.owner, *self.strangers])
 
     def probes(self, seeds: np.ndarray | None = None, key: int = 0, n_pairs: int | None = None) -> md.ProbeSet:
@@ -100,7 +100,7 @@ class Court:
         return {name: np.stack([told[:n], told[n:]]) for name, told in found.items()}
 
     def references(self, suspect: str) -> list[str]:
-        """Strangers to the owner that are none of the suspect's kin."""
+        """Models unrelated to the owner that are no relatives of the suspect."""
         root = self.study.entry(suspect).root
         return [name for name in self.strangers if self.study.entry(name).root != root]
 
@@ -114,7 +114,7 @@ class Court:
 
 
 def crafted(court: Court, honest: md.ProbeSet, suspect: str, term: Term, unseen: bool = False) -> md.ProbeSet:
-    """Pairs moved by gradients until owner and suspect answer alike, and unlike strangers.
+    """Returns pairs moved by gradients until owner and suspect have similar outputs, unlike unrelated models.
 
     Seeds and partners are moved; `unseen`, the partners alone, by as little as `md.verify_commitment` must forgive.
     """
@@ -238,6 +238,6 @@ def accused(strangers: Float[np.ndarray, "k r"], relatives: Float[np.ndarray, "k
 
 
 def _p_values(strangers: Float[np.ndarray, " r"], relatives: Float[np.ndarray, " s"]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each stranger among the others, and of each relative among the strangers."""
+    """Returns the p-value of each unrelated model among the others, and of each relative among the unrelated ones."""
     innocent = [conformal_p_value(one, np.delete(strangers, i).tolist()) for i, one in enumerate(strangers)]
     return np.array(innocent), np.array([conformal_p_value(one, strangers.tolist()) for one in relatives])

@@ -1,8 +1,9 @@
-"""How alike two models answer probe pairs, as something to be differentiated: what adversaries push up or down.
+"""Differentiable similarity of two models' outputs on probe pairs, which adversaries raise or lower.
 
-`ddv` is what the paper looks at: the cosine similarity of decision distance vectors. `evidence` are the four views of
-`modeldiff_jax.evidence.representations`: from each model's view the mean of unrelated models is taken, as the evidence
-itself does, then the cosine. How unrelated models differ from one another is left out.
+`ddv` is the paper's evidence: the cosine similarity of decision distance vectors. `evidence` is the similarity
+in the four representations of `modeldiff_jax.evidence.representations`: the mean of unrelated models is subtracted from
+each model's representation, as the evidence itself does, before the cosine. How unrelated models differ from one another
+is left out.
 """
 
 from __future__ import annotations

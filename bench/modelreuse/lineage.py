@@ -1,4 +1,4 @@
-"""Trees of descent: how often a model is given its true parent, and what the stated support is worth.
+"""Scores trees of descent: how often a model gets its true parent, and how well the stated support is calibrated.
 
 True is the nearest ancestor among the models given, or none. Three kinds of sets: `random`, drawn from the whole
 zoo, where most models have no relatives; `families`, drawn with all their ancestors; and the `whole` zoo.
@@ -28,7 +28,7 @@ _RIDGE = 1e-3
 
 
 def truth(zoo: Zoo, names: Sequence[str]) -> Int[np.ndarray, " m"]:
-    """Of each model the number of its nearest ancestor among the names, -1 for none."""
+    """Returns the index of each model's nearest ancestor among the names, -1 for none."""
     number = {name: i for i, name in enumerate(names)}
     found = []
     for name in names:
@@ -63,7 +63,7 @@ def drawn(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
 def answered(
     study: Study, names: Sequence[str]
 ) -> tuple[list[tuple[ReactionsOfModels, ReactionsOfModels]], list[Hashable]]:
-    """What some models answer to each other's pairs, and their tasks."""
+    """Returns the outputs of models on each other's pairs, and their tasks."""
     seeds_of: dict[str, list[np.ndarray]] = {}
     pairs: list[tuple[ReactionsOfModels, ReactionsOfModels]] = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Do p-values hold? How often unrelated models are called reused at each error rate, and how often related ones are.
+"""Measures whether p-values hold: how often unrelated and related models are called reused at each error rate.
 
 For an owner and a suspect the references are models of the suspect's dataset, and of its architecture or of any, from
 other roots than both. In a population of independent models they are drawn at random, and the rate must be alpha up to
