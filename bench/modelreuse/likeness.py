@@ -1,9 +1,9 @@
 """Differentiable similarity of two models' outputs on probe pairs, which adversaries raise or lower.
 
-`ddv` is the paper's evidence: the cosine similarity of decision distance vectors. `evidence` is the similarity
-in the four representations of `modeldiff_jax.evidence.representations`: the mean of unrelated models is subtracted from
-each model's representation, as the evidence itself does, before the cosine. How unrelated models differ from one another
-is left out.
+`ddv` is the paper's evidence: the cosine similarity of decision distance vectors. `evidence` is the similarity in the
+four representations of `modeldiff_jax.evidence.representations`: the mean of unrelated models is subtracted from each
+model's representation, as the evidence itself does, before the cosine. How unrelated models differ from one another is
+left out.
 """
 
 from __future__ import annotations

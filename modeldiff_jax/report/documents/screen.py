@@ -28,12 +28,13 @@ def screen_report(record: Record) -> Document:
     reused = sum(row["verdict"] == "reused" for row in rows)
     gravest = max((row["verdict"] for row in rows), key=list(TONES).index, default="no_evidence")
     table = Table(
-        ("suspect", "verdict", "p-value", "adjusted", "score", "similarity", "supported by"),
+        ("suspect", "verdict", "p-value", "tail", "adjusted", "score", "similarity", "supported by"),
         [
             (
                 row["suspect"]["path"],
-                VERDICTS[row["verdict"]],
+                _verdict(row),
                 p_value(row["p_value"]),
+                p_value(row["tail"] and row["tail"]["p_value"]),
                 p_value(row["adjusted_p_value"]),
                 decimal(row["score"], 2),
                 decimal(row["similarity"], 3),
@@ -41,7 +42,7 @@ def screen_report(record: Record) -> Document:
             )
             for row in rows
         ],
-        frozenset({2, 3, 4, 5}),
+        frozenset({2, 3, 4, 5, 6}),
         [TONES[row["verdict"]] for row in rows],
     )
     adjusted = f"for {counted(len(rows), 'suspect')} by {record['correction']}; the verdicts hold them against alpha"
@@ -55,6 +56,12 @@ def screen_report(record: Record) -> Document:
     )
     headline = f"{reused} of {counted(len(rows), 'suspect')} reused"
     return whole(record, headline, TONES[gravest], [table, *_figure(record), text])
+
+
+def _verdict(row: Record) -> str:
+    """The verdict, with what it rests on where that is not the rank among references."""
+    basis = f" ({row['basis']})" if row["basis"] in ("identity", "tail") else ""
+    return f"{VERDICTS[row['verdict']]}{basis}"
 
 
 def _hash(side: Record) -> str:

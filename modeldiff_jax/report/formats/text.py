@@ -12,7 +12,7 @@ from modeldiff_jax.report.escape import printable
 
 _WIDTH = 110
 _NARROWEST = 40
-_NARROWEST_COLUMN = 12
+_NARROWEST_COLUMN = 9
 _GAP = 2
 _UNBOUNDED = 100_000
 _STYLES: Mapping[Tone, str] = {"plain": "bold", "good": "bold green", "bad": "bold red", "unsure": "bold yellow"}
@@ -58,7 +58,7 @@ def _table(block: Table, colour: bool, width: int | None) -> str:
     cells = [[printable(cell) for cell in row] for row in [block.head, *block.rows]]
     widest = [max(map(len, column)) for column in zip(*cells, strict=True)]
     narrowest = [w if i in block.numeric else min(w, _NARROWEST_COLUMN) for i, w in enumerate(widest)]
-    fits = width is not None and sum(narrowest) + _GAP * len(widest) <= width
+    fits = width is not None and sum(narrowest) + _GAP * (len(widest) - 1) <= width
     grid = Grid(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="")
     for i, (name, least) in enumerate(zip(cells[0], narrowest, strict=True)):
         justify: Literal["left", "right"] = "right" if i in block.numeric else "left"

@@ -96,3 +96,11 @@ def test_paths_break_behind_separators_and_endless_words_anywhere():
     assert "zoo/<wbr>a_<wbr>model.<wbr>onnx</td>" in render(record, "html")
     record["rows"][0]["suspect"]["path"] = "a" * 33
     assert f'<span class="long">{"a" * 33}</span></td>' in render(record, "html")
+
+
+def test_numbers_are_never_broken():
+    record = records.screen("reused")
+    record["rows"][0]["tail"] = {"method": "Student's t", "deviations": 9.0, "p_value": 9.3e-13, "floor": 0.001}
+    page = render(record, "html")
+    assert 'class="numeric">9.3e-13</td>' in page
+    assert re.search(r"\.numeric \{[^}]*white-space: nowrap", page)
