@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -15,6 +16,8 @@ _NARROWEST = 40
 _NARROWEST_COLUMN = 9
 _GAP = 2
 _UNBOUNDED = 100_000
+_LAST_SPACES = re.compile(r" +((?:\x1b\[[0-9;]*m *)*)$")
+"""Spaces at the end of a line, those before a change of colour too."""
 _STYLES: Mapping[Tone, str] = {"plain": "bold", "good": "bold green", "bad": "bold red", "unsure": "bold yellow"}
 
 
@@ -98,4 +101,5 @@ def _printed(renderable: object, colour: bool, width: int) -> str:
         highlight=False,
     )
     console.print(renderable, crop=False, soft_wrap=False)
-    return "\n".join(line.rstrip() for line in stream.getvalue().rstrip("\n").split("\n"))
+    lines = stream.getvalue().rstrip("\n").split("\n")
+    return "\n".join(_LAST_SPACES.sub(lambda found: found[1].replace(" ", ""), line) for line in lines)
