@@ -199,8 +199,8 @@ def compare(
         it is known; models, files or folders. One that cannot be read or run is left out and named in `failures`.
         Without any the verdict is `inconclusive`, unless the two models are identical.
       probes: a ready probe set, instead of making any.
-      seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`. Under
-        any access but `outputs` pairs are made on the target only, and the outputs of target and references are
+      seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
+        Under any access but `outputs` pairs are made on the target only, and the outputs of target and references are
         restricted likewise.
       progress: called before each step.
 

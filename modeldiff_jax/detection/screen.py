@@ -139,8 +139,8 @@ def screen(
       suspects: one or more; models, files or folders. One that cannot be read or run is left out and named in
         `failures`.
       references: models known to be unrelated to the target, of the suspects' kinds; likewise.
-      correction: `holm` (the chance of even one false accusation is alpha at most) or `benjamini-hochberg` (the expected
-        share of false ones among all accusations is alpha at most); see
+      correction: `holm` (the chance of even one false accusation is alpha at most) or `benjamini-hochberg` (the
+        expected share of false ones among all accusations is alpha at most); see
         `modeldiff_jax.detection.conformal.adjust_p_values`.
       probes: a ready probe set, instead of making any.
       seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
