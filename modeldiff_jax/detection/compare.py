@@ -19,7 +19,8 @@ from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.models.load import ModelLike, as_model
 from modeldiff_jax.models.model import ModelSummary
 from modeldiff_jax.probes.adapt import Adapter, adapt
-from modeldiff_jax.probes.make import Method, make_probes
+from modeldiff_jax.probes.effort import Method
+from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.report import render
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
