@@ -78,6 +78,11 @@ def compare(target: str, suspect: str, references: tuple[str, ...], probes: str 
     show_default=True,
     help="What alpha bounds: the chance of any false accusation, or the expected share of false ones among all.",
 )
+@click.option(
+    "--isolate/--no-isolate",
+    default=None,
+    help="Run B and the references in a child process with limits on memory and time.  [default: if there are several]",
+)
 @comparison_options
 @reported
 def screen(
