@@ -45,7 +45,8 @@ def screen_report(record: Record) -> Document:
         frozenset({2, 3, 4, 5, 6}),
         [TONES[row["verdict"]] for row in rows],
     )
-    adjusted = f"for {counted(len(rows), 'suspect')} by {record['correction']}; the verdicts hold them against alpha"
+    tested = sum(row["adjusted_p_value"] is not None for row in rows)
+    adjusted = f"p-values for {counted(tested, 'suspect')} by {record['correction']}; verdicts are at alpha"
     text = fields(
         ("target", model_lines(record["target"])),
         ("adjusted", [f"{adjusted} {record['alpha']:g}"]),
