@@ -14,6 +14,8 @@ from modeldiff_jax.cli.options import (
     Record,
     comparison_options,
     input_hint,
+    isolate_option,
+    limit_option,
     probe_options,
     reported,
 )
@@ -53,6 +55,7 @@ def cli() -> None:
 @click.argument("target", metavar="A")
 @click.argument("suspect", metavar="B")
 @comparison_options
+@isolate_option
 @reported
 def compare(target: str, suspect: str, references: tuple[str, ...], probes: str | None, **settings: Any) -> Record:
     """Test whether model B was made from model A.
@@ -103,6 +106,7 @@ def screen(
 @cli.command(cls=Command)
 @click.argument("models", metavar="A...", nargs=-1, required=True)
 @probe_options
+@isolate_option
 @reported
 def lineage(models: tuple[str, ...], **settings: Any) -> Record:
     """Infer which of several models descends from which.
@@ -120,6 +124,8 @@ def lineage(models: tuple[str, ...], **settings: Any) -> Record:
 @click.argument("model", metavar="MODEL")
 @click.option("--check", is_flag=True, help="Compare its outputs with onnxruntime's; exit with 2 when one differs.")
 @click.option("--inputs", metavar="FILE.npz", help="Inputs for --check, by name.  [default: random ones]")
+@limit_option
+@isolate_option
 @reported
 def convert(model: str, check: bool, inputs: str | None, **settings: Any) -> Record:
     """Convert a model, and describe or check the result."""
@@ -196,7 +202,7 @@ def demo(**settings: Any) -> Record:
 
 def _hinted(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with one `hint` in place of the input options."""
-    named = {name: settings.pop(name) for name in ("input_name", "input_kind", "input_layout", "input_range")}
+    named = {name: settings.pop(name) for name in ("input_name", "input_kind", "layout", "value_range")}
     return {**settings, "hint": input_hint(**named)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,13 +14,17 @@ import click
 
 from modeldiff_jax.cli import terminal
 from modeldiff_jax.cli.exit_codes import SEVERITIES, UNFINISHED, exit_code
-from modeldiff_jax.errors import InvalidInputError, ModelDiffError
+from modeldiff_jax.errors import InvalidInputError, error_from
 from modeldiff_jax.report import FORMATS, render
 from modeldiff_jax.report.failure import failure, message
+from modeldiff_jax.runtime import network
 from modeldiff_jax.runtime.atomic_file import check_writable, write
 
 Record: TypeAlias = dict[str, Any]
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+_RECORD_BYTES = 2**28
 
 
 class Command(click.Command):
@@ -27,6 +32,7 @@ class Command(click.Command):
     --references B`, up to the next option or `--`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["modeldiff.arguments"] = list(args)
         repeatable = [name for p in self.params if isinstance(p, click.Option) and p.multiple for name in p.opts]
         return super().parse_args(ctx, repeat_options(args, repeatable))
 
@@ -69,12 +75,13 @@ input_options = options(
         help="The kind of data the input takes, where it is not recognised.",
     ),
     click.option(
-        "--input-layout",
+        "--layout",
         metavar="LETTERS",
         help="The input's axes in order: NCHW, NHWC, CHW or NHW for images; NT, NTC, NCT or T for signals.",
     ),
     click.option(
-        "--input-range",
+        "--range",
+        "value_range",
         type=(float, float),
         callback=input_range,
         metavar="LOW HIGH",
@@ -82,6 +89,35 @@ input_options = options(
     ),
 )
 """What the user knows of the models' inputs; `input_hint` makes a record of them."""
+
+
+def changed_limits(context: click.Context, option: click.Parameter, given: Sequence[str]) -> Any:
+    """Reads `NAME=NUMBER` pairs as `Limits`."""
+    from modeldiff_jax.limits import DEFAULT, Limits
+
+    known, changes = DEFAULT.to_dict(), {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in known or not (number.isascii() and number.isdecimal()):
+            raise click.BadParameter(f"{text!r} is not NAME=NUMBER, with one of the names {', '.join(known)}")
+        changes[name] = int(number)
+    return Limits(**{**known, **changes})
+
+
+limit_option = click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    callback=changed_limits,
+    metavar="NAME=NUMBER",
+    help="Change a bound on what a model may ask for, such as process_seconds=60.",
+)
+isolate_option = click.option(
+    "--isolate",
+    "in_child",
+    is_flag=True,
+    help="Run in a child process with limits on memory, processor time and wall time.",
+)
 
 probe_options = options(
     click.option(
@@ -96,6 +132,7 @@ probe_options = options(
         "--steps", "n_steps", type=click.IntRange(1), help="Attack steps.  [default: 50, fewer for heavy models]"
     ),
     input_options,
+    limit_option,
 )
 """How probes are made."""
 
@@ -139,20 +176,24 @@ _result_options = options(
 
 
 def input_hint(
-    input_name: str | None, input_kind: Any, input_layout: str | None, input_range: tuple[float, float] | None
+    input_name: str | None, input_kind: Any, layout: str | None, value_range: tuple[float, float] | None
 ) -> Any:
-    """The `InputHint` of the input options; None without any of them."""
-    if not any((input_name, input_kind, input_layout, input_range)):
+    """Returns the `InputHint` of the input options; None without any of them."""
+    if not any((input_name, input_kind, layout, value_range)):
         return None
     from modeldiff_jax.models.inputs.probed_input import InputHint
 
-    return InputHint(name=input_name, kind=input_kind, layout=input_layout, value_range=input_range)
+    return InputHint(name=input_name, kind=input_kind, layout=layout, value_range=value_range)
 
 
 def reported(function: Callable[..., Record]) -> Callable[..., int]:
-    """Gives a function from arguments to a record the options of all commands, and reports its record or its error."""
+    """Gives a function from arguments to a record the options of all commands, and reports its record or its error.
+
+    A command with the option `--isolate` can run itself in a child process, whose record it reports.
+    """
 
     @_result_options
+    @click.option("--as-child", is_flag=True, hidden=True)
     @functools.wraps(function)
     def run(
         form: Literal["text", "json", "html", "md"],
@@ -161,15 +202,23 @@ def reported(function: Callable[..., Record]) -> Callable[..., int]:
         offline: bool,
         fail_on: str | None,
         debug: bool,
+        as_child: bool,
         **arguments: Any,
     ) -> int:
+        if as_child:  # whatever the user asked for is done by the parent
+            form, output, quiet, fail_on = "json", None, True, None
+        isolate = arguments.pop("in_child", False) and not as_child
         try:
             if output:
                 check_writable(output, _texts(arguments.values()))
             if offline:
-                _forbid_network()
+                network.forbid()
             with terminal.shown_progress(quiet) as progress:
-                record = function(progress=progress, **arguments)
+                if isolate:
+                    progress("Running in a child process", 0, 1)
+                    record = run_in_child(debug=debug, limits=arguments["limits"])
+                else:
+                    record = function(progress=progress, **arguments)
             if output:
                 write(output, render(record, form))
             else:
@@ -190,20 +239,26 @@ def reported(function: Callable[..., Record]) -> Callable[..., int]:
     return run
 
 
+def run_in_child(*, debug: bool, limits: Any) -> Record:
+    """Runs the command that is being run in a child process; returns its record.
+
+    Raises:
+      ModelDiffError: as the command raises; or a limit was hit, or the child died.
+    """
+    from modeldiff_jax.runtime import isolation
+
+    context = click.get_current_context()
+    name, arguments = context.info_name or "", context.meta["modeldiff.arguments"]
+    command = ["-m", "modeldiff_jax.cli", name, "--as-child", *arguments]
+    _, content = isolation.run(command, limits, _RECORD_BYTES, f"modeldiff {name}", show_stderr=debug)
+    record: Record = json.loads(content)
+    if "error" in record:
+        raise error_from(record["error"])
+    return record
+
+
 def _texts(values: Iterable[Any]) -> list[str]:
     """The strings among arguments, those in tuples too."""
     return [
         text for value in values for text in (value if isinstance(value, tuple) else [value]) if isinstance(text, str)
     ]
-
-
-def _forbid_network() -> None:
-    """From here on, looking up a host or connecting to one from Python is an error of ours."""
-
-    def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in ("socket.getaddrinfo", "socket.gethostbyname") or (
-            event == "socket.connect" and isinstance(arguments[1], tuple)
-        ):
-            raise ModelDiffError("--offline allows no network connection", got=repr(arguments[1:]), where=event)
-
-    sys.addaudithook(hook)

@@ -183,11 +183,12 @@ def rank(
 
 
 def _not_ranked(counted: Sequence[bool], shares_labels: bool) -> str:
-    if shares_labels:
-        why = "the suspect has as many outputs as the target, and they have not"
-    else:
-        why = "they have as many outputs as the target, and the suspect has not"
-    return f"{counted.count(False)} of {len(counted)} references are not ranked: {why}."
+    """Says why some references are not ranked."""
+    suspect, they = ("as many outputs as", "another number") if shares_labels else ("not as many outputs as", "as many")
+    return (
+        f"{counted.count(False)} of {len(counted)} references are not ranked: the suspect has {suspect} the "
+        f"target, they have {they}{'' if shares_labels else ' as the target'}."
+    )
 
 
 def _without_copies(

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from modeldiff_jax import cli, profiling
 from modeldiff_jax.detection import compare as comparison
 from modeldiff_jax.errors import InvalidModelError
+from modeldiff_jax.limits import DEFAULT
 from modeldiff_jax.report.formats.json import schema
 from tests.helpers import records
 
@@ -101,7 +102,7 @@ def test_bad_usage_is_2_with_a_hint_and_no_result(arguments, capsys):
 
 def test_options_reach_the_comparison(stub, capsys):
     options = "--seeds digits --pairs 7 --steps 9 --black-box --access top-3 --alpha 0.1 --key 3"
-    options += " --references r1 r2 --references r3 --input-name x --input-kind image --input-range 0 255"
+    options += " --references r1 r2 --references r3 --input-name x --input-kind image --range 0 255"
     assert cli.main(["compare", "x", "y", *options.split()]) == 0
     (call,) = stub.calls
     call.pop("progress")
@@ -119,6 +120,7 @@ def test_options_reach_the_comparison(stub, capsys):
         "key": 3,
         "probes": None,
         "references": ("r1", "r2", "r3"),
+        "limits": DEFAULT,
     }
 
 
@@ -409,6 +411,27 @@ def test_offline_forbids_the_network_and_nothing_else(files):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "--offline allows no network connection" in done.stderr
     assert (files / "out.txt").exists()
+
+
+# Child processes
+
+
+def test_a_command_runs_in_a_child_process_and_reports_as_it_would_here(files, capsys):
+    assert cli.main(["convert", "a.onnx", "--isolate", "-o", "child.json", "--format", "json"]) == 0
+    assert cli.main(["convert", "a.onnx", "-o", "here.json", "--format", "json"]) == 0
+    child, here = (json.loads(Path(name).read_text()) for name in ("child.json", "here.json"))
+    assert {**child, "created": ""} == {**here, "created": ""}
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [("gone.onnx", "no such file"), ("a.onnx --limit process_bytes=1000000", "process_bytes")],
+)
+def test_errors_of_the_child_are_errors_here(files, capsys, arguments, said):
+    assert cli.main(["convert", *arguments.split(), "--isolate", "-o", "out.txt"]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("out.txt").exists()
 
 
 # Profiles

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modeldiff_jax import cli
-from modeldiff_jax.cli.options import Command, repeat_options
+from modeldiff_jax.cli.options import Command, changed_limits, repeat_options
+from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.inputs.space import Kind
 
 OPTIONS = [
     pytest.param(name, option, id=f"{name} {option.opts[-1]}")
     for name, command in cli.cli.commands.items()
     for option in command.params
-    if isinstance(option, click.Option)
+    if isinstance(option, click.Option) and not option.hidden
 ]
 
 
@@ -75,6 +76,18 @@ def test_every_command_is_described_in_the_imperative(name):
     assert command.help.split()[0] in {"Test", "Infer", "Convert", "Measure", "List", "Train"}
 
 
+def test_limits_are_changed_by_name():
+    (option,) = (p for p in cli.cli.commands["compare"].params if p.name == "limits")
+    assert changed_limits(None, option, ["nodes=7", "process_seconds=60"]) == Limits(nodes=7, process_seconds=60)
+    assert changed_limits(None, option, []) == DEFAULT
+
+
+@pytest.mark.parametrize("value", ["nodes", "nodes=", "nodes=-1", "nodes=many", "threads=3", "=3"])
+def test_limits_that_do_not_exist_are_refused(value, capsys):
+    assert cli.main(["convert", "a", "--limit", value]) == 2
+    assert "NAME=NUMBER" in capsys.readouterr().err
+
+
 def test_kinds_of_inputs_are_those_of_the_product():
     (option,) = (p for p in cli.cli.commands["compare"].params if p.name == "input_kind")
     assert tuple(option.type.choices) == get_args(Kind)
@@ -82,5 +95,5 @@ def test_kinds_of_inputs_are_those_of_the_product():
 
 @pytest.mark.parametrize("value", ["5", "255 0", "0 0", "a b"])
 def test_ranges_go_up(value, capsys):
-    assert cli.main(["compare", "a", "b", "--input-range", *value.split()]) == 2
+    assert cli.main(["compare", "a", "b", "--range", *value.split()]) == 2
     assert capsys.readouterr().err
