@@ -119,8 +119,11 @@ def _by_references(
         )
         return replace(decision, verdict="inconclusive", basis="none", references_needed=needed, reason=reason)
     if p_value <= alpha:
-        reason = f"{rank}. An unrelated suspect would score so high with probability {p_value:.2g} at most{among}"
-        if decision.tail is None or decision.n_at_least or decision.p_value * n_suspects <= alpha:
+        by_rank = decision.tail is None or bool(decision.n_at_least) or decision.p_value * n_suspects <= alpha
+        extended = decision.decisive_p_value != decision.p_value  # by the tail, of which a rank's reason says nothing
+        stated = decision.p_value * n_suspects if by_rank and extended else p_value
+        reason = f"{rank}. An unrelated suspect would score so high with probability {stated:.2g} at most{among}"
+        if by_rank:
             return replace(decision, verdict="reused", basis="rank", references_needed=None, reason=f"{reason}.")
         reason += (
             f": it lies {decision.tail.deviations:.1f} standard deviations above the references' mean, and "
