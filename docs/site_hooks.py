@@ -30,6 +30,7 @@ COPIED = {
     "bench/modelreuse/README.md": "modelreuse/index.md",
 }
 """File of the repository -> page of the site."""
+_DOWNLOAD = "Download this notebook"
 _LINK = re.compile(r"(!?)\[([^\]\[]*)\]\(([^()\s]+)\)")
 
 
@@ -52,6 +53,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     folder, _, name = address.removesuffix(".md").rpartition("/")
     if folder == "commands" and name in cli.commands:
         markdown = markdown.replace(OPTIONS, command_options(name))
+        page.meta["hide"] = ["toc"]  # outputs are 110 columns wide
     markdown = markdown.replace(KERNELS, kernels())
     source = next((file for file, copy in COPIED.items() if copy == address), f"docs/{address}")
     return _LINK.sub(lambda link: _on_site(link, source, address), _with_drawings(markdown, source))
@@ -85,7 +87,8 @@ def _definition(param: click.Option, context: click.Context) -> str:
 def kernels() -> str:
     """Returns directives of mkdocstrings for all kernels, grouped by module in the order of the package's imports."""
     names: dict[str, list[str]] = {}
-    for module, name in re.findall(r"^from ([\w.]+) import (\w+) as", (ROOT / "kernels/__init__.py").read_text("utf-8"), re.M):
+    package = (ROOT / "kernels" / "__init__.py").read_text("utf-8")
+    for module, name in re.findall(r"^from ([\w.]+) import (\w+) as", package, re.M):
         names.setdefault(module, []).append(name)
     options = "    options:\n      members: [{}]\n      show_root_toc_entry: false\n"
     return "\n\n".join(f"::: {module}\n{options.format(', '.join(each))}" for module, each in names.items())
@@ -94,7 +97,7 @@ def kernels() -> str:
 def notebook_page(notebook: dict[str, Any], name: str) -> str:
     """Returns a notebook as Markdown: text, code, and the text that code printed."""
     title, *cells = ("".join(cell["source"]) for cell in notebook["cells"][:1])
-    parts = [title, f"[Download this notebook]({name})"]
+    parts = [title, f"[{_DOWNLOAD}]({name})"]
     for cell in notebook["cells"][1:]:
         source = "".join(cell["source"])
         if cell["cell_type"] != "code":
@@ -132,7 +135,8 @@ def _on_site(link: re.Match[str], source: str, address: str) -> str:
         goal = COPIED[file]
     elif file.startswith("docs/"):
         goal = file.removeprefix("docs/")
-        goal = f"{goal.removesuffix('.ipynb')}.md" if goal.endswith(".ipynb") and text != "Download this notebook" else goal
+        if text != _DOWNLOAD:
+            goal = re.sub(r"\.ipynb$", ".md", goal)
     elif posixpath.dirname(source) in {posixpath.dirname(copied) for copied in COPIED} and file.endswith(".svg"):
         return link[0]
     elif (ROOT / file).exists():

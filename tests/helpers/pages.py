@@ -1,7 +1,8 @@
 """Examples in Markdown pages and notebooks: their code runs, and what they print is what the page shows.
 
 Blocks marked `python` run in one session, as a reader would type them; lines of `sh` blocks that begin with `modeldiff`
-run too, all others are the reader's own. A `text` block after either shows what it prints.
+run too, all others are the reader's own. A `text` block after either shows what it prints, or the beginning of that if
+its last line is `...`.
 `python -m tests.helpers.pages FILE...` writes these blocks anew, and what notebooks print.
 """
 
@@ -18,9 +19,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-
-import nbformat
-from nbclient import NotebookClient
+from typing import Any
 
 from modeldiff_jax.cli import commands
 
@@ -28,9 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"
 _FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)
 _NUMBER = re.compile(r"(-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?)")
-_VARYING = re.compile(
-    r"^\d{4}-\d\d-\d\d .*UTC.*$|^run\s.*$|^time\s.*$|[0-9a-f]{16,}|(?<=onnxruntime )[\d.]+", re.M
-)
+_VARYING = re.compile(r"^\d{4}-\d\d-\d\d .*UTC.*$|^run\s.*$|^time\s.*$|[0-9a-f]{16,}|(?<=onnxruntime )[\d.]+", re.M)
 """What differs from run to run: dates, versions, seconds, hashes of trained weights."""
 
 
@@ -92,11 +89,20 @@ def command_lines(code: str) -> list[str]:
 
 def alike(shown: str, printed: str) -> bool:
     """Whether two outputs have the same words, and numbers that differ by rounding and a machine's ways only."""
+    shown, printed = shown.strip("\n"), _beginning(printed, shown)
     ours, theirs = (_NUMBER.split(" ".join(_VARYING.sub("", text).split())) for text in (shown, printed))
     if len(ours) != len(theirs) or ours[::2] != theirs[::2]:
         return False
     pairs = zip(ours[1::2], theirs[1::2], strict=True)
     return all(a == b or abs(_value(a) - _value(b)) <= 0.01 + 0.05 * abs(_value(a)) for a, b in pairs)
+
+
+def _beginning(printed: str, shown: str) -> str:
+    """As many lines of an output as a page shows, with its last line `...` where it shows no more."""
+    lines = shown.strip("\n").splitlines()
+    if not lines or lines[-1] != "...":
+        return printed.strip("\n")
+    return "\n".join([*printed.strip("\n").splitlines()[: len(lines) - 1], "..."])
 
 
 def _value(number: str) -> float:
@@ -115,12 +121,17 @@ def rewritten(page: str) -> str:
     shown = [(example, run(example, names)) for example in examples(page)]
     for example, printed in reversed(shown):
         if example.printed is not None:
-            page = page[: example.place.start] + printed.strip("\n") + "\n" + page[example.place.stop :]
+            page = (
+                page[: example.place.start] + _beginning(printed, example.printed) + "\n" + page[example.place.stop :]
+            )
     return page
 
 
-def executed(notebook: Path, folder: Path) -> nbformat.NotebookNode:
+def executed(notebook: Path, folder: Path) -> Any:
     """A notebook after running in a folder, by the kernel that Jupyter would use; of outputs only text is kept."""
+    import nbformat
+    from nbclient import NotebookClient
+
     made = nbformat.read(notebook, as_version=4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Jupyter's own
@@ -134,19 +145,21 @@ def executed(notebook: Path, folder: Path) -> nbformat.NotebookNode:
     return made
 
 
-def printed_by(cell: nbformat.NotebookNode) -> str:
+def printed_by(cell: Any) -> str:
     """What a code cell has printed; a last expression's value is left out."""
     return "".join(output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout")
 
 
 if __name__ == "__main__":
-    os.environ["MODELDIFF_CACHE_DIR"] = ""
+    os.environ.update(MODELDIFF_CACHE_DIR="", PYTHONPATH=str(ROOT))
     pages = [Path(name).absolute() for name in sys.argv[1:]]
     with tempfile.TemporaryDirectory() as folder:
         make_models(Path(folder))
         os.chdir(folder)
         for path in pages:
             if path.suffix == ".ipynb":
+                import nbformat
+
                 nbformat.write(executed(path, Path(folder)), path)
             else:
                 path.write_text(rewritten(path.read_text("utf-8")), "utf-8")
