@@ -216,7 +216,7 @@ def compare(
         gradients = {name: side.has_gradients and not black_box for name, side in sides.items()}
         makers = [name for name, has in gradients.items() if has] or ["target", "suspect"]
         makers = makers if access == ALL else ["target"]
-        same = bool(target.origin.sha256) and target.origin.sha256 == suspect.origin.sha256
+        same = target.origin.content_sha256 == suspect.origin.content_sha256 != ""
         if same:
             notes.append("The two models are the same file, bit for bit.")
 

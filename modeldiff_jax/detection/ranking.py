@@ -170,10 +170,10 @@ def rank(
 
 def _no_copies(references: Iterable[Measured], target: Measured, suspect: Measured) -> tuple[list[Measured], list[str]]:
     """The references without copies of the pair, which would spoil the null, and notes on those."""
-    hashes = {side.model.origin.sha256 for side in (target, suspect)} - {""}
+    hashes = {side.model.origin.content_sha256 for side in (target, suspect)} - {""}
     found, notes = [], []
     for reference in references:
-        if reference.model.origin.sha256 in hashes:
+        if reference.model.origin.content_sha256 in hashes:
             path = reference.model.origin.path
             notes.append(f"Reference {path} is a copy of the target or the suspect and was left out.")
         else:

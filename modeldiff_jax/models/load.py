@@ -1,30 +1,47 @@
-"""A file -> `Model`, by its content and never by its name."""
+"""Loads a model file into a `Model`; the format is recognised by content, never by name."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.convert import to_model
-from modeldiff_jax.models.files import map_file, sha256
+from modeldiff_jax.models.files import head_of, open_model, size_of
 from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.models.weights.pickled import is_pickle
 from modeldiff_jax.models.weights.safetensors import is_safetensors
+from modeldiff_jax.models.zip_archive import is_zip
 
-# First bytes of what people pass by mistake, and what to tell them. ONNX itself has no magic number.
+
+class _OtherFormat(NamedTuple):
+    """A format that people pass by mistake, and what to tell them. ONNX itself has no magic number."""
+
+    recognises: Callable[[bytes], bool]
+    name: str
+    fix: str
+
+
+def _begins(magic: bytes, offset: int = 0) -> Callable[[bytes], bool]:
+    return lambda head: head[offset : offset + len(magic)] == magic
+
+
 _TO_ONNX = "export the model to ONNX"
 _WITH_MODULE = "weights need a module: md.from_flax(module, md.load_weights(path), input_spec); or export to ONNX"
-_FOREIGN = (
-    (0, b"PK\x03\x04", "a zip archive (PyTorch, Keras or an app package)", _WITH_MODULE),
-    *((0, bytes([0x80, protocol]), "a pickle, which could run code", _WITH_MODULE) for protocol in (2, 3, 4, 5)),
-    (0, b"\x89HDF\r\n", "an HDF5 file", _TO_ONNX),
-    (4, b"TFL3", "a TFLite model", "convert it to ONNX"),
-    (0, b"GGUF", "a GGUF model", "convert it to ONNX"),
-    (0, b"version https://git-lfs", "a Git LFS pointer instead of the file", "fetch the file: git lfs pull"),
+_OTHER_FORMATS = (
+    _OtherFormat(is_safetensors, "safetensors: weights alone", _WITH_MODULE),
+    _OtherFormat(is_zip, "a zip archive (PyTorch, Keras or an app package)", _WITH_MODULE),
+    _OtherFormat(is_pickle, "a pickle, which could run code", _WITH_MODULE),
+    _OtherFormat(_begins(b"\x89HDF\r\n"), "an HDF5 file", _TO_ONNX),
+    _OtherFormat(_begins(b"TFL3", offset=4), "a TFLite model", "convert it to ONNX"),
+    _OtherFormat(_begins(b"GGUF"), "a GGUF model", "convert it to ONNX"),
+    _OtherFormat(
+        _begins(b"version https://git-lfs"), "a Git LFS pointer instead of the file", "fetch the file: git lfs pull"
+    ),
 )
-
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
 
@@ -32,36 +49,36 @@ ModelLike: TypeAlias = Model | str | os.PathLike[str]
 def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
     """Reads a model file into a `Model`.
 
+    The file and its external data are read once. A file that another process cuts or rewrites meanwhile is refused, and
+    the hashes in `model.origin` are of the bytes that run.
+
     Args:
       path: an ONNX file. External data must lie in the same folder or below it.
       limits: bounds on hostile input.
     Returns:
       The model; `model.params` are on the default device.
     Raises:
-      InvalidModelError: no such file, or not a whole model.
+      InvalidModelError: no such file, not a whole model, or changed while it was read.
       UnsafeModelError: the model reaches outside its folder.
       UnsupportedModelError: another format, or an operator we do not have.
       LimitExceededError: a bound was hit.
     """
     file = Path(path)
-    mapped = map_file(file, limits, "external_bytes")
-    if is_safetensors(mapped):
-        raise UnsupportedModelError(
-            "A model file must be ONNX", got="safetensors: weights alone", where=str(file), fix=_WITH_MODULE
-        )
-    for offset, magic, what, fix in _FOREIGN:
-        if mapped[offset : offset + len(magic)].tobytes() == magic:
-            raise UnsupportedModelError("A model file must be ONNX", got=what, where=str(file), fix=fix)
-    limits.check("model_bytes", len(mapped), where=str(file))
-    digest = sha256(mapped)
-    from modeldiff_jax.models.onnx import read_graph  # onnx takes 0.4 s to import
+    where = str(file)
+    with open_model(file, limits, "external_bytes") as stream:
+        head = head_of(stream)
+        for other in _OTHER_FORMATS:
+            if other.recognises(head):
+                raise UnsupportedModelError("A model file must be ONNX", got=other.name, where=where, fix=other.fix)
+        limits.check("model_bytes", size_of(stream), where=where)
+        from modeldiff_jax.models.onnx import read_graph_file  # onnx takes 0.4 s to import
 
-    graph = read_graph(mapped, folder=file.absolute().parent, limits=limits, where=str(file))
-    return to_model(graph, Origin(str(file), "onnx", digest), limits)
+        graph, *hashes = read_graph_file(stream, folder=file.absolute().parent, limits=limits, where=where)
+    return to_model(graph, Origin(where, "onnx", *hashes), limits, release=True)
 
 
 def as_model(source: ModelLike, limits: Limits = DEFAULT) -> Model:
-    """A model as it is, or read from its file."""
+    """Returns a model as it is, or reads it from its file."""
     if isinstance(source, Model):
         return source
     if isinstance(source, (str, os.PathLike)):

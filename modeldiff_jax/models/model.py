@@ -21,17 +21,34 @@ from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from.
+    """Where a model came from, and what identifies it.
 
     Attributes:
       path: the file, or a description of the object.
-      format: `onnx`, `flax-linen`, `flax-nnx`, `callable`.
-      sha256: of the file's bytes, or of the parameters where there is no file; empty for a callable.
+      format: `onnx`, `flax-linen`, `flax-nnx`, `jax`, `callable`.
+      sha256: of the bytes of the file, as `sha256sum` prints it; for reports. Of the parameters where there is no file;
+        empty for a callable.
+      content_sha256: identity of the model, by which equal models are found and under which a catalogue keeps one.
+        Models of equal identity compute the same function. It covers every byte that the model was made of, so two
+        files of one graph whose external weights differ have two identities. It is empty for a callable, which equals
+        no other model. Otherwise it is one of:
+
+        - `sha256`, for a file without external data;
+        - for a file with external data: the SHA-256 of UTF-8 lines joined by newlines: `modeldiff-external-data-1`,
+          `sha256`, and `<sha256 of the range> <offset> <length> <location>` for each distinct range of a data file
+          in which a tensor is stored, ordered by location, offset and length;
+        - for a Flax module or a JAX function: the SHA-256 of the lines `modeldiff-program-1`, `sha256`, and the SHA-256
+          of the program that JAX traces, so that it may differ between versions of JAX.
     """
 
     path: str
     format: str
     sha256: str = ""
+    content_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.content_sha256:
+            object.__setattr__(self, "content_sha256", self.sha256)
 
 
 @dataclass(frozen=True)

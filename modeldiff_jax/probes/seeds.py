@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError, LimitExceededError, MissingExtraError
+from modeldiff_jax.errors import InvalidInputError, MissingExtraError, ModelDiffError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.array_file import read_arrays
 from modeldiff_jax.models.inputs.space import ProbeSpace
 from modeldiff_jax.probes.packs import PACKS, pack_seeds
+from modeldiff_jax.runtime.regular_file import open_regular
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".gif": "GIF"}
+_IMAGE_FORMATS = tuple(sorted(set(_FORMATS.values())))
 _USUAL_NAMES = ("seeds", "images", "x", "inputs", "data", "x_test", "x_train", "arr_0")
 _CHANNELS = (3, 1, 4)
 
@@ -148,22 +149,22 @@ def _decode(file: Path, channels: int, limits: Limits, decoded: int) -> np.ndarr
     except ImportError as error:
         raise MissingExtraError("Images are read by Pillow", got=str(error), fix="pip install pillow") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a decompression bomb is only a warning at first
-            with Image.open(file, formats=tuple(set(_FORMATS.values()))) as image:
-                limits.check("seed_bytes", decoded + image.width * image.height * channels, where=str(file))
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith(("I", "F")):  # 16 bits, which `convert` would cut off
-                    levels = np.asarray(upright, np.float32)[..., None] / (65535 if upright.mode != "F" else 1)
-                    return _with_channels(np.clip(levels, 0, 1), channels)
-                pixels = np.asarray(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]), np.float32)
-                return pixels.reshape(*pixels.shape[:2], channels) / 255
-    except LimitExceededError:
+        # Pillow maps some files that it opens by their names, and a mapped file may be cut short
+        with open_regular(file, "A seed image") as stream, Image.open(stream, formats=_IMAGE_FORMATS) as image:
+            limits.check("image_pixels", image.width * image.height, where=str(file))
+            limits.check("seed_bytes", decoded + image.width * image.height * channels, where=str(file))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith(("I", "F")):  # 16 bits, which `convert` would cut off
+                levels = np.asarray(upright, np.float32)[..., None] / (65535 if upright.mode != "F" else 1)
+                return _with_channels(np.clip(levels, 0, 1), channels)
+            pixels = np.asarray(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]), np.float32)
+            return pixels.reshape(*pixels.shape[:2], channels) / 255
+    except ModelDiffError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise InvalidInputError(
             "A seed image must be a whole PNG, JPEG, BMP, WebP or GIF of a sane size",
-            got=f"{type(error).__name__}: {str(error)[:200]}",
+            got=f"{type(error).__name__}: {error}",
             where=str(file),
             fix="remove or replace the file",
         ) from error

@@ -7,7 +7,8 @@ import pytest
 from flax import linen, nnx
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.flax import from_flax, params_digest
+from modeldiff_jax.models.flax import from_flax
+from modeldiff_jax.models.identity import params_digest
 from modeldiff_jax.types import TensorSpec
 
 IMAGES = (None, 8, 8, 1)

@@ -317,14 +317,13 @@ def test_a_damaged_image_is_named(folder, damage):
         load_seeds(folder, image_space(10, 15), 6, 0)
 
 
-def test_folder_limits(folder, monkeypatch):
+def test_folder_limits(folder):
     with pytest.raises(LimitExceededError, match="seed_files"):
         load_seeds(folder, image_space(10, 15), 6, 0, limits=Limits(seed_files=6))
     with pytest.raises(LimitExceededError, match="seed_bytes"):
         load_seeds(folder, image_space(10, 15), 6, 0, limits=Limits(seed_bytes=6 * 20 * 30 * 3 - 1))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(InvalidInputError, match="DecompressionBomb"):
-        load_seeds(folder, image_space(10, 15), 6, 0)
+    with pytest.raises(LimitExceededError, match="image_pixels"):
+        load_seeds(folder, image_space(10, 15), 6, 0, limits=Limits(image_pixels=599))
 
 
 def test_a_folder_without_images_and_a_space_without_pictures(tmp_path, folder):

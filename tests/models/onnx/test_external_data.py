@@ -247,11 +247,11 @@ def test_strings_cannot_be_external(folder):
 
 
 def test_all_tensors_together_are_bounded(folder):
-    external_data = ExternalData(folder, Limits(external_bytes=100))
-    external_data.read({"location": "w.bin"}, 48, "a")
-    external_data.read({"location": "w.bin"}, 48, "b")
-    with pytest.raises(LimitExceededError, match="external_bytes"):
-        external_data.read({"location": "w.bin"}, 48, "c")
+    with ExternalData(folder, Limits(external_bytes=100)) as external_data:
+        external_data.read({"location": "w.bin"}, 48, "a")
+        external_data.read({"location": "w.bin"}, 48, "b")
+        with pytest.raises(LimitExceededError, match="external_bytes"):
+            external_data.read({"location": "w.bin"}, 48, "c")
 
 
 def test_self_contained_holds_the_same_values_and_names_no_file(folder):
