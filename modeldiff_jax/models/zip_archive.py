@@ -25,6 +25,7 @@ LONGEST_NAME = 1024
 """Characters of an entry's name."""
 _SIGNATURE = b"PK\x03\x04"
 _LOCAL = struct.Struct("<4s2xHH16xHH")  # signature, flags, method, lengths of name and extra field
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED, _UTF8 = 1, 0x800  # flags
 _CHUNK = 2**20
 
@@ -90,10 +91,10 @@ class ZipArchive:
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError, struct.error) as error:
             raise InvalidModelError("An archive is a whole zip file", got=str(error), where=where) from error
         limits.check("archive_entries", len(infos), where=where)
-        size = sum(info.file_size for info in infos)
+        ends = self._ends(infos, directory)
+        size = sum(info.file_size for info in infos if info.compress_type in _METHODS)  # no others are read
         limits.check(bound, size, where=where)
         limits.check("archive_ratio", size // max(1, size_of(stream)), where=where)
-        ends = self._ends(infos, directory)
         # a folder's name ends so; `is_dir` fails on an empty name
         self.entries = tuple(
             self._entry(info, ends[info.header_offset]) for info in infos if not info.filename.endswith("/")
@@ -124,7 +125,7 @@ class ZipArchive:
           UnsupportedModelError: encrypted, or compressed by another method than deflate.
         """
         where = f"{self._where}, entry `{entry.name}`"
-        if entry.encrypted or entry.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if entry.encrypted or entry.method not in _METHODS:
             got = "an encrypted one" if entry.encrypted else f"compression method {entry.method}"
             raise UnsupportedModelError("An archive's entry is stored or deflated", got=got, where=where)
         self._stream.seek(self._data_start(entry, where))
