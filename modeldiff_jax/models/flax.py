@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.files import to_device
-from modeldiff_jax.models.identity import content_digest, depends_on_first, params_digest, program_digest
-from modeldiff_jax.models.inputs.specs import SpecLike, placeholders, to_specs, traced_outputs
-from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.models.identity import depends_on_first, params_digest
+from modeldiff_jax.models.inputs.specs import SpecLike, placeholders, to_specs
+from modeldiff_jax.models.model import Model
+from modeldiff_jax.models.traced import arrays_on_device, shared, traced_model
 from modeldiff_jax.models.weights import load_weights
-from modeldiff_jax.types import Apply, Params, TensorSpec
+from modeldiff_jax.types import Params, TensorSpec
 
 
 def from_flax(
@@ -72,54 +70,15 @@ def from_flax(
             where="from_flax",
             fix="wrap anything else with from_callable",
         )
-    run = _shared(make, key)
-    try:
-        outputs = traced_outputs(run, (params,), inputs)
-        program = program_digest(run, params, *placeholders(inputs))
-    except Exception as error:  # whatever a stranger's module raises
-        raise InvalidInputError(
-            "The module must run with these variables on inputs of these specs",
-            got=f"{type(error).__name__}: {str(error).strip()}",
-            where=f"{where} on {'; '.join(map(str, inputs))}",
-            fix="check `variables` (every collection), `input_spec` and `call_kwargs`, {'train': False} say",
-        ) from error
-    sha256 = params_digest(params)
-    return Model(_flat(run), params, inputs, outputs, Origin(where, form, sha256, content_digest(sha256, program)))
-
-
-def _shared(make: Callable[..., Callable[..., Any]], key: tuple[Any, ...]) -> Callable[..., Any]:
-    try:
-        return _cached(make, key)
-    except TypeError:  # a field of the module has no hash, so nothing tells whether two of them are equal
-        return make(*key)
-
-
-@lru_cache(maxsize=256)
-def _cached(make: Callable[..., Callable[..., Any]], key: tuple[Any, ...]) -> Callable[..., Any]:
-    return make(*key)
-
-
-@lru_cache(maxsize=256)
-def _flat(run: Callable[..., Any]) -> Apply:
-    def apply(params: Params, *inputs: Any) -> Any:
-        leaves = jax.tree.leaves(run(params, *inputs))
-        return leaves[0] if len(leaves) == 1 else tuple(leaves)
-
-    return apply
-
-
-def _arrays(tree: Any, where: str) -> Any:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
-            place = f"{where}{jax.tree_util.keystr(path)}"
-            raise InvalidInputError("Variables are arrays", got=type(leaf).__name__, where=place)
-    return jax.tree.map(_on_device, tree)
-
-
-def _on_device(leaf: Any) -> jax.Array:
-    """A caller may write to an array later, and the model must not change with it."""
-    mutable = isinstance(leaf, np.ndarray) and leaf.flags.writeable
-    return to_device(jnp.array(leaf) if mutable else leaf)
+    return traced_model(
+        shared(make, *key),
+        params,
+        inputs,
+        path=where,
+        form=form,
+        rule="The module must run with these variables on inputs of these specs",
+        fix="check `variables` (every collection), `input_spec` and `call_kwargs`, {'train': False} say",
+    )
 
 
 def _linen_params(variables: Any, where: str) -> Params:
@@ -135,7 +94,7 @@ def _linen_params(variables: Any, where: str) -> Params:
     if _by_dotted_names(variables):
         tree = _nested(variables, where)
         variables = tree if "params" in tree else {"params": tree}
-    return _arrays(linen.meta.unbox(core.unfreeze(dict(variables))), where)
+    return arrays_on_device(linen.meta.unbox(core.unfreeze(dict(variables))), where)
 
 
 def _by_dotted_names(variables: Any) -> bool:
@@ -191,7 +150,7 @@ def _nnx_parts(
     random, state = states
     leaves, tree = jax.tree_util.tree_flatten_with_path(state)
     names = tuple(jax.tree_util.keystr(path) for path, _ in leaves)
-    params = _arrays({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, where)
+    params = arrays_on_device({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, where)
     call = _nnx_call(graph, tree, names, method, kwargs)
     try:
         used = depends_on_first(call, random, params, *placeholders(inputs))
