@@ -5,6 +5,11 @@ The command line turns any `ModelDiffError` into exit code 2; anything else esca
 
 from __future__ import annotations
 
+from typing import Any
+
+LONGEST_PART = 1000
+"""Characters of each part of an error: names in a model may be of any length, and are quoted."""
+
 
 class ModelDiffError(Exception):
     """Root of every error this package raises on purpose.
@@ -14,18 +19,18 @@ class ModelDiffError(Exception):
       got: what was found instead.
       where: file, node, argument: the place that breaks the rule.
       fix: what the user can do.
+
+    The middle of a part longer than `LONGEST_PART` is left out, and the part says so.
     """
 
     def __init__(self, rule: str, *, got: str = "", where: str = "", fix: str = "") -> None:
-        self.rule, self.got, self.where, self.fix = rule, got, where, fix
-        parts = [rule + "."]
-        if got:
-            parts.append(f"Got: {got}.")
-        if where:
-            parts.append(f"Where: {where}.")
-        if fix:
-            parts.append(f"To do: {fix}.")
-        super().__init__(" ".join(parts))
+        self.rule, self.got, self.where, self.fix = map(shortened, (rule, got, where, fix))
+        labelled = (("", self.rule), ("Got: ", self.got), ("Where: ", self.where), ("To do: ", self.fix))
+        super().__init__(" ".join(f"{label}{part}." for label, part in labelled if part))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the parts: an error may come from another process."""
+        return _restored, (type(self), self.rule, self.got, self.where, self.fix)
 
 
 class InvalidModelError(ModelDiffError):
@@ -66,3 +71,21 @@ class NotAdaptableError(ModelDiffError):
 
 class MissingExtraError(ModelDiffError, ImportError):
     """An optional dependency is needed and absent; `fix` holds the line that installs it."""
+
+
+def shortened(text: str, longest: int = LONGEST_PART) -> str:
+    """Returns a text of at most `longest` characters: its start and end, and between them how much was left out.
+
+    Args:
+      text: of any length.
+      longest: 100 or more.
+    """
+    if len(text) <= longest:
+        return text
+    note = f" ... ({len(text) - longest:,} and more characters left out) ... "
+    kept = (longest - len(note)) // 2
+    return text[:kept] + note + text[-kept:]
+
+
+def _restored(kind: type[ModelDiffError], rule: str, got: str, where: str, fix: str) -> ModelDiffError:
+    return kind(rule, got=got, where=where, fix=fix)
