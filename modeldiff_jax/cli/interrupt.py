@@ -1,0 +1,65 @@
+"""Ends the process soon after an interrupt (Ctrl-C).
+
+Python delivers an interrupt between two steps of its own main thread. A compilation is one step, which can take a
+minute, and so is waiting for the threads of a pool; both would have to end first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from modeldiff_jax.runtime.atomic_file import discard_unfinished
+
+EXIT_CODE = 128 + signal.SIGINT
+GRACE = 1.0
+"""Seconds that Python has to end by itself."""
+
+
+@contextmanager
+def prompt_interrupt() -> Iterator[None]:
+    """Ends the process with `EXIT_CODE` when it is interrupted: at the end of the block, or `GRACE` seconds later.
+
+    Without an interrupt the block changes nothing, nor does it outside of the main thread, which handles signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    interrupted = threading.Event()
+
+    def watch() -> None:
+        while received := os.read(reading, 1):
+            if received[0] == signal.SIGINT:
+                interrupted.set()
+                time.sleep(GRACE)
+                _end()
+
+    threading.Thread(target=watch, name="interrupt", daemon=True).start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # which ends the thread
+        if interrupted.is_set():
+            _end()
+
+
+def _end() -> None:
+    """Ends the process as it stands: no other thread is waited for."""
+    discard_unfinished()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is sys.stderr and stream.isatty():
+                stream.write("\r\x1b[K")  # the line of progress
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(EXIT_CODE)
