@@ -69,6 +69,10 @@ class NotAdaptableError(ModelDiffError):
     """A probe cannot be turned into this model's input."""
 
 
+class ForkedProcessError(ModelDiffError):
+    """JAX had run before this process was forked off, so it would hang here."""
+
+
 class MissingExtraError(ModelDiffError, ImportError):
     """An optional dependency is needed and absent; `fix` holds the line that installs it."""
 

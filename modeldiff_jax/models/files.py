@@ -21,6 +21,7 @@ from jaxtyping import Shaped, UInt8
 
 from modeldiff_jax.errors import InvalidModelError, ModelDiffError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.runtime.fork import check_process
 from modeldiff_jax.runtime.regular_file import changed, open_regular
 
 Bytes: TypeAlias = UInt8[np.ndarray, " size"]
@@ -156,4 +157,5 @@ def sha256(data: Bytes) -> str:
 
 def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
     """Returns an array on the default device. On CPU it may share the memory, so nobody may write to that later."""
+    check_process()
     return jax.device_put(array)

@@ -17,6 +17,8 @@ from typing import Any
 
 import jax
 
+from modeldiff_jax.runtime.fork import check_process
+
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
@@ -57,7 +59,8 @@ class Program:
         return jax.jit(self._function, static_argnums=self._static, compiler_options=chosen)
 
     def __call__(self, *args: Any) -> Any:
-        """What the function gives for the arguments."""
+        """Returns what the function gives for the arguments."""
+        check_process()
         try:
             result = self._whole(*args)
         except ValueError:  # JAX takes no options inside another program; any other cause comes up again
