@@ -29,8 +29,16 @@ class ModelDiffError(Exception):
         super().__init__(" ".join(f"{label}{part}." for label, part in labelled if part))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles the parts: an error may come from another process."""
-        return _restored, (type(self), self.rule, self.got, self.where, self.fix)
+        return _rebuilt, (type(self), self.rule, self.got, self.where, self.fix)
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns type, rule, got, where and fix as JSON-able data."""
+        fields = {"rule": self.rule, "got": self.got, "where": self.where, "fix": self.fix}
+        return {"type": type(self).__name__, **fields}
+
+
+def _rebuilt(kind: type[ModelDiffError], rule: str, got: str, where: str, fix: str) -> ModelDiffError:
+    return kind(rule, got=got, where=where, fix=fix)
 
 
 class InvalidModelError(ModelDiffError):
@@ -89,7 +97,3 @@ def shortened(text: str, longest: int = LONGEST_PART) -> str:
     note = f" ... ({len(text) - longest:,} and more characters left out) ... "
     kept = (longest - len(note)) // 2
     return text[:kept] + note + text[-kept:]
-
-
-def _restored(kind: type[ModelDiffError], rule: str, got: str, where: str, fix: str) -> ModelDiffError:
-    return kind(rule, got=got, where=where, fix=fix)

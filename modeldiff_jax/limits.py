@@ -61,6 +61,8 @@ class Limits:
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
     """Files looked at in a seed folder."""
+    listed_files: int = 100_000
+    """Files of one folder of models."""
     probe_bytes: int = 8 * _GIB
     """One saved probe set."""
 

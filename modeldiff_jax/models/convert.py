@@ -12,8 +12,9 @@ from modeldiff_jax.models.files import to_device
 from modeldiff_jax.models.graph.digest import digest
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.passes.fold import fold
-from modeldiff_jax.models.graph.passes.layout import Order, as_the_graph_says, kept_orders
+from modeldiff_jax.models.graph.passes.layout import kernel_layouts, to_graph_layout
 from modeldiff_jax.models.graph.trace import as_arrays, run
+from modeldiff_jax.models.graph.traits import Order
 from modeldiff_jax.models.model import Conversion, Model, Origin
 from modeldiff_jax.types import Apply, Params
 
@@ -59,7 +60,7 @@ def to_model(graph: Graph, origin: Origin, limits: Limits, *, release: bool = Fa
     if release and isinstance(graph.constants, dict):
         graph.constants.clear()
     del program
-    orders = kept_orders(folded, weights)
+    orders = kernel_layouts(folded, weights)
     params = {}
     for name in list(weights):
         value = weights.pop(name)
@@ -76,7 +77,7 @@ def _function(graph: Graph, orders: Mapping[str, Order], limits: Limits) -> Appl
     names = tuple(spec.name for spec in graph.inputs)
 
     def apply(params: Params, *inputs: Any) -> Any:
-        values = {**graph.constants, **as_the_graph_says(params, orders), **dict(zip(names, inputs, strict=True))}
+        values = {**graph.constants, **to_graph_layout(params, orders), **dict(zip(names, inputs, strict=True))}
         with active(limits):
             return as_arrays(run(graph, values))
 

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete, op
+from modeldiff_jax.models.graph.registry import Value, concrete
 from modeldiff_jax.models.onnx.ops.common import astype, axis_index, finite_range, old_broadcast, register_unary
+from modeldiff_jax.models.onnx.registration import op
 
 
 def _float(value: float) -> float:
