@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -19,7 +21,7 @@ import jax
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from modeldiff_jax.errors import InvalidModelError, ModelDiffError
+from modeldiff_jax.errors import InvalidModelError, LimitExceededError, ModelDiffError
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.runtime.fork import check_process
 from modeldiff_jax.runtime.regular_file import changed, open_regular
@@ -30,6 +32,7 @@ HEAD_BYTES = 64
 """Bytes from the start of a file that suffice to recognise its format."""
 _ALIGNMENT = 64  # bytes; XLA's CPU client takes such memory as it is and copies all other
 _BUFFER = 2**20
+_MAPPED = 2**20  # bytes from which on memory comes from the system directly
 
 
 @contextmanager
@@ -43,6 +46,7 @@ def open_model(file: Path, limits: Limits, bound: str) -> Iterator[BinaryIO]:
     with open_regular(file, "A model", InvalidModelError) as stream:
         size = size_of(stream)
         limits.check(bound, size, where=str(file))
+        check_memory(size, str(file))
         if not size:
             raise InvalidModelError(
                 "A model file must hold a model", got="an empty file", where=str(file), fix="check the path"
@@ -73,10 +77,46 @@ def head_of(stream: BinaryIO, size: int = HEAD_BYTES) -> bytes:
 
 
 def aligned(size: int) -> Bytes:
-    """Returns new memory of `size` bytes, not yet written, that a CPU device can use in place."""
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    """Returns new memory of `size` bytes, not yet written, that a CPU device can use in place.
+
+    Raises:
+      LimitExceededError: the system gives no more memory.
+    """
+    try:
+        if size >= _MAPPED and hasattr(mmap, "MAP_ANONYMOUS"):
+            # NumPy asks for huge pages, for which Linux may first move other memory out of the way: on a machine whose
+            # memory is in use, that took five times as long as the reading itself
+            return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+        memory = np.empty(size + _ALIGNMENT, np.uint8)
+    except (MemoryError, OSError) as error:
+        raise _no_memory(size) from error
     start = -memory.ctypes.data % _ALIGNMENT
     return memory[start : start + size]
+
+
+def check_memory(size: int, where: str) -> None:
+    """Raises `LimitExceededError` for more bytes than this machine's memory has: a file may be nothing but a hole.
+
+    Args:
+      size: bytes about to be read and kept.
+      where: the file, for the message.
+    """
+    if size > _physical_memory():
+        raise _no_memory(size, where)
+
+
+@cache
+def _physical_memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not everywhere
+        return float("inf")
+
+
+def _no_memory(size: int, where: str = "") -> LimitExceededError:
+    return LimitExceededError(
+        "A model fits into memory", got=f"{size:,} bytes", where=where, fix="use a machine with more memory"
+    )
 
 
 def read_exactly(

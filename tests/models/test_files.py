@@ -7,13 +7,24 @@ import jax
 import numpy as np
 import pytest
 
-from modeldiff_jax.errors import InvalidModelError
-from modeldiff_jax.models.files import HashedStream, head_of, read_exactly, read_range, size_of, to_device
+from modeldiff_jax.errors import InvalidModelError, LimitExceededError
+from modeldiff_jax.limits import DEFAULT
+from modeldiff_jax.models import files
+from modeldiff_jax.models.files import (
+    HashedStream,
+    aligned,
+    head_of,
+    open_model,
+    read_exactly,
+    read_range,
+    size_of,
+    to_device,
+)
 
 DATA = np.random.default_rng(0).bytes(3 * 2**20 + 17)
 
 
-@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, len(DATA)])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 2**20 - 1, 2**20, len(DATA)])
 def test_bytes_are_read_into_aligned_memory_that_nobody_may_write_to(size):
     array = read_exactly(io.BytesIO(DATA), size, "file")
     assert array.tobytes() == DATA[:size]
@@ -59,3 +70,17 @@ def test_a_hashed_stream_can_begin_anew(size):
 def test_a_cpu_device_uses_the_memory_that_was_read():
     array = read_exactly(io.BytesIO(DATA), 4000, "file").view(np.float32)
     assert to_device(array).unsafe_buffer_pointer() == array.ctypes.data
+
+
+def test_more_than_the_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    with (tmp_path / "hole").open("wb") as stream:
+        stream.truncate(10**9)
+    monkeypatch.setattr(files, "_physical_memory", lambda: 10**8)
+    with (
+        pytest.raises(LimitExceededError, match="1,000,000,000 bytes"),
+        open_model(tmp_path / "hole", DEFAULT, "seed_bytes"),
+    ):
+        pytest.fail("opened")
+    with pytest.raises(LimitExceededError, match="memory"):
+        aligned(2**62)
+    assert files._physical_memory() > 0

@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple, Self
 
 from modeldiff_jax.errors import InvalidModelError, UnsafeModelError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.models.files import Bytes, read_range, sha256, size_of
+from modeldiff_jax.models.files import Bytes, check_memory, read_range, sha256, size_of
 from modeldiff_jax.runtime.regular_file import kind_of, unchanged
 from modeldiff_jax.runtime.threads import each
 
@@ -90,6 +90,7 @@ class ExternalData:
             )
         self._taken += length
         self._limits.check("external_bytes", self._taken, where=where)
+        check_memory(self._taken, where)
         key = _Range(location, offset, length)
         if key not in self._ranges:
             self._ranges[key] = read_range(file, offset, length, f"{where}, file `{location}`")
