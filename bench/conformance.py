@@ -70,7 +70,7 @@ def main() -> None:
 
 def succeeds(run: Any, causes: Counter[str], mode: str) -> bool:
     """Whether `run` returns; what it raises is counted."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # noqa: TID251
         warnings.simplefilter("ignore")
         try:
             run()

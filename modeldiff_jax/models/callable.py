@@ -28,7 +28,7 @@ def from_callable(
     traceable: bool = False,
     params: Params | None = None,
 ) -> Model:
-    """Makes a model of a callable.
+    """Makes a model of a Python callable.
 
     By default the model is a black box: it is only ever called, so it has no gradients and no weights. A function of
     JAX operations keeps both with `traceable=True`:

@@ -104,7 +104,7 @@ def _by_dotted_names(variables: Any) -> bool:
 
 
 def _nested(weights: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Arrays by dotted names as dictionaries within dictionaries."""
+    """Returns arrays by dotted names as nested dictionaries."""
     tree: dict[str, Any] = {}
     for name, array in weights.items():
         *folders, last = name.split(".")

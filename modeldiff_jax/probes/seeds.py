@@ -1,4 +1,4 @@
-"""Seeds: a built-in pack, an array, a file of arrays or a folder of images -> inputs in a probe space."""
+"""Loads seeds, from a built-in pack, an array, a file of arrays or a folder of images, into a probe space."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ _CHANNELS = (3, 1, 4)
 def load_seeds(
     source: Any, space: ProbeSpace, n: int, key: int, *, at_most: bool = False, limits: Limits = DEFAULT
 ) -> tuple[np.ndarray, str]:
-    """N seeds in a probe space.
+    """Loads `n` seeds into a probe space.
 
-    Seeds of one's own are used once each: where there are more than `n`, `n` of them are drawn without replacement.
+    A user's seeds are used once each: from more than `n`, `n` are drawn without replacement.
 
     Args:
       source: None for the built-in pack of the space's kind, a pack's name, an array, a `.npy` or `.npz` file, or a
         folder of images. Images are cropped to the space's aspect about their centre and resized, and may be
         (N, H, W), (N, H, W, C) or (N, C, H, W), integers in [0, 255] or floats in [0, 1]; signals (N, T) or with a
         channel axis, integer PCM or floats in [-1, 1]; longer signals and token sequences are cut.
-      space: where the seeds shall live.
-      n: how many.
-      key: non-negative; the same one gives the same seeds.
-      at_most: take all, rather than refuse, where there are fewer than `n` but at least two.
+      space: shape, dtype and range of the seeds.
+      n: number of seeds.
+      key: random key, non-negative.
+      at_most: accepts fewer than `n` seeds, but at least two.
       limits: bounds on files.
     Returns:
-      (N, *space.shape) in the space's dtype and range, C-ordered, and one line on where they came from.
+      (n, *space.shape) in the space's dtype and range, C-ordered, and one line on where they came from.
     Raises:
-      InvalidInputError: missing, damaged, empty, too few, or of the wrong shape, type or range.
+      InvalidInputError: missing, damaged, empty, too few, of the wrong shape, type or range, no regular file, or
+        changed while it was read.
       LimitExceededError: a file is too large.
     """
     if n < 1 or key < 0:
@@ -74,7 +75,13 @@ def load_seeds(
 
 @dataclass(frozen=True)
 class _Source:
-    """Seeds not yet read: how many, and how to get some of them as one array."""
+    """Seeds that are not read yet.
+
+    Attributes:
+      where: the file, folder or array, for messages.
+      count: number of seeds.
+      take: reads those of the given numbers into one array.
+    """
 
     where: str
     count: int
@@ -118,14 +125,14 @@ def _from_array(values: Any, where: str) -> _Source:
 
 def _from_folder(folder: Path, limits: Limits) -> _Source:
     files: list[Path] = []
-    looked = 0
+    listed = 0
     for parent, _, names in os.walk(folder):
-        looked += len(names)
-        limits.check("seed_files", looked, where=str(folder))
+        listed += len(names)
+        limits.check("seed_files", listed, where=str(folder))
         files += [Path(parent) / name for name in names if Path(name).suffix.lower() in _FORMATS]
     if not files:
         kinds = ", ".join(sorted(_FORMATS))
-        raise _bad("A seed folder holds images", f"none of {kinds} among {looked} files", str(folder))
+        raise _bad("A seed folder holds images", f"none of {kinds} among {listed} files", str(folder))
     files.sort(key=lambda file: file.relative_to(folder).as_posix())
 
     def take(chosen: np.ndarray, space: ProbeSpace) -> np.ndarray:
@@ -143,7 +150,7 @@ def _from_folder(folder: Path, limits: Limits) -> _Source:
 
 
 def _decode(file: Path, channels: int, limits: Limits, decoded: int) -> np.ndarray:
-    """One image file, (H, W, channels) float32 in [0, 1]."""
+    """Reads one image file into (H, W, channels) float32 in [0, 1]."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
@@ -163,7 +170,7 @@ def _decode(file: Path, channels: int, limits: Limits, decoded: int) -> np.ndarr
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise InvalidInputError(
-            "A seed image must be a whole PNG, JPEG, BMP, WebP or GIF of a sane size",
+            "A seed image must be a whole PNG, JPEG, BMP, WebP or GIF",
             got=f"{type(error).__name__}: {error}",
             where=str(file),
             fix="remove or replace the file",

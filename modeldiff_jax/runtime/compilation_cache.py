@@ -28,7 +28,7 @@ _WORTH_KEEPING = 0.3  # seconds of compilation; JAX's own default of 1 s leaves 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Whether compiled programs are kept, where, and why not."""
+    """State of the cache: whether compiled programs are kept, in which folder, and if not, why."""
 
     state: Literal["on", "off", "unusable"]
     folder: Path | None
@@ -36,7 +36,7 @@ class Cache:
 
 
 def folder() -> Path | None:
-    """Where compiled programs go: `$MODELDIFF_CACHE_DIR`, or a folder in the user's cache; None for nowhere."""
+    """Returns the folder of compiled programs, `$MODELDIFF_CACHE_DIR` or one in the user's cache; None for no cache."""
     override = os.environ.get(OVERRIDE)
     if override is not None:
         return Path(override).absolute() if override else None
@@ -46,7 +46,7 @@ def folder() -> Path | None:
 
 
 def prepare() -> Cache:
-    """Finds or makes the folder. Compiled programs are code, so nobody else may be able to write there."""
+    """Makes the folder if needed. Compiled programs are code, so nobody else may be able to write there."""
     if os.environ.get(_JAX_OWN):
         return Cache("on", Path(os.environ[_JAX_OWN]), f"as {_JAX_OWN} says")
     try:
@@ -63,7 +63,7 @@ def prepare() -> Cache:
 
 
 def enable() -> Cache:
-    """Points JAX at the folder, if it can be used."""
+    """Turns the cache on, if the folder can be used."""
     cache = prepare()
     if cache.state == "on" and not cache.reason:
         import jax

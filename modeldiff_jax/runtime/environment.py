@@ -1,4 +1,4 @@
-"""What a result was computed with: versions and device, for every report."""
+"""Versions and device that a result was computed with, for every report."""
 
 from __future__ import annotations
 

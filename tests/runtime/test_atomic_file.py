@@ -35,11 +35,11 @@ def test_permissions_of_an_old_file_are_kept_and_new_ones_follow_the_umask(tmp_p
     old.chmod(0o640)
     write(str(old), "x")
     assert stat.S_IMODE(old.stat().st_mode) == 0o640
-    mask = os.umask(0o027)
+    mask = os.umask(0o027)  # noqa: TID251
     try:
         write(str(tmp_path / "new"), "x")
     finally:
-        os.umask(mask)
+        os.umask(mask)  # noqa: TID251
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
 
 
