@@ -25,9 +25,10 @@ GRACE = 1.0
 def prompt_interrupt() -> Iterator[None]:
     """Ends the process with `EXIT_CODE` when it is interrupted: at the end of the block, or `GRACE` seconds later.
 
-    Without an interrupt the block changes nothing, nor does it outside of the main thread, which handles signals.
+    Without an interrupt the block changes nothing, nor does it outside of the main thread, which handles signals, or on
+    Windows, where signals interrupt no call.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
         yield
         return
     reading, writing = os.pipe()
