@@ -1,12 +1,15 @@
 """What is fuzzed: whatever the bytes, only an error of ours may come out, in time and within memory."""
 
 import io
+import tempfile
+from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.array_file import read_arrays
 from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.files import HEAD_BYTES
 from modeldiff_jax.models.inputs.sizes import resolve
@@ -15,9 +18,12 @@ from modeldiff_jax.models.onnx import read_graph
 from modeldiff_jax.models.onnx.initializers import split_initializers
 from modeldiff_jax.models.weights.safetensors import is_safetensors, read_safetensors
 from modeldiff_jax.models.weights.torch_file import is_torch, read_torch
+from modeldiff_jax.models.zip_archive import ZipArchive
 
 # Small bounds, so that a lucky number costs little
-SMALL = Limits(made_elements=10**5, folded_bytes=10**6, tensor_elements=10**6, loop_trips=20, traced_calls=2000)
+SMALL = Limits(
+    made_elements=10**5, folded_bytes=10**6, tensor_elements=10**6, loop_trips=20, traced_calls=2000, seed_bytes=10**6
+)
 
 
 def same_when_put_back(data):
@@ -52,6 +58,25 @@ def conversion(data):
         return resolve(to_model(graph, Origin("fuzz", "onnx"), SMALL)).model
     except ModelDiffError:
         return None
+
+
+def archives(data):
+    """Bytes -> entries of a zip archive, each whole, and arrays of a `.npy` or `.npz` file."""
+    try:
+        archive = ZipArchive(io.BytesIO(data), SMALL, "seed_bytes", "fuzz")
+        entries = [archive.read(entry) for entry in archive.entries]
+    except ModelDiffError:
+        entries = None
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            arrays = read_arrays(Path(file.name), SMALL, "seed_bytes")
+        except ModelDiffError:
+            arrays = None
+    for found in (entries or [], (arrays or {}).values()):
+        assert sum(array.nbytes for array in found) <= SMALL.seed_bytes
+    return entries, arrays
 
 
 def weights(data):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, BinaryIO
 
@@ -62,7 +62,8 @@ _STORAGES: dict[Name, np.dtype[Any]] = {
     },
 }
 _DTYPES = {Name("torch", name): np.dtype(dtype) for name, (_, dtype) in _SCALARS.items()}
-_TENSOR = {Name("torch._utils", f"_rebuild_tensor{version}") for version in ("", "_v2", "_v3")}
+_TENSOR = {Name("torch._utils", f"_rebuild_tensor{version}") for version in ("", "_v2")}
+_TYPED = Name("torch._utils", "_rebuild_tensor_v3")  # with its element type, for those without a storage of their own
 _PARAMETER = {Name("torch._utils", f"_rebuild_parameter{kind}") for kind in ("", "_with_state")}
 _SUBCLASS = Name("torch._tensor", "_rebuild_from_type_v2")
 _ORDERED = Name("collections", "OrderedDict")
@@ -91,7 +92,7 @@ _OTHERS = {
     Name("torch.serialization", "_get_layout"),
     Name("torch.nn.parameter", "Parameter"),
 }
-_KNOWN = {*_STORAGES, *_DTYPES, *_TENSOR, *_PARAMETER, _SUBCLASS, _ORDERED, *_OTHERS}
+_KNOWN = {*_STORAGES, *_DTYPES, *_TENSOR, _TYPED, *_PARAMETER, _SUBCLASS, _ORDERED, *_OTHERS}
 
 
 def is_torch(head: bytes) -> bool:
@@ -285,10 +286,10 @@ class _Tensors:
                     return self._tensor(data, name, depth + 1)
                 case (Name() as inner, _, tuple(arguments), *_) if call.function == _SUBCLASS and inner != _SUBCLASS:
                     return self._tensor(Call(inner, arguments), name, depth + 1)
-                case (storage, int(offset), tuple(shape), tuple(strides), *rest) if call.function in _TENSOR:
-                    kind, *metadata = rest[2:] if call.function.name.endswith("_v3") else (None, *rest[2:])
-                    array = self._view(storage, kind, offset, shape, strides, where)
-                    return _with_deferred(array, metadata[0] if metadata else None, where)
+                case (storage, int(offset), tuple(shape), tuple(strides), _, _, kind, *more) if call.function == _TYPED:
+                    return _with_deferred(self._view(storage, kind, offset, shape, strides, where), more, where)
+                case (storage, int(offset), tuple(shape), tuple(strides), *more) if call.function in _TENSOR:
+                    return _with_deferred(self._view(storage, None, offset, shape, strides, where), more[2:], where)
         raise _invalid("A tensor is made as PyTorch makes one", f"{getattr(call, 'function', type(call))}", where)
 
     def _view(
@@ -326,18 +327,21 @@ class _Tensors:
         return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
 
 
-def _with_deferred(array: np.ndarray, metadata: Any, where: str) -> np.ndarray:
-    """The array after the operations that PyTorch notes instead of doing them: conjugation and negation."""
-    if metadata is None:
-        return array
-    if not isinstance(metadata, Mapping) or not metadata.keys() <= {"conj", "neg"}:
-        got = ", ".join(metadata) if isinstance(metadata, Mapping) else type(metadata).__name__
-        raise UnsupportedModelError(
-            "A tensor is its elements, conjugated or negated at most", got=got, where=where, fix="save tensor.clone()"
-        )
-    if metadata.get("conj"):
+def _with_deferred(array: np.ndarray, metadata: Sequence[Any], where: str) -> np.ndarray:
+    """Does what PyTorch notes after a tensor's arguments instead of doing it: conjugation and negation."""
+    match list(metadata):
+        case [] | [None]:
+            return array
+        case [dict(noted)] if noted.keys() <= {"conj", "neg"} and not (noted.get("neg") and array.dtype.kind == "b"):
+            pass
+        case others:
+            got = ", ".join(", ".join(m) if isinstance(m, dict) else type(m).__name__ for m in others)
+            raise UnsupportedModelError(
+                "A tensor is its elements, conjugated or negated", got=got, where=where, fix="save tensor.clone()"
+            )
+    if noted.get("conj") and array.dtype.kind == "c":
         array = array.conj()
-    if metadata.get("neg"):
+    if noted.get("neg"):
         array = -array
     array.flags.writeable = False
     return array

@@ -114,6 +114,35 @@ def test_an_operation_of_another_kind_is_refused(tmp_path, write):
 
 
 @in_both
+def test_truth_values_cannot_be_negated(tmp_path, write):
+    stored = w.rebuilt(w.storage("0", "bool", 12), 0, (2,), (1,), metadata={"neg": True})
+    with pytest.raises(UnsupportedModelError, match="neg"):
+        load(tmp_path, write(one(stored), [DATA > 3]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "uint8"])
+def test_conjugates_of_real_numbers_are_the_numbers(tmp_path, dtype):
+    data = DATA.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    stored = w.rebuilt(w.storage("0", dtype, 12), 0, (12,), (1,), metadata={"conj": True, "neg": True})
+    np.testing.assert_array_equal(load(tmp_path, w.zip_file(one(stored), [data]))["a"], -data)
+
+
+@in_both
+@pytest.mark.parametrize("version", ["", "_v2", "_v3"])
+@pytest.mark.parametrize("length", range(9))
+def test_calls_with_too_few_or_many_arguments(tmp_path, write, version, length):
+    name = w.name("torch._utils", f"_rebuild_tensor{version}")
+    parts = [w.storage("0", "float32", 12), w.integer(0), w.integers([2]), w.integers([1]), b"\x89", w.DICT]
+    parts += [w.name("torch", "float32"), w.DICT, w.NONE] if version == "_v3" else [w.DICT, w.NONE, w.NONE]
+    call = name + w.MARK + b"".join(parts[:length]) + w.TUPLE + w.REDUCE
+    try:
+        found = load(tmp_path, write(one(call), [DATA]))["a"]
+    except ModelDiffError:
+        return
+    np.testing.assert_array_equal(found, DATA[:2])
+
+
+@in_both
 @pytest.mark.parametrize(
     ("name", "says"),
     [
