@@ -7,7 +7,7 @@ import pytest
 from modeldiff_jax import errors
 from modeldiff_jax.errors import LONGEST_PART, InvalidInputError, ModelDiffError, shortened
 from modeldiff_jax.models.load import load
-from tests.onnx_protos import model, node
+from tests.helpers.onnx_graphs import model, node
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ModelDiffError)]
 

@@ -1,4 +1,4 @@
-"""Do p-values hold? How often unrelated models are called reused at each error rate, and how often related ones are.
+"""Measures whether p-values hold: how often unrelated and related models are called reused at each error rate.
 
 For an owner and a suspect the references are models of the suspect's dataset, and of its architecture or of any, from
 other roots than both. In a population of independent models they are drawn at random, and the rate must be alpha up to
@@ -15,10 +15,11 @@ import numpy as np
 from bench.modelreuse.folder import Entry
 from bench.modelreuse.methods.fused import reactions_to
 from bench.modelreuse.study import Study
-from bench.plot import Axis, Line, Panel, drawn
+from bench.plot import Line, Panel, drawn
 from modeldiff_jax.detection.conformal import conformal_p_value, references_needed
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.relatedness import relatedness
+from modeldiff_jax.report.plots.axes import Axis
 
 ALPHAS = (0.01, 0.05)
 
@@ -113,7 +114,7 @@ def plot(result: dict[str, Any]) -> str:
         )
         for limit in (1.0, 0.1)
     ]
-    return drawn(panels)
+    return drawn("Error rates, observed and stated", panels)
 
 
 def _p_value(

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from modeldiff_jax.runtime.atomic_file import discard_unfinished
 
@@ -54,8 +54,14 @@ def prompt_interrupt() -> Iterator[None]:
 
 
 def _end() -> None:
-    """Ends the process as it stands: no other thread is waited for."""
+    """Ends the process and those it has started, without waiting for any thread."""
+    import psutil  # `--help` does not wait for it
+
     discard_unfinished()
+    with suppress(psutil.Error):
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                child.kill()
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is sys.stderr and stream.isatty():

@@ -7,12 +7,13 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from modeldiff_jax.cli.interrupt import GRACE, prompt_interrupt
 
 PROGRAM = """
-import hashlib, os, sys, time
+import hashlib, os, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from modeldiff_jax.cli.interrupt import prompt_interrupt
 from modeldiff_jax.runtime.atomic_file import writing
@@ -45,6 +46,11 @@ def writing_a_file():
         stream.flush()
         in_one_step()
 
+def waiting_for_a_child():
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    print(child.pid, flush=True)
+    in_one_step()
+
 with prompt_interrupt():
     print("ready", flush=True)
     try:
@@ -69,6 +75,17 @@ def test_the_process_ends_soon(tmp_path, what):
     assert (process.returncode, errors) == (130, "")
     assert seconds < GRACE + 5  # the machine may be busy; the work lasts a minute and more
     assert list(tmp_path.iterdir()) == []
+
+
+def test_child_processes_end_too():
+    command = [sys.executable, "-c", PROGRAM, "waiting_for_a_child"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        child = psutil.Process(int(process.stdout.readline()))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    _, alive = psutil.wait_procs([child], timeout=10)
+    assert alive == []
 
 
 def test_without_an_interrupt_nothing_changes():

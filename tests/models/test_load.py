@@ -12,9 +12,9 @@ from modeldiff_jax.models import files, zip_archive
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.onnx import external_data, initializers
 from modeldiff_jax.models.weights import load_weights, safetensors, torch_file
+from tests.helpers.onnx_graphs import external, model, node, tensor, value
 from tests.models.weights import files as weight_files
 from tests.models.weights.test_safetensors import entry, written
-from tests.onnx_protos import external, model, node, tensor, value
 
 SHAPE = (128, 256)
 SIZE = 4 * SHAPE[0] * SHAPE[1]

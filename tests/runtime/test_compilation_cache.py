@@ -12,7 +12,7 @@ import pytest
 
 from modeldiff_jax.runtime import compilation_cache
 from modeldiff_jax.runtime.compilation_cache import CheckedEntries
-from tests.onnx_files import classifier
+from tests.helpers.onnx_graphs import classifier
 
 
 @pytest.fixture(autouse=True)
