@@ -94,7 +94,7 @@ def test_tensors_share_a_storage(tmp_path, write):
         ({"neg": True, "conj": True}, lambda x: -np.conj(x)),
         ({}, np.positive),
     ],
-    ids=str,
+    ids=["conjugated", "negated", "both", "none"],
 )
 def test_operations_that_were_put_off_are_done(tmp_path, write, metadata, expected):
     data = (DATA + 1j * DATA[::-1]).astype(np.complex64)
