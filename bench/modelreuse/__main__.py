@@ -104,6 +104,7 @@ def evaluate(
 @click.option("--tests", default=2000, show_default=True, help="Unrelated pairs of models to test.")
 @click.option("--references", type=click.IntRange(1), help="References of each test.  [default: all]")
 @click.option("--any-architecture", is_flag=True, help="Take references of all architectures, not the suspect's alone.")
+@click.option("--owners", type=int, help="Owners drawn at random.  [default: all models]")
 @pairs
 @key
 @style
@@ -113,6 +114,7 @@ def reliability(
     tests: int,
     references: int | None,
     any_architecture: bool,
+    owners: int | None,
     pairs: int,
     key: int,
     style: str,
@@ -121,7 +123,7 @@ def reliability(
     """Measure whether p-values hold: false alarms among unrelated models, against the stated rate."""
     from bench.modelreuse import reliability as module
 
-    result = module.reliability(_study(folder, pairs, key), tests, references, any_architecture)
+    result = module.reliability(_study(folder, pairs, key), tests, references, any_architecture, owners)
     _print(result, module.table, style, plot, module.plot)
 
 

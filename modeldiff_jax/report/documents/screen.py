@@ -25,7 +25,6 @@ _MOST_DRAWN = 40
 def screen_report(record: Record) -> Document:
     """The report of one screening, a row for each suspect."""
     rows = record["rows"]
-    reused = sum(row["verdict"] == "reused" for row in rows)
     gravest = max((row["verdict"] for row in rows), key=list(TONES).index, default="no_evidence")
     table = Table(
         ("suspect", "verdict", "p-value", "tail", "adjusted", "score", "similarity", "supported by"),
@@ -55,8 +54,21 @@ def screen_report(record: Record) -> Document:
         ("notes", first_few(record["notes"])),
         ("run", [run_line(record)]),
     )
-    headline = f"{reused} of {counted(len(rows), 'suspect')} reused"
-    return whole(record, headline, TONES[gravest], [table, *_figure(record), text])
+    return whole(record, _headline(record), TONES[gravest], [table, *_figure(record), text])
+
+
+def _headline(record: Record) -> str:
+    """Counts suspects by verdict; one that could not be decided on must not read as cleared."""
+    rows = record["rows"]
+    count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in TONES}
+    needed = max((row["references_needed"] or 0 for row in rows), default=0)
+    parts = [f"{count['reused']} of {counted(len(rows), 'suspect')} reused"]
+    if count["inconclusive"]:
+        parts.append(f"{count['inconclusive']} undecided, for want of references ({needed} would decide)")
+    if count["no_evidence"]:
+        parts.append(f"{count['no_evidence']} without evidence of reuse")
+    failed = sum(failure["role"] == "suspect" for failure in record["failures"])
+    return "; ".join([*parts, *([f"{failed} not measured"] if failed else [])])
 
 
 def _verdict(row: Record) -> str:
