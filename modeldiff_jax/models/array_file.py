@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def read_arrays(path: Path, limits: Limits, bound: str) -> dict[str, np.ndarray]
     raise InvalidInputError("An array file is a .npy or a .npz", got=got, where=where)
 
 
-def _read_zip(stream: BinaryIO, limits: Limits, bound: str, where: str) -> dict[str, np.ndarray]:
+def _read_zip(stream: BufferedIOBase, limits: Limits, bound: str, where: str) -> dict[str, np.ndarray]:
     try:
         archive = ZipArchive(stream, limits, bound, where)
         if len(archive.entries) > _MEMBERS:
@@ -65,7 +66,7 @@ def _read_zip(stream: BinaryIO, limits: Limits, bound: str, where: str) -> dict[
         raise _not_whole(error.got, error.where) from error
 
 
-def _read_array(stream: BinaryIO, limits: Limits, bound: str, where: str) -> np.ndarray:
+def _read_array(stream: BufferedIOBase, limits: Limits, bound: str, where: str) -> np.ndarray:
     """One `.npy` file's array."""
     try:
         shape, in_fortran_order, dtype = _header(stream)
@@ -87,7 +88,7 @@ def _read_array(stream: BinaryIO, limits: Limits, bound: str, where: str) -> np.
         raise _not_whole(str(error), where) from error
 
 
-def _header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """The shape, whether the first axis varies fastest, and the element type that a `.npy` file declares."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0), (3, 0)):

@@ -14,8 +14,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -36,7 +37,7 @@ _MAPPED = 2**20  # bytes from which on memory comes from the system directly
 
 
 @contextmanager
-def open_model(file: Path, limits: Limits, bound: str) -> Iterator[BinaryIO]:
+def open_model(file: Path, limits: Limits, bound: str) -> Iterator[BufferedIOBase]:
     """Opens a model's or weights' file, which must be regular, not empty and not change before the block is left.
 
     Raises:
@@ -60,7 +61,7 @@ def read_file(file: Path, limits: Limits, bound: str) -> bytes:
         return stream.read()
 
 
-def size_of(stream: BinaryIO) -> int:
+def size_of(stream: BufferedIOBase) -> int:
     """Returns the length of a seekable stream in bytes; its position stays."""
     position = stream.tell()
     size = stream.seek(0, os.SEEK_END)
@@ -68,7 +69,7 @@ def size_of(stream: BinaryIO) -> int:
     return size
 
 
-def head_of(stream: BinaryIO, size: int = HEAD_BYTES) -> bytes:
+def head_of(stream: BufferedIOBase, size: int = HEAD_BYTES) -> bytes:
     """Returns the first bytes of a seekable stream, and leaves it at its start."""
     stream.seek(0)
     head = stream.read(size)
@@ -120,7 +121,11 @@ def _no_memory(size: int, where: str = "") -> LimitExceededError:
 
 
 def read_exactly(
-    stream: BinaryIO, size: int, where: str, noun: str = "A model", error: type[ModelDiffError] = InvalidModelError
+    stream: BufferedIOBase,
+    size: int,
+    where: str,
+    noun: str = "A model",
+    error: type[ModelDiffError] = InvalidModelError,
 ) -> Bytes:
     """Reads `size` bytes into memory as `aligned` gives it; the array is read-only.
 
@@ -131,7 +136,7 @@ def read_exactly(
     """
     array, filled = aligned(size), 0
     while filled < size:
-        count = stream.readinto(array[filled:].data)  # type: ignore[attr-defined]
+        count = stream.readinto(array[filled:].data)
         if not count:
             raise changed(noun, f"its end after {filled:,} of {size:,} bytes", where, error)
         filled += count
@@ -139,7 +144,7 @@ def read_exactly(
     return array
 
 
-def read_range(stream: BinaryIO, start: int, size: int, where: str) -> Bytes:
+def read_range(stream: BufferedIOBase, start: int, size: int, where: str) -> Bytes:
     """Reads `size` bytes of a model's file from position `start`, as `read_exactly` does."""
     stream.seek(start)
     return read_exactly(stream, size, where)
@@ -151,7 +156,7 @@ class HashedStream(io.BufferedReader):
     Each byte comes from the file once, so the hash is of what the caller was given, whatever happens to the file.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BufferedIOBase) -> None:
         self._source = _HashedSource(stream)
         super().__init__(self._source, _BUFFER)
 
@@ -165,7 +170,7 @@ class HashedStream(io.BufferedReader):
 class _HashedSource(io.RawIOBase):
     """The unbuffered stream behind `HashedStream`; seeking back to the start begins anew."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BufferedIOBase) -> None:
         self._stream = stream
         self.digest = hashlib.sha256()
 
@@ -185,7 +190,7 @@ class _HashedSource(io.RawIOBase):
         return self._stream.seek(0)
 
     def readinto(self, buffer: Any) -> int:
-        count = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        count = self._stream.readinto(buffer)
         self.digest.update(memoryview(buffer)[:count])
         return count
 

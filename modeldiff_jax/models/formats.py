@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.graph.ir import Graph
@@ -35,7 +36,7 @@ class ReadModel:
     content_sha256: str
 
 
-ReadGraph: TypeAlias = Callable[[BinaryIO, Path, Limits, str], ReadModel]
+ReadGraph: TypeAlias = Callable[[BufferedIOBase, Path, Limits, str], ReadModel]
 """(the file at its start, folder its external data lie in, limits, the file for messages) -> graph and hashes."""
 
 
@@ -107,7 +108,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     return value, len(data) + 1
 
 
-def _read_onnx(stream: BinaryIO, folder: Path, limits: Limits, where: str) -> ReadModel:
+def _read_onnx(stream: BufferedIOBase, folder: Path, limits: Limits, where: str) -> ReadModel:
     from modeldiff_jax.models.onnx import read_graph_file  # onnx takes 0.4 s to import
 
     return ReadModel(*read_graph_file(stream, folder=folder, limits=limits, where=where))

@@ -14,8 +14,8 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedIOBase
 from itertools import pairwise
-from typing import BinaryIO
 
 from modeldiff_jax.errors import InvalidModelError, LimitExceededError, UnsafeModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
@@ -80,7 +80,7 @@ class ZipArchive:
       LimitExceededError: a bound was hit.
     """
 
-    def __init__(self, stream: BinaryIO, limits: Limits, bound: str, where: str) -> None:
+    def __init__(self, stream: BufferedIOBase, limits: Limits, bound: str, where: str) -> None:
         self._stream, self._where = stream, where
         try:
             with zipfile.ZipFile(_BoundedReads(stream, limits, where)) as archive:
@@ -212,7 +212,7 @@ class _Inflater:
       size: how many there are, packed.
     """
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
+    def __init__(self, stream: BufferedIOBase, size: int) -> None:
         self._stream, self._left, self._packed = stream, size, b""
         self._unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
 
@@ -239,7 +239,7 @@ class _Inflater:
 class _BoundedReads(io.RawIOBase):
     """A stream of which no long part is read at once: `zipfile` takes a directory of any length as it comes."""
 
-    def __init__(self, stream: BinaryIO, limits: Limits, where: str) -> None:
+    def __init__(self, stream: BufferedIOBase, limits: Limits, where: str) -> None:
         self._stream, self._limits, self._where = stream, limits, where
         self._size = size_of(stream)
 

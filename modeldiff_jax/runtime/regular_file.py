@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from io import BufferedReader
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError
 
@@ -27,7 +27,7 @@ _KINDS = (
 @contextmanager
 def open_regular(
     path: str | os.PathLike[str], noun: str = "An input", error: type[ModelDiffError] = InvalidInputError
-) -> Iterator[BinaryIO]:
+) -> Iterator[BufferedReader]:
     """Opens a regular file for reading; links are followed.
 
     Args:

@@ -14,8 +14,9 @@ import os
 import stat
 from collections.abc import Mapping
 from contextlib import ExitStack
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from modeldiff_jax.errors import InvalidModelError, UnsafeModelError
 from modeldiff_jax.limits import Limits
@@ -46,7 +47,7 @@ class ExternalData:
 
     def __init__(self, folder: Path | None, limits: Limits) -> None:
         self._folder, self._limits = folder, limits
-        self._files: dict[str, BinaryIO] = {}
+        self._files: dict[str, BufferedIOBase] = {}
         self._ranges: dict[_Range, Bytes] = {}
         self._taken = 0
         self._opened = ExitStack()
@@ -113,14 +114,14 @@ class ExternalData:
         text = "\n".join(["modeldiff-external-data-1", graph_sha256, *lines])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _file(self, location: str, where: str) -> BinaryIO:
+    def _file(self, location: str, where: str) -> BufferedIOBase:
         if location not in self._files:
             file = self._opened.enter_context(self._open(location, where))
             self._opened.enter_context(unchanged(file.fileno(), "A model's data file", location, InvalidModelError))
             self._files[location] = file
         return self._files[location]
 
-    def _open(self, location: str, where: str) -> BinaryIO:
+    def _open(self, location: str, where: str) -> BufferedIOBase:
         if self._folder is None:
             raise InvalidModelError(
                 "A model given as bytes must hold its own data",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BufferedIOBase
 
 from modeldiff_jax.models.files import Bytes, read_exactly
 
@@ -44,7 +44,7 @@ class SplitModel:
     raw_data: Mapping[int, Bytes]
 
 
-def split_initializers(stream: BinaryIO, size: int, where: str, smallest: int = SMALLEST) -> SplitModel:
+def split_initializers(stream: BufferedIOBase, size: int, where: str, smallest: int = SMALLEST) -> SplitModel:
     """Reads a serialised ModelProto, with the raw data of large initializers apart from the message.
 
     Args:
@@ -80,7 +80,7 @@ class _Field:
 class _Walk:
     """Walks a message field by field: copies it, but for the raw data it puts aside."""
 
-    def __init__(self, stream: BinaryIO, where: str, smallest: int) -> None:
+    def __init__(self, stream: BufferedIOBase, where: str, smallest: int) -> None:
         self._stream, self._where, self._smallest = stream, where, smallest
         self._position = self._initializers = self._fields = 0
         self.copied = bytearray()

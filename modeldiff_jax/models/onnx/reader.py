@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import onnx
@@ -65,7 +66,7 @@ def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFA
 
 
 def read_graph_file(
-    stream: BinaryIO, *, folder: Path, limits: Limits = DEFAULT, where: str = "bytes"
+    stream: BufferedIOBase, *, folder: Path, limits: Limits = DEFAULT, where: str = "bytes"
 ) -> tuple[Graph, str, str]:
     """Reads and checks an ONNX model's file, and hashes all that is read.
 
@@ -85,7 +86,7 @@ def read_graph_file(
         return graph, file_sha256, external.content_sha256(file_sha256)
 
 
-def _graph(stream: BinaryIO, size: int, external: ExternalData, limits: Limits, where: str) -> Graph:
+def _graph(stream: BufferedIOBase, size: int, external: ExternalData, limits: Limits, where: str) -> Graph:
     limits.check("model_bytes", size, where=where)
     split = split_initializers(stream, size, where)
     proto = _parse(split.message, where)

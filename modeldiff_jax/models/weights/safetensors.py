@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -45,7 +46,7 @@ def is_safetensors(head: bytes) -> bool:
     return len(head) > _PREFIX and head[_PREFIX] == ord("{") and _length(head) <= _LONGEST_HEADER
 
 
-def read_safetensors(stream: BinaryIO, limits: Limits, where: str) -> dict[str, np.ndarray]:
+def read_safetensors(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
     """Reads all arrays by name, in the header's order.
 
     Args:

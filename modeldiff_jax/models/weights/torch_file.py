@@ -10,7 +10,8 @@ import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -100,7 +101,7 @@ def is_torch(head: bytes) -> bool:
     return is_zip(head) or is_pickle(head)
 
 
-def read_torch(stream: BinaryIO, limits: Limits, where: str) -> dict[str, np.ndarray]:
+def read_torch(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
     """Reads all tensors by name.
 
     Args:
@@ -118,7 +119,7 @@ def read_torch(stream: BinaryIO, limits: Limits, where: str) -> dict[str, np.nda
     return (_read_zip if is_zip(head_of(stream)) else _read_stream)(stream, limits, where)
 
 
-def _read_zip(stream: BinaryIO, limits: Limits, where: str) -> dict[str, np.ndarray]:
+def _read_zip(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
     archive = ZipArchive(stream, limits, "external_bytes", where)
     entries = archive.by_name
     roots = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
@@ -158,7 +159,7 @@ def _read_zip(stream: BinaryIO, limits: Limits, where: str) -> dict[str, np.ndar
     return _Tensors(storage, limits, where).named(pickle)
 
 
-def _read_stream(stream: BinaryIO, limits: Limits, where: str) -> dict[str, np.ndarray]:
+def _read_stream(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
     # the storages come last and are read one by one: no pickle before them is longer than `header_bytes`
     size = size_of(stream)
     head = read_exactly(stream, min(size, limits.header_bytes), where).tobytes()
