@@ -33,14 +33,17 @@ def prompt_interrupt() -> Iterator[None]:
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    interrupted = threading.Event()
+    interrupted, settled = threading.Event(), threading.Event()
 
     def watch() -> None:
         while received := os.read(reading, 1):
             if received[0] == signal.SIGINT:
                 interrupted.set()
+                settled.set()
                 time.sleep(GRACE)
                 _end()
+        settled.set()
+        os.close(reading)
 
     threading.Thread(target=watch, name="interrupt", daemon=True).start()
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -48,7 +51,8 @@ def prompt_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(writing)  # which ends the thread
+        os.close(writing)  # which ends the thread, once it has read what came before
+        settled.wait(GRACE)  # a forked process may hold the pipe open
         if interrupted.is_set():
             _end()
 
@@ -62,11 +66,7 @@ def _end() -> None:
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 child.kill()
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is sys.stderr and stream.isatty():
-                stream.write("\r\x1b[K")  # the line of progress
-            stream.flush()
-        except (OSError, ValueError):
-            pass
-    os._exit(EXIT_CODE)
+    with suppress(OSError, ValueError):
+        if sys.stderr.isatty():
+            os.write(sys.stderr.fileno(), b"\r\x1b[K")  # over the line of progress
+    os._exit(EXIT_CODE)  # standard output is not flushed: its reader may never take what is left
