@@ -30,6 +30,7 @@ def pages():
             yield pytest.param(name, marks=pytest.mark.long if name in LONG else ())
 
 
+@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter has warnings of its own
 @pytest.mark.parametrize("name", list(pages()))
 def test_examples_print_what_the_page_shows(name, in_models, monkeypatch):
     for package in NEEDED.get(name, ()):
@@ -46,6 +47,7 @@ def test_examples_print_what_the_page_shows(name, in_models, monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # so has Jupyter
 @pytest.mark.parametrize("path", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_print_what_they_show(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -16,7 +16,6 @@ import re
 import shlex
 import sys
 import tempfile
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +69,7 @@ def run(example: Example, names: dict[str, object]) -> str:
       names: the page's session so far.
     """
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's exporter has warnings of its own
+    with contextlib.redirect_stdout(printed):
         if example.language == "python":
             exec(compile(example.code, "page", "exec"), names)
         else:
@@ -133,9 +131,7 @@ def executed(notebook: Path, folder: Path) -> Any:
     from nbclient import NotebookClient
 
     made = nbformat.read(notebook, as_version=4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Jupyter's own
-        NotebookClient(made, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(made, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
     for cell in made.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
