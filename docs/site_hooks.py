@@ -27,7 +27,7 @@ COPIED = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "bench/README.md": "benchmark-suite.md",
-    "bench/modelreuse/README.md": "modelreuse/index.md",
+    "bench/modelreuse/README.md": "modelreuse/benchmark.md",
 }
 """File of the repository -> page of the site."""
 _DOWNLOAD = "Download this notebook"
@@ -57,6 +57,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = markdown.replace(KERNELS, kernels())
     source = next((file for file, copy in COPIED.items() if copy == address), f"docs/{address}")
     return _LINK.sub(lambda link: _on_site(link, source, address), _with_drawings(markdown, source))
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Marks short code within text, so that `--pairs` is not broken after its hyphens."""
+    return re.sub(r"<code>([^<]{1,40})</code>", r'<code class="short">\1</code>', html)
 
 
 def command_options(name: str) -> str:
