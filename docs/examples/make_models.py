@@ -8,7 +8,7 @@ Small networks that read scikit-learn's handwritten digits, trained here in a fe
   independent.onnx    unrelated: its own first weights, its own images
   references/         24 more that are unrelated
 
-Training is in float64 and every draw has a fixed seed, so the files are the same everywhere.
+Training is in float64 and every draw has a fixed seed, so the networks are the same everywhere but for rounding.
 """
 
 import sys
