@@ -3,7 +3,7 @@
 Small networks that read scikit-learn's handwritten digits, trained here in a few seconds. FOLDER then holds
 
   owner.onnx          the owner's model
-  fine-tuned.onnx     made from it: trained on, on other images
+  fine-tuned.onnx     made from it: trained further, on other images
   pruned.onnx         made from it: the smaller half of its weights set to zero
   independent.onnx    unrelated: its own first weights, its own images
   references/         24 more that are unrelated
