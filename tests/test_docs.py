@@ -111,6 +111,13 @@ def test_a_glossary_has_each_term_once():
     assert len(terms) == len(set(terms)) > 60
 
 
+def test_files_of_the_repository_that_pages_name_exist():
+    texts = [path.read_text("utf-8") for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]]
+    names = set(re.findall(r"`((?:modeldiff_jax|kernels|bench|tests|docs)/[\w./]+\w)`", "\n".join(texts)))
+    assert len(names) > 5
+    assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
+
+
 def test_the_page_of_benchmarks_is_what_the_results_say():
     for name, text in tables.pages(tables.recorded()).items():
         assert (DOCS / name).read_text("utf-8") == text, "python -m bench.tables writes it anew"
