@@ -1,1 +1,1 @@
-"""Verdicts: measure models, rank them against references, and answer the three questions asked of models."""
+"""Verdicts: `compare`, `screen` and `lineage` measure models, and rank them among references."""

@@ -1,4 +1,4 @@
-"""Did this model come from that one? Two models -> a verdict with the evidence behind it."""
+"""Comparing two models: was the suspect made from the target? A verdict, with the evidence behind it."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, StepClock
 
 _IDENTICAL_ROUNDS = 1
-"""Rounds of search for pairs on which two copies of one file are compared: nothing depends on how good they are."""
+"""Rounds of hill climbing where the two files are the same: nothing depends on how good these pairs are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """One probe set and the pair's similarity under it.
+    """One probe set, by the side it was made on, and the similarity of target and suspect under it.
 
     Attributes:
-      made_on: the side the partners were made on: `target`, `suspect`, or `given` for probes passed in.
-      probes: N pairs.
-      target_ddv, suspect_ddv: (N,) each.
+      made_on: the side that partners were made on: `target`, `suspect`, or `given` for probes passed in.
+      probes: N probe pairs.
+      target_ddv, suspect_ddv: decision distance vectors, (N,) each.
       similarity: cosine of the two DDVs, in [-1, 1].
     """
 
@@ -50,19 +50,19 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Comparison(HtmlReport):
-    """The outcome of comparing a suspect with a target. It holds no model and can be pickled.
+    """The result of comparing a suspect with a target. It holds no model and can be pickled.
 
     Attributes:
-      target, suspect: where the models came from, and their interfaces.
-      orientations: one for each probe set; the first one gives `similarity` and the p-value.
-      ranking: where the suspect stands among references, under the first orientation's probe set.
-      access: which part of its outputs the suspect exposed.
+      target, suspect: origin and interface of each model.
+      orientations: one for each probe set; the first gives `similarity` and the p-value.
+      ranking: the suspect's rank among the references, under the first orientation's probe set.
+      access: access level: which part of its outputs the suspect exposed.
       key: random key.
-      adaptations: every change that turned probes into each model's input, by side.
-      queries: inputs each side was run on.
+      adaptations: every change that turned probes into a model's input, by side.
+      queries: number of inputs that each side was run on.
       failures: references that could not be used.
-      notes: what a careful reader should know, such as references left out.
-      limits: bounds the models were read under.
+      notes: remarks for a careful reader, such as which references were left out.
+      limits: limits that the models were read under.
       seconds: wall time by step.
     """
 
@@ -86,7 +86,7 @@ class Comparison(HtmlReport):
 
     @property
     def p_value(self) -> float | None:
-        """Conformal p-value, a rank among the references; None without references."""
+        """Conformal p-value, from the rank among the references; None without references."""
         return self.ranking.decision.p_value
 
     @property
@@ -96,7 +96,7 @@ class Comparison(HtmlReport):
 
     @property
     def reason(self) -> str:
-        """What the verdict rests on, in words."""
+        """Reason for the verdict, in words."""
         return self.ranking.decision.reason
 
     @property
@@ -106,11 +106,11 @@ class Comparison(HtmlReport):
 
     @property
     def evidence(self) -> dict[str, float]:
-        """Evidence name -> score.
+        """Scores by the name of the evidence.
 
-        `ddv_target` is the similarity under partners made on the target, and so on. With enough references also one
-        for each representation that can compare the two models, in standard deviations of unrelated models, and the
-        fused one, `related` (`modeldiff_jax.evidence.relatedness`).
+        `ddv_target` is the similarity under partners made on the target, and so on. With enough references there is
+        also a score for each representation that can compare the two models, in standard deviations of unrelated
+        models, and the fused score, `related` (`modeldiff_jax.evidence.relatedness`).
         """
         similarities = {f"ddv_{orientation.made_on}": orientation.similarity for orientation in self.orientations}
         return {**similarities, **(self.ranking.scores.suspect if self.ranking.scores else {})}
@@ -180,24 +180,24 @@ def compare(
     limits: Limits = DEFAULT,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compares a suspect with a target: did `b` come from `a`?
+    """Compares a suspect with a target: was `b` made from `a`?
 
-    Partners are made on every side that has gradients (on both by black-box search when neither has, or when
+    Partners are made on every side that has gradients (on both sides by hill climbing when neither has, or when
     `black_box`), and the two DDVs are compared under each of these probe sets. The first one, made on the target where
     possible, gives `similarity`; as it does not depend on the suspect, references measured under it give a valid
-    p-value. With 8 references and more several representations of the reactions are scored against them and fused,
-    which finds what the DDV alone does not, stolen models first of all.
+    p-value. With 8 or more references, several representations of the reactions are scored against them and fused,
+    which detects reuse that the DDV alone misses, above all stealing.
 
     Args:
       a: the target, the owner's model; a `Model` or a file.
-      b: the suspect; likewise.
+      b: the suspect; a `Model` or a file.
       references: models known to be unrelated to the target, of the suspect's kind: task, size, and architecture where
         it is known; models, files or folders. One that cannot be read or run is left out and named in `failures`.
         Without any the verdict is `inconclusive`, unless the two models are identical.
-      probes: a ready probe set, instead of making any.
+      probes: a ready probe set, instead of making one.
       seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
-        Under any access but `outputs` pairs are made on the target only, and the outputs of target and references are
-        restricted likewise.
+        Under any access level but `outputs`, pairs are made on the target only, and the outputs of target and
+        references are restricted likewise.
       progress: called before each step.
 
     Raises:
@@ -218,7 +218,7 @@ def compare(
     with clock("load", "Reading the models"):
         target = adapt(as_model(a, limits), probes.space if probes else None, hint)
         suspect = adapt(as_model(b, limits), target.space, hint)
-        unrelated, left_out = model_sources(references, limits)
+        reference_sources, left_out = model_sources(references, limits)
     identical = target.model.origin.content_sha256 == suspect.model.origin.content_sha256 != ""
     if probes:
         probe_sets = {"given": probes}
@@ -229,14 +229,14 @@ def compare(
     with clock("ddv", "Measuring both models"):
         (made_on, first), *others = probe_sets.items()
         owner = Owner(target, first, settings)
-        measured = owner.measure(suspect)
+        suspect_measurement = owner.measure(suspect)
         orientations = (
-            _orientation(made_on, first, owner.measurement.ddv, measured.ddv),
-            *(_orientation(n, p, measure_ddv(target, p), measure_ddv(suspect, p)) for n, p in others),
+            _orientation(made_on, first, owner.measurement.ddv, suspect_measurement.ddv),
+            *(_orientation(side, p, measure_ddv(target, p), measure_ddv(suspect, p)) for side, p in others),
         )
     with clock("references", "Measuring the references"):
-        null, failures = owner.measure_all(unrelated, "reference")
-        ranking = owner.rank(measured, [m for m in null if m])
+        measurements, failures = owner.measure_all(reference_sources, "reference")
+        ranking = owner.rank(suspect_measurement, [m for m in measurements if m])
     sides = {"target": target, "suspect": suspect}
     return Comparison(
         target=target.model.summary,
@@ -269,13 +269,13 @@ def _by_gradients(side: Adapter, settings: Settings) -> bool:
 def _make_probe_sets(
     target: Adapter, suspect: Adapter, makers: Sequence[str], settings: Settings, identical: bool
 ) -> dict[str, ProbeSet]:
-    """Makes a probe set on each of the sides named."""
+    """Makes a probe set on each side that `makers` names."""
     sides = {"target": target, "suspect": suspect}
     one_component = settings.access == ALL and any(side.n_components == 1 for side in sides.values())
 
     def make(name: str) -> ProbeSet:
-        search = identical or not _by_gradients(sides[name], settings)
-        method: Method | None = "search" if search else None
+        by_queries = identical or not _by_gradients(sides[name], settings)
+        method: Method | None = "search" if by_queries else None
         return make_probes(
             sides[name],
             seeds=settings.seeds,
@@ -288,8 +288,8 @@ def _make_probe_sets(
             limits=settings.limits,
         )
 
-    # Compiling takes most of the time and one core, so two models are compiled side by side. A stranger's function,
-    # though, may not stand two calls at once.
+    # Compiling takes most of the time and one core, so two models are compiled side by side. A user's black box,
+    # though, may not allow concurrent calls.
     threads = len(makers) if target.model.traceable and suspect.model.traceable else 1
     with ThreadPoolExecutor(threads) as pool:
         return dict(zip(makers, pool.map(make, makers), strict=True))

@@ -1,4 +1,4 @@
-"""Conformal p-values: the rank of a score among those of unrelated models, and its adjustment for several suspects."""
+"""Conformal p-values: the rank of a score among unrelated models' scores, and its adjustment for several suspects."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Correction: TypeAlias = Literal["holm", "benjamini-hochberg"]
 
 
 def conformal_p_value(score: float, reference_scores: Sequence[float]) -> float:
-    """Rank of a score among those of unrelated references.
+    """Returns the p-value of a score's rank among the scores of unrelated references.
 
     Under the null hypothesis the suspect is one more unrelated model, exchangeable with the references, so every rank
     is equally likely and P(p <= alpha) <= alpha for any score and any number of references (Vovk et al., "Algorithmic
     Learning in a Random World"). Ties count in the suspect's favour.
 
     Args:
-      score: the suspect's; higher is more related.
-      reference_scores: n scores, computed exactly as the suspect's was.
+      score: the suspect's score; higher is more related.
+      reference_scores: n scores, computed exactly as the suspect's.
     Returns:
       (1 + number of references scoring at least as high) / (n + 1), in [1/(n+1), 1].
     """
@@ -39,10 +39,10 @@ def adjust_p_values(p_values: Sequence[float], correction: Correction = "holm") 
       p_values: one for each suspect, in [0, 1].
       correction: `holm` keeps the chance of even one false accusation at alpha, however the suspects depend on one
         another (Holm 1979). `benjamini-hochberg` keeps the expected share of false accusations among all at alpha, for
-        p-values that are independent or depend positively, as conformal ones on shared references do (Benjamini and
+        p-values that are independent or depend positively, as conformal p-values on shared references do (Benjamini and
         Hochberg 1995; Bates et al. 2023).
     Returns:
-      Adjusted p-values in the given order, each at least its own.
+      Adjusted p-values in the given order, none smaller than before.
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise InvalidInputError("P-values lie in [0, 1]", got=str(list(p_values))[:200], where="adjust_p_values")

@@ -1,4 +1,4 @@
-"""From identity, a rank among references and a modelled tail to a verdict, with its reason in words."""
+"""Decisions: a verdict from identity, a rank among references and a modelled tail, with its reason in words."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Basis: TypeAlias = Literal["identity", "rank", "tail", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict and what it rests on.
+    """A verdict and its basis.
 
     Attributes:
       verdict: `reused`, `no_evidence` or `inconclusive`; never "independent", since absence of evidence is all that can
-        be said.
-      basis: what it rests on: `identity`, the `rank` among references, the modelled `tail`, or `none` of these.
-      p_value: the conformal one, a rank among references; None without references.
-      tail: the modelled tail beside it; None with too few references.
-      n_references: how many were ranked.
-      n_at_least: how many of them score at least as high.
-      references_needed: how many would let a rank decide; None where the verdict needs no more.
-      reason: in words.
+        be shown.
+      basis: what the verdict rests on: `identity`, the `rank` among references, the modelled `tail`, or `none`.
+      p_value: conformal p-value, from the rank among references; None without references.
+      tail: the modelled tail; None with too few references.
+      n_references: number of references that were ranked.
+      n_at_least: number of references that score at least as high as the suspect.
+      references_needed: number of references with which a rank could decide; None where the verdict needs no more.
+      reason: reason for the verdict, in words.
     """
 
     verdict: Verdict
@@ -43,8 +43,8 @@ class Decision:
     def decisive_p_value(self) -> float | None:
         """The p-value that a verdict compares with alpha; None without references.
 
-        It is the rank; where no reference scores as high, the modelled tail, as far down as its error rate was measured
-        (`Tail.bounded`).
+        It is that of the rank or, where no reference scores as high, that of the modelled tail, down to the smallest
+        value at which its error rate was measured (`Tail.bounded`).
         """
         if self.p_value is None or self.tail is None or self.n_at_least:
             return self.p_value
@@ -52,7 +52,7 @@ class Decision:
 
     @property
     def rank_in_words(self) -> str:
-        """How many references score as high."""
+        """The number of references that score as high as the suspect, as a clause."""
         verb = "scores" if self.n_at_least <= 1 else "score"
         return f"{self.n_at_least or 'None'} of {self.n_references} references {verb} as high"
 
@@ -61,13 +61,13 @@ def decide(score: float, reference_scores: Sequence[float], alpha: float, identi
     """Decides on one suspect at error rate `alpha`.
 
     Args:
-      score: the suspect's; higher is more related.
-      reference_scores: of n unrelated models of the suspect's kind, computed alike.
+      score: the suspect's score; higher is more related.
+      reference_scores: scores of n unrelated models of the suspect's kind, computed alike.
       alpha: in (0, 1).
-      identity: in what the suspect is identical to the target; it is `reused` then whatever the references say.
+      identity: in which respect the suspect is identical to the target; then it is `reused`, whatever the references.
     """
     n = len(reference_scores)
-    open_question = Decision(
+    undecided = Decision(
         verdict="inconclusive",
         basis="rank" if n else "none",
         p_value=conformal_p_value(score, reference_scores) if n else None,
@@ -78,20 +78,18 @@ def decide(score: float, reference_scores: Sequence[float], alpha: float, identi
         reason="",
     )
     if identity:
-        return replace(
-            open_question, verdict="reused", basis="identity", references_needed=None, reason=REASONS[identity]
-        )
-    return _by_references(open_question, open_question.decisive_p_value, alpha, references_needed(alpha))
+        return replace(undecided, verdict="reused", basis="identity", references_needed=None, reason=REASONS[identity])
+    return _by_references(undecided, undecided.decisive_p_value, alpha, references_needed(alpha))
 
 
 def decide_among(decision: Decision, adjusted: float | None, alpha: float, n_suspects: int) -> Decision:
-    """Decides on one of several suspects, given its p-value adjusted for how many there are.
+    """Decides on one of several suspects, given its p-value adjusted for their number.
 
     Args:
-      decision: on the suspect alone.
-      adjusted: its `decisive_p_value`, adjusted; None where there is none, or where identity decides.
-      alpha: the error rate over all suspects.
-      n_suspects: how many the p-value was adjusted for.
+      decision: the decision on the suspect alone.
+      adjusted: its adjusted `decisive_p_value`; None where there is none, or where identity decides.
+      alpha: error rate over all suspects.
+      n_suspects: number of suspects that the p-value was adjusted for.
     """
     if adjusted is None:
         return decision
@@ -104,11 +102,11 @@ def _by_references(
     """Decides by comparing a p-value, adjusted for the number of suspects, with alpha.
 
     Args:
-      decision: with ranks and tail.
-      p_value: the decisive one, adjusted.
-      alpha: the error rate over all suspects.
-      needed: references with which a rank can reach alpha.
-      n_suspects: how many there are.
+      decision: rank and tail; its verdict is not read.
+      p_value: the decisive p-value, adjusted.
+      alpha: error rate over all suspects.
+      needed: number of references with which a rank can reach alpha.
+      n_suspects: number of suspects.
     """
     rank, n = decision.rank_in_words, decision.n_references
     among = f", adjusted for {n_suspects} suspects" if n_suspects > 1 else ""
@@ -120,7 +118,7 @@ def _by_references(
         return replace(decision, verdict="inconclusive", basis="none", references_needed=needed, reason=reason)
     if p_value <= alpha:
         tail = None if decision.n_at_least or decision.p_value * n_suspects <= alpha else decision.tail
-        # a rank that is enough is stated alone, though the decisive p-value may be the tail's
+        # where the rank suffices, its p-value is stated, though the decisive one may be the tail's
         by_rank_alone = tail is None and decision.decisive_p_value != decision.p_value
         stated = decision.p_value * n_suspects if by_rank_alone else p_value
         reason = f"{rank}. An unrelated suspect would score so high with probability {stated:.2g} at most{among}"

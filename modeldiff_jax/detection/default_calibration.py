@@ -1,4 +1,4 @@
-"""How similar unrelated image classifiers are: context for comparisons without references, never a verdict."""
+"""Stored similarities of unrelated image classifiers: context for comparisons without references, never a verdict."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from modeldiff_jax.probes.probe_set import ProbeSet
 
 FILE = Path(__file__).with_name("default_calibration.json")
 _FEWEST_PAIRS = 25
-"""Probe pairs below which similarities scatter more than those of the pack, which were taken from 100."""
+"""Fewest probe pairs. With fewer, similarities scatter more than the stored ones, which were measured on 100."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnrelatedPairs:
-    """The similarities of unrelated pairs of models, to compare a similarity with.
+    """A summary of the stored similarities of unrelated models, beside one similarity.
 
     Attributes:
-      name: and version of the pack; docs/default-calibration.md is its data card.
-      n: how many pairs.
+      name: name and version of the default calibration; docs/default-calibration.md is its data card.
+      n: number of pairs of models.
       low, median, high: the 5th, 50th and 95th percentile of their similarities, each in [-1, 1].
       share_as_high: the share of pairs at least as similar, in [0, 1].
     """
@@ -51,28 +51,28 @@ class UnrelatedPairs:
 def unrelated_pairs(
     similarity: float, target: ModelSummary, suspect: ModelSummary, probes: ProbeSet, same_labels: bool
 ) -> UnrelatedPairs | None:
-    """Returns how similar the pack's unrelated pairs like this one are; None where it has none like it.
+    """Returns the stored similarities of unrelated models like these two; None where none are like them.
 
     Args:
-      similarity: of the pair.
-      target, suspect: both must look like image classifiers: one output, a row of numbers for each image.
-      probes: must be made on the target as the pack's were: from built-in seeds, by gradients, 25 pairs or more.
+      similarity: similarity of target and suspect.
+      target, suspect: both must have an image classifier's interface: one output, a row of numbers for each image.
+      probes: must be made on the target as for the calibration: from built-in seeds, by gradients, 25 pairs or more.
       same_labels: whether both have equally many outputs.
     """
-    pack = _pack()
+    calibration = _calibration()
     fits = (
         all(_is_classifier(model) for model in (target, suspect))
         and probes.space.kind == "image"
         and probes.metric == "cosine"
         and len(probes) >= _FEWEST_PAIRS
-        and all(probes.origin.get(name) == value for name, value in pack["probes"].items())
+        and all(probes.origin.get(name) == value for name, value in calibration["probes"].items())
         and probes.origin.get("model_sha256") == target.origin.content_sha256
     )
     if not fits:
         return None
-    known = np.asarray(pack["similarities"]["same_labels" if same_labels else "other_labels"])
-    low, median, high = (float(value) for value in np.percentile(known, (5, 50, 95)))
-    return UnrelatedPairs(pack["name"], len(known), low, median, high, float(np.mean(known >= similarity)))
+    stored = np.asarray(calibration["similarities"]["same_labels" if same_labels else "other_labels"])
+    low, median, high = (float(value) for value in np.percentile(stored, (5, 50, 95)))
+    return UnrelatedPairs(calibration["name"], len(stored), low, median, high, float(np.mean(stored >= similarity)))
 
 
 def _is_classifier(model: ModelSummary) -> bool:
@@ -81,6 +81,6 @@ def _is_classifier(model: ModelSummary) -> bool:
 
 
 @cache
-def _pack() -> dict[str, Any]:
+def _calibration() -> dict[str, Any]:
     content: dict[str, Any] = json.loads(FILE.read_text("utf-8"))
     return content

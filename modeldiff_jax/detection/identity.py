@@ -1,4 +1,4 @@
-"""Identity: two models are one and the same, which needs no references to be said."""
+"""Identity of target and suspect: they are one and the same model, which needs no references to be shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from modeldiff_jax.detection.measurement import Measurement
 from modeldiff_jax.evidence.reactions import Reactions
 
 Identity: TypeAlias = Literal["file", "weights", "outputs"]
-"""What is the same: the bytes of the file, the values of all weights, or the outputs on every probe."""
+"""The respect in which two models are the same: bytes of the file, values of all weights, or outputs on every probe."""
 
 _TOLERANCE = 1e-5
-"""Largest difference of equal outputs, as a share of the outputs' deviation: float32 programs of one network, compiled
-differently, differ by less; a float16 copy differs by a hundred times as much."""
+"""Largest difference of outputs that count as equal, as a share of the outputs' standard deviation: float32 programs of
+one network, compiled differently, differ by less; a float16 copy differs by a hundred times as much."""
 _DISTINCT = 64
 """Fewest distinct values among outputs that can identify a model. Label numbers and saturated probabilities take a few
 values only, on which unrelated models may agree everywhere."""
@@ -28,7 +28,7 @@ REASONS: dict[Identity, str] = {
 
 
 def identity(target: Measurement, suspect: Measurement) -> Identity | None:
-    """Returns in what two models are identical, the strongest first; None where they differ."""
+    """Returns the strongest respect in which two models are identical; None where they differ."""
     if target.origin.content_sha256 == suspect.origin.content_sha256 != "":
         return "file"
     if target.weights_sha256 and target.weights_sha256 == suspect.weights_sha256:
@@ -37,7 +37,7 @@ def identity(target: Measurement, suspect: Measurement) -> Identity | None:
 
 
 def same_outputs(a: Reactions, b: Reactions) -> bool:
-    """Returns whether two models' reactions are equal up to rounding, and rich enough for that to mean something."""
+    """Returns whether two models' reactions are equal up to rounding, and varied enough to identify a model."""
     x, y = _all(a), _all(b)
     if x.shape != y.shape or a.n_outputs != b.n_outputs:
         return False

@@ -1,4 +1,4 @@
-"""Measuring models in a child process with limits, so that a harmful one ends with an error instead of the program.
+"""Measuring models in a child process with limits, so that a harmful model causes an error and ends no program.
 
 The parent sends paths and settings as JSON and gets measurements as `.npz` files, neither of which can hold code.
 `python -m modeldiff_jax.detection.isolated` is the child.
@@ -28,17 +28,17 @@ from modeldiff_jax.probes.probe_set import ProbeSet, load_probes
 from modeldiff_jax.runtime import compilation_cache, network
 from modeldiff_jax.runtime.isolation import Child
 
-_ANSWER_BYTES = 2**32
+_RESPONSE_BYTES = 2**32
 _FAILED, _MEASURED = b"\0", b"\1"
 _LENGTH = struct.Struct("<Q")
 
 
 class IsolatedMeasurer:
-    """Measures model files in a child process, which serves one after another and is replaced when it dies.
+    """Measures model files, one after another, in a child process that is replaced when it dies.
 
     Args:
-      probes: that they are measured on.
-      settings: access level, hint and limits of them are used.
+      probes: probe set that models are measured under.
+      settings: access level, hint and limits.
       n_labels: as for `measure`.
     """
 
@@ -53,7 +53,7 @@ class IsolatedMeasurer:
         """Measures one model file.
 
         Raises:
-          ModelDiffError: as reading, adapting and running it raise; or a limit was hit, or the child died.
+          ModelDiffError: the model cannot be read, adapted or run, a limit was hit, or the child died.
         """
         import jax
 
@@ -69,17 +69,17 @@ class IsolatedMeasurer:
         }
         if self._child is None:
             arguments = ["-m", "modeldiff_jax.detection.isolated"]
-            self._child = Child(arguments, self._settings.limits, _ANSWER_BYTES)
+            self._child = Child(arguments, self._settings.limits, _RESPONSE_BYTES)
         try:
-            answer = self._child.request(json.dumps(request).encode(), str(path))
+            response = self._child.request(json.dumps(request).encode(), str(path))
         except ModelDiffError:
             self._replace()
             raise
-        if self._child.resident_bytes > self._settings.limits.process_bytes // 2:  # what earlier models left behind
+        if self._child.resident_bytes > self._settings.limits.process_bytes // 2:  # memory that earlier models left
             self._replace()
-        if answer[:1] == _FAILED:
-            raise error_from(json.loads(answer[1:]))
-        return unpack(answer[1:])
+        if response[:1] == _FAILED:
+            raise error_from(json.loads(response[1:]))
+        return unpack(response[1:])
 
     def _replace(self) -> None:
         if self._child is not None:
@@ -109,32 +109,32 @@ def _hint(fields: dict[str, Any] | None) -> InputHint | None:
 
 
 def serve() -> None:
-    """Answers requests on standard input until it ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
-    known: dict[str, ProbeSet] = {}
+    """Responds to requests on standard input until it ends."""
+    responses = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # keeps output that libraries print out of the responses
+    probe_sets: dict[str, ProbeSet] = {}
     while head := sys.stdin.buffer.read(_LENGTH.size):
         request = json.loads(sys.stdin.buffer.read(_LENGTH.unpack(head)[0]))
-        answer = _answer(request, known)
-        answers.write(_LENGTH.pack(len(answer)) + answer)
-        answers.flush()
+        response = _respond(request, probe_sets)
+        responses.write(_LENGTH.pack(len(response)) + response)
+        responses.flush()
 
 
-def _answer(request: dict[str, Any], known: dict[str, ProbeSet]) -> bytes:
+def _respond(request: dict[str, Any], probe_sets: dict[str, ProbeSet]) -> bytes:
     try:
         if request["offline"]:
             network.forbid()
         if request["cache"]:
             compilation_cache.enable()
         limits = Limits(**request["limits"])
-        if request["probes"] not in known:
-            known[request["probes"]] = load_probes(request["probes"])
-        probes = known[request["probes"]]
+        if request["probes"] not in probe_sets:
+            probe_sets[request["probes"]] = load_probes(request["probes"])
+        probes = probe_sets[request["probes"]]
         adapter = adapt(load(request["path"], limits=limits), probes.space, _hint(request["hint"]))
         return _MEASURED + pack(measure(adapter, probes, request["access"], request["n_labels"]))
     except ModelDiffError as error:
         return _FAILED + json.dumps(error.to_dict()).encode()
-    except Exception as error:  # a fault of ours, or a library's: said, and the next model is measured
+    except Exception as error:  # a fault of ours or a library's: it is reported, and the next model is measured
         got = f"{type(error).__name__}: {str(error)[:200]}"
         failed = ChildFailedError("A model runs in a child process to its end", got=got, where=request["path"])
         return _FAILED + json.dumps(failed.to_dict()).encode()

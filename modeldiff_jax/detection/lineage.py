@@ -1,4 +1,4 @@
-"""Which of several models descends from which? The likeliest tree, with a probability for each parent."""
+"""Lineage: which of several models descends from which? The likeliest forest, with a probability for each parent."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Lineage(HtmlReport):
     """The likeliest descent of M models. It holds no model and can be pickled.
 
     Attributes:
-      models: where they came from, in the order given; those that failed are left out.
-      parents: of each the index of its parent among them; None for "descends from none of these".
-      support: probability of each of these, in [0, 1].
-      edges: (M, M), at [i, j] the probability that model i is the parent of model j; the rest of a column is the
-        probability that j has none of them.
+      models: origins and interfaces, in the order given; models that failed are left out.
+      parents: index of each model's parent among them; None for "descends from none of these".
+      support: probability of each entry of `parents`, in [0, 1].
+      edges: (M, M), at [i, j] the probability that model i is the parent of model j; what a column lacks to 1 is the
+        probability that j descends from none of these.
       n_pairs: probe pairs made on each model.
       key: random key.
       failures: models that could not be read, adapted or run.
-      notes: what a careful reader should know.
+      notes: remarks for a careful reader.
       seconds: wall time by step.
     """
 
@@ -64,14 +64,14 @@ class Lineage(HtmlReport):
         return tuple(i for i, parent in enumerate(self.parents) if parent is None)
 
     def children(self, parent: int | None) -> tuple[int, ...]:
-        """Returns the indices of a model's children, which are siblings; for None the roots, which need not be."""
+        """Returns the indices of a model's children, which are siblings; for None those of the roots."""
         return tuple(i for i, above in enumerate(self.parents) if above == parent)
 
     def likely(self, child: int, most: int = 3) -> list[tuple[int | None, float]]:
         """Returns a model's likeliest parents, None for no parent, with their probabilities; the likeliest first."""
-        share = np.append(self.edges[:, child], max(0.0, 1 - float(self.edges[:, child].sum())))
-        order = [int(i) for i in np.argsort(-share, kind="stable") if i != child][:most]
-        return [(i if i < len(self.models) else None, float(share[i])) for i in order]
+        probability = np.append(self.edges[:, child], max(0.0, 1 - float(self.edges[:, child].sum())))
+        order = [int(i) for i in np.argsort(-probability, kind="stable") if i != child][:most]
+        return [(i if i < len(self.models) else None, float(probability[i])) for i in order]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
@@ -84,7 +84,7 @@ class Lineage(HtmlReport):
                     "model": model.to_dict(),
                     "parent": parent,
                     "support": round(support, 4),
-                    "likely": [{"parent": i, "support": round(share, 4)} for i, share in self.likely(child)],
+                    "likely": [{"parent": i, "support": round(p, 4)} for i, p in self.likely(child)],
                 }
                 for child, (model, parent, support) in enumerate(
                     zip(self.models, self.parents, self.support, strict=True)
@@ -112,20 +112,20 @@ def lineage(
     """Infers which of these models descends from which.
 
     Partners are made on every model, and every model reacts to all of them: M^2 N reactions. Models with equal numbers
-    of outputs are taken to share a label space. The weights of edge features were learned on image classifiers, 100
-    pairs each. There support is too low in sets with few relatives and too high in families; elsewhere it is no more
-    than a ranking. `bench/modelreuse/README.md`, Lineage, has the measured error rates.
+    of outputs count as sharing a label space. The weights of edge features were learned on image classifiers, 100
+    pairs each. On these, support is too low in sets with few relatives and too high where all models are relatives; on
+    other models it is no more than a ranking. `bench/modelreuse/README.md`, Lineage, has the measured error rates.
 
     Args:
-      models: two or more; models, files or folders. They are all probed in the first one's input space. One that cannot
+      models: two or more; models, files or folders. They are all probed in the first one's probe space. One that cannot
         be read or run is left out and named in `failures`.
-      seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack. Inputs of the
-        models' own tasks are best.
+      seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack. Inputs like those
+        that the models were trained on are best.
       n_pairs: probe pairs made on each model; None for 100, or for all seeds where there are fewer.
       n_steps: attack steps; None for the usual effort.
-      key: random key; the same one gives the same tree.
-      hint: which input is probed, and its layout and value range, where they cannot be told from the model.
-      limits: bounds on hostile input.
+      key: random key; the same key gives the same lineage.
+      hint: which input is probed, and its layout and value range, where they cannot be inferred from the model.
+      limits: limits on untrusted files.
       progress: called before each model is probed.
 
     Raises:
@@ -143,13 +143,13 @@ def lineage(
         except ModelDiffError as error:
             failures.append(Failure("model", describe(source), error))
     pairs: list[tuple[list[np.ndarray], list[np.ndarray]]] = []
-    seeds_reactions: list[np.ndarray] = []
+    seed_reactions: list[np.ndarray] = []
     for i, adapter in enumerate(adapters if len(adapters) > 1 else ()):
         report(f"Probing model {i + 1} of {len(adapters)}", i, len(adapters))
         probes = make_probes(adapter, seeds=seeds, n_pairs=n_pairs, n_steps=n_steps, key=key, limits=limits)
-        # one key draws the same seeds for all
-        seeds_reactions = seeds_reactions or [each.react(probes.seeds) for each in adapters]
-        pairs.append((seeds_reactions, [each.react(probes.partners) for each in adapters]))
+        # one key draws the same seeds for all models
+        seed_reactions = seed_reactions or [reactor.react(probes.seeds) for reactor in adapters]
+        pairs.append((seed_reactions, [reactor.react(probes.partners) for reactor in adapters]))
     if len(adapters) < 2:
         raise failures[0].error
     probed = time.perf_counter()

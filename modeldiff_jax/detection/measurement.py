@@ -1,4 +1,4 @@
-"""A model's behaviour under a probe set, as a record that can be stored, and ranked like any other."""
+"""Measurements: a model's decision distances and reactions under a probe set, and the bytes they are stored as."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Measurement:
     """A model's decision distances and reactions under a probe set. It holds no model, so it can be stored.
 
     Attributes:
-      model: where the model came from, and its interface.
+      model: the model's origin and interface.
       ddv: (N,) decision distance vector.
-      reactions: to the N pairs.
-      weights_sha256: of the values of all weights, whatever their names and order; empty without enough of them.
+      reactions: reactions to the N pairs.
+      weights_sha256: SHA-256 of the values of all weights, whatever their names and order; empty with too few of them.
       inferred_access: the most restrictive access level consistent with the outputs (`modeldiff_jax.evidence.access`).
       adaptations: every change that turned probes into the model's input, in words.
-      queries: inputs the model was run on so far.
+      queries: number of inputs that the model was run on so far.
     """
 
     model: ModelSummary
@@ -79,7 +79,7 @@ def unpack(content: bytes) -> Measurement:
     """Returns the measurement that `pack` wrote.
 
     Raises:
-      InvalidInputError: it did not write this.
+      InvalidInputError: the bytes are not a measurement.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -109,13 +109,13 @@ def _spec(fields: list[Any]) -> TensorSpec:
 
 
 def measure(adapter: Adapter, probes: ProbeSet, access: str = ALL, n_labels: int | None = None) -> Measurement:
-    """Runs an adapted model on probes.
+    """Measures an adapted model under a probe set.
 
     Args:
-      adapter: of the probes' space.
-      probes: N pairs.
-      access: level to which its outputs are restricted.
-      n_labels: how many labels there are, for models that return label numbers.
+      adapter: adapter for the probes' space.
+      probes: N probe pairs.
+      access: access level that the outputs are restricted to.
+      n_labels: number of labels, for models that return label numbers.
     """
     ddv, seeds, partners = react_to_pairs(adapter, probes)
     inferred = infer_access(seeds)

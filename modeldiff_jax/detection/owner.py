@@ -1,4 +1,4 @@
-"""The owner's side of every question: a target under a probe set, which measures models and ranks measurements."""
+"""The owner's side of `compare` and `screen`: a target under a probe set, which measures models and ranks suspects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Failure:
     Attributes:
       role: `suspect`, `reference` or `model`.
       path: the file, or a description of the object.
-      error: why.
+      error: the error that it caused.
     """
 
     role: str
@@ -42,17 +42,17 @@ class Failure:
 
 
 class Owner:
-    """A target under a probe set.
+    """A target under a probe set: measures other models under it, and ranks suspects among references.
 
     A context manager: leaving it ends the child process that models are isolated in, if there is one.
 
     Args:
       target: the owner's model, adapted to the probes' space.
       probes: made without any suspect, so that references measured under them give valid p-values.
-      settings: of the question.
+      settings: access level, error rate, hint, limits and so on.
 
     Attributes:
-      measurement: the target's own.
+      measurement: the target's measurement.
     """
 
     def __init__(self, target: Adapter, probes: ProbeSet, settings: Settings) -> None:
@@ -71,7 +71,7 @@ class Owner:
 
     @classmethod
     def of(cls, target: ModelLike, settings: Settings, probes: ProbeSet | None = None) -> Owner:
-        """Reads the target and makes probes on it, unless some are given."""
+        """Reads the target, and makes probes on it unless some are given."""
         adapter = adapt(as_model(target, settings.limits), probes.space if probes else None, settings.hint)
         method: Method | None = "search" if settings.black_box else None
         probes = probes or make_probes(
@@ -86,7 +86,7 @@ class Owner:
         return cls(adapter, probes, settings)
 
     def measure(self, source: ModelLike | Adapter) -> Measurement:
-        """Runs a model on the owner's probes, seen through the access level of the settings.
+        """Measures a model under the owner's probes, at the access level of the settings.
 
         Raises:
           ModelDiffError: it cannot be read, adapted or run.
@@ -101,22 +101,22 @@ class Owner:
         return measure(adapter, self.probes, self._settings.access, self.measurement.reactions.n_outputs)
 
     def measure_all(
-        self, sources: Iterable[ModelLike], role: str, each: Callable[[int], None] | None = None
+        self, sources: Iterable[ModelLike], role: str, before_each: Callable[[int], None] | None = None
     ) -> tuple[list[Measurement | None], list[Failure]]:
-        """Measures several models; one that fails is left out, and named.
+        """Measures several models; one that fails is left out and named.
 
         Args:
           sources: models or files.
-          role: what they are, for messages.
-          each: called with the number of each model before it is measured.
+          role: `suspect` or `reference`, for messages.
+          before_each: called with the number of each model before it is measured.
         Returns:
           A measurement for each source, None for those that failed, and the failures.
         """
         measurements: list[Measurement | None] = []
         failures = []
         for i, source in enumerate(sources):
-            if each:
-                each(i)
+            if before_each:
+                before_each(i)
             try:
                 measurements.append(self.measure(source))
             except ModelDiffError as error:

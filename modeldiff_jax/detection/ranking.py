@@ -1,4 +1,4 @@
-"""A suspect among references: its score, theirs, and the decision that follows."""
+"""Rankings of a suspect among references: its score, their scores, and the decision that follows."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from modeldiff_jax.probes.probe_set import ProbeSet
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model known to be unrelated, and how similar to the target it is.
+    """A model known to be unrelated to the target, and its similarity with it.
 
     Attributes:
       origin: file or object.
       similarity: cosine of its DDV and the target's, in [-1, 1].
       related: the score that the p-value ranks: see `Ranking.score`.
       counted: whether it is ranked. A reference is ranked only if it shares a label space with the target exactly when
-        the suspect does: the same representations compare those.
+        the suspect does: then the same representations compare both with the target.
     """
 
     origin: Origin
@@ -40,19 +40,19 @@ class Reference:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Where a suspect stands among unrelated models.
+    """The rank of a suspect among references.
 
     Attributes:
       similarity: cosine of the two DDVs, in [-1, 1].
-      score: what the p-value ranks. With 8 references and more the evidence `related`, which fuses several
+      score: the score that the p-value ranks. With 8 or more references the evidence `related`, which fuses several
         representations of the reactions; else the similarity.
-      references: measured under the same probe set.
-      scores: the suspect's and the references' by each representation; None where there are too few references.
-      identity: in what suspect and target are identical; None where they differ.
+      references: references measured under the same probe set.
+      scores: scores of suspect and references by each representation; None where there are too few references.
+      identity: in which respect suspect and target are identical; None where they differ.
       decision: verdict, p-values, reason.
-      unrelated_pairs: without references, how similar unrelated pairs of like models are, where that is known.
-      alpha: the error rate of the verdict.
-      notes: what a careful reader should know, such as references left out.
+      unrelated_pairs: without references, stored similarities of unrelated models like these two, where there are any.
+      alpha: error rate of the verdict.
+      notes: remarks for a careful reader, such as which references were left out.
     """
 
     similarity: float
@@ -67,7 +67,7 @@ class Ranking:
 
     @property
     def calibration(self) -> str:
-        """Where the p-value comes from: `references`, or `none`."""
+        """Source of the p-value: `references`, or `none`."""
         return "references" if self.references else "none"
 
     @property
@@ -77,8 +77,10 @@ class Ranking:
 
     @property
     def null_scores(self) -> dict[str, list[float]]:
-        """Scores of the references that are ranked, by name: `similarity`, and where there are enough references each
-        representation's and `related`. A score that some of them do not have is left out.
+        """Scores of the ranked references, by name of the score.
+
+        There is `similarity` and, with enough references, each representation and `related`. A score that some of the
+        references lack is left out.
         """
         counted = np.array([reference.counted for reference in self.references], bool)
         if not counted.any():
@@ -89,7 +91,7 @@ class Ranking:
 
     @property
     def representations(self) -> list[dict[str, Any]]:
-        """What each representation supports; empty where there are too few references.
+        """The verdict that each representation supports; empty where there are too few references.
 
         Each entry has `name`, `score`, `exceeded_by` (counted references that score at least as high), and `supports`:
         `reuse` (no more than `alpha` of them do), `unrelated` (half or more do), or `neither`.
@@ -97,18 +99,18 @@ class Ranking:
         counted = np.array([reference.counted for reference in self.references], bool)
         if self.scores is None or not counted.any():
             return []
-        found = []
+        entries = []
         for name in (name for name in REPRESENTATIONS if name in self.scores.suspect):
             score, null = self.scores.suspect[name], self.scores.references[name][counted]
             share = float(np.mean(null >= score))
             supports = "reuse" if share <= self.alpha else "unrelated" if share >= 0.5 else "neither"
-            found.append(
+            entries.append(
                 {"name": name, "score": score, "exceeded_by": int(np.sum(null >= score)), "supports": supports}
             )
-        return found
+        return entries
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns score, p-values, verdict and what they rest on as JSON-able data."""
+        """Returns scores, p-value, verdict and reason as JSON-able data."""
         decision = self.decision
         return {
             "score": self.score,
@@ -138,63 +140,63 @@ def rank(
 
     Args:
       target, suspect: measured under `probes`.
-      references: of models known to be unrelated, likewise; copies of the pair are left out.
+      references: measured likewise; copies of the target or the suspect are left out.
       probes: made without the suspect.
-      alpha: of the verdict.
-      access: to which all outputs were restricted.
+      alpha: error rate of the verdict.
+      access: access level that all outputs were restricted to.
     """
     similarity = float(ddv_similarity(target.ddv, suspect.ddv))
     same = identity(target, suspect)
-    others, notes = _without_copies(references, target, suspect)
-    if access == ALL != suspect.inferred_access and any(m.inferred_access == ALL for m in (target, *others)):
+    kept, notes = _without_copies(references, target, suspect)
+    if access == ALL != suspect.inferred_access and any(m.inferred_access == ALL for m in (target, *kept)):
         notes.append(
             f"The suspect's outputs are consistent with {suspect.inferred_access} alone. If it exposes no more, say so "
             "(`access`): then target and references are restricted likewise, without which the p-value need not hold."
         )
-    cosines = [float(ddv_similarity(target.ddv, other.ddv)) for other in others]
-    shares_labels = target.reactions.n_outputs == suspect.reactions.n_outputs
+    cosines = [float(ddv_similarity(target.ddv, reference.ddv)) for reference in kept]
+    same_labels = target.reactions.n_outputs == suspect.reactions.n_outputs
     scores = (
-        score_against_references(target.reactions, suspect.reactions, [other.reactions for other in others])
-        if len(others) >= FEWEST
+        score_against_references(target.reactions, suspect.reactions, [reference.reactions for reference in kept])
+        if len(kept) >= FEWEST
         else None
     )
     related = scores.references["related"].tolist() if scores else cosines
-    counted = [(other.reactions.n_outputs == target.reactions.n_outputs) == shares_labels for other in others]
+    counted = [(r.reactions.n_outputs == target.reactions.n_outputs) == same_labels for r in kept]
     if not all(counted):
-        notes.append(_not_ranked(counted, shares_labels))
+        notes.append(_not_ranked(counted, same_labels))
     score = scores.suspect["related"] if scores else similarity
-    pairs = None
-    if not others and access == ALL:
-        pairs = unrelated_pairs(similarity, target.model, suspect.model, probes, shares_labels)
+    stored = None
+    if not kept and access == ALL:
+        stored = unrelated_pairs(similarity, target.model, suspect.model, probes, same_labels)
     return Ranking(
         similarity=similarity,
         score=score,
         references=tuple(
-            Reference(other.origin, cosine, value, ranked)
-            for other, cosine, value, ranked in zip(others, cosines, related, counted, strict=True)
+            Reference(reference.origin, cosine, value, counts)
+            for reference, cosine, value, counts in zip(kept, cosines, related, counted, strict=True)
         ),
         scores=scores,
         identity=same,
-        decision=decide(score, [v for v, ranked in zip(related, counted, strict=True) if ranked], alpha, same),
-        unrelated_pairs=pairs,
+        decision=decide(score, [v for v, counts in zip(related, counted, strict=True) if counts], alpha, same),
+        unrelated_pairs=stored,
         alpha=alpha,
         notes=tuple(notes),
     )
 
 
-def _not_ranked(counted: Sequence[bool], shares_labels: bool) -> str:
-    """Says why some references are not ranked."""
-    suspect, they = ("as many outputs as", "another number") if shares_labels else ("not as many outputs as", "as many")
+def _not_ranked(counted: Sequence[bool], same_labels: bool) -> str:
+    """Returns a note on why some references are not ranked."""
+    suspect, they = ("as many outputs as", "another number") if same_labels else ("not as many outputs as", "as many")
     return (
         f"{counted.count(False)} of {len(counted)} references are not ranked: the suspect has {suspect} the "
-        f"target, they have {they}{'' if shares_labels else ' as the target'}."
+        f"target, they have {they}{'' if same_labels else ' as the target'}."
     )
 
 
 def _without_copies(
     references: Sequence[Measurement], target: Measurement, suspect: Measurement
 ) -> tuple[list[Measurement], list[str]]:
-    """Returns the references without copies of the pair, which would spoil the null, and notes on those."""
+    """Returns the references without copies of target or suspect, which would spoil the null, and notes on copies."""
     kept, notes = [], []
     for reference in references:
         if any(identity(side, reference) in ("file", "weights") for side in (target, suspect)):

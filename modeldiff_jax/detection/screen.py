@@ -1,4 +1,4 @@
-"""Which of several suspects came from the target? Verdicts adjusted for how many suspects there are."""
+"""Screening: which of several suspects were made from the target? Verdicts adjusted for the number of suspects."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from modeldiff_jax.runtime.progress import Progress, no_progress
 
 @dataclass(frozen=True)
 class Finding:
-    """One suspect.
+    """The result for one of several suspects.
 
     Attributes:
-      model: where it came from, and its interface.
-      ranking: where it stands among references, and the decision on it alone.
-      adjusted_p_value: its decisive p-value, adjusted for being one of several; None without one.
-      decision: the decision on it as one of several.
+      model: the suspect's origin and interface.
+      ranking: its rank among the references, and the decision on it alone.
+      adjusted_p_value: its decisive p-value, adjusted for the number of suspects; None where there is none.
+      decision: the decision on it as one of several suspects.
     """
 
     model: ModelSummary
@@ -49,7 +49,7 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """`reused`, `no_evidence` or `inconclusive`, as one of several."""
+        """`reused`, `no_evidence` or `inconclusive`, adjusted for the number of suspects."""
         return self.decision.verdict
 
 
@@ -58,15 +58,15 @@ class Screening(HtmlReport):
     """Several suspects ranked against one target. It holds no model and can be pickled.
 
     Attributes:
-      target: where it came from, and its interface.
-      probes: N pairs made on the target.
-      findings: in the suspects' order.
+      target: the target's origin and interface.
+      probes: N probe pairs made on the target.
+      findings: one for each suspect, in their order.
       failures: suspects and references that could not be read, adapted or run.
       correction: how p-values were adjusted.
-      alpha: the error rate over all suspects.
-      access: which part of its outputs each suspect exposed.
+      alpha: error rate over all suspects.
+      access: access level: which part of its outputs each suspect exposed.
       key: random key.
-      notes: what a careful reader should know.
+      notes: remarks for a careful reader.
       seconds: wall time by step.
     """
 
@@ -131,35 +131,35 @@ def screen(
     isolate: bool | None = None,
     progress: Progress | None = None,
 ) -> Screening:
-    """Screens several suspects: which of them came from the target?
+    """Screens several suspects: which of them were made from the target?
 
     Pairs are made once, on the target, and each suspect is ranked among the references as `compare` does. Among many
     suspects one has a small p-value by chance; `correction` allows for that. Suspects identical to the target are
-    `reused` and not counted among the tests.
+    `reused` and do not count towards the number of suspects.
 
     Args:
       target: the owner's model; a `Model` or a file.
       suspects: one or more; models, files or folders. One that cannot be read or run is left out and named in
         `failures`.
-      references: models known to be unrelated to the target, of the suspects' kinds; likewise.
+      references: models known to be unrelated to the target, of the suspects' kinds; models, files or folders likewise.
       correction: `holm` (the chance of even one false accusation is alpha at most) or `benjamini-hochberg` (the
         expected share of false ones among all accusations is alpha at most); see
         `modeldiff_jax.detection.conformal.adjust_p_values`.
-      probes: a ready probe set, instead of making any.
+      probes: a ready probe set, instead of making one.
       seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
-      isolate: measure suspects and references that are files in a child process with limits on memory and time, so that
-        a harmful one is named and left out; None for yes if there are several files.
+      isolate: whether to measure suspects and references that are files in a child process with limits on memory and
+        time, so that a harmful model is named and left out; None for yes if there are several files.
       progress: called before each step.
     Raises:
       ModelDiffError: the target or every suspect cannot be read, adapted or run, or an argument is wrong.
     """
     adjust_p_values([], correction)  # a bad argument should fail before minutes of work
     report, start = progress or no_progress, time.perf_counter()
-    asked, left_out = model_sources(suspects, limits)
-    unrelated, more = model_sources(references, limits)
-    if not asked:
+    suspect_sources, suspect_notes = model_sources(suspects, limits)
+    reference_sources, reference_notes = model_sources(references, limits)
+    if not suspect_sources:
         raise InvalidInputError("There is a suspect to screen", got="none", where="screen")
-    files = [source for source in (*asked, *unrelated) if isinstance(source, (str, os.PathLike))]
+    files = [source for source in (*suspect_sources, *reference_sources) if isinstance(source, (str, os.PathLike))]
     settings = Settings(
         seeds=seeds,
         n_pairs=n_pairs,
@@ -172,34 +172,38 @@ def screen(
         limits=limits,
         isolate=len(files) > 1 if isolate is None else isolate,
     )
-    steps = 1 + len(unrelated) + len(asked)
+    n_references, n_suspects = len(reference_sources), len(suspect_sources)
+    steps = 1 + n_references + n_suspects
     report("Making partners on the target", 0, steps)
     with Owner.of(target, settings, probes) as owner:
         prepared = time.perf_counter()
-        null, failures = owner.measure_all(
-            unrelated, "reference", lambda i: report(f"Reference {i + 1} of {len(unrelated)}", 1 + i, steps)
+        measurements, reference_failures = owner.measure_all(
+            reference_sources, "reference", lambda i: report(f"Reference {i + 1} of {n_references}", 1 + i, steps)
         )
-        known = [m for m in null if m]
-        measured, failed = owner.measure_all(
-            asked, "suspect", lambda i: report(f"Suspect {i + 1} of {len(asked)}", 1 + len(unrelated) + i, steps)
+        measured_references = [m for m in measurements if m]
+        measurements, suspect_failures = owner.measure_all(
+            suspect_sources,
+            "suspect",
+            lambda i: report(f"Suspect {i + 1} of {n_suspects}", 1 + n_references + i, steps),
         )
-    if len(failed) == len(asked):
-        raise failed[0].error
-    rankings = [owner.rank(suspect, known) for suspect in measured if suspect]
+        measured_suspects = [m for m in measurements if m]
+    if len(suspect_failures) == n_suspects:
+        raise suspect_failures[0].error
+    rankings = [owner.rank(suspect, measured_references) for suspect in measured_suspects]
     report("Done", steps, steps)
     end = time.perf_counter()
-    failures += failed
+    failures = (*reference_failures, *suspect_failures)
     notes = dict.fromkeys(note for ranking in rankings for note in ranking.notes)
     return Screening(
         target=owner.measurement.model,
         probes=owner.probes,
-        findings=_findings([m.model for m in measured if m], rankings, correction, alpha),
-        failures=tuple(failures),
+        findings=_findings([m.model for m in measured_suspects], rankings, correction, alpha),
+        failures=failures,
         correction=correction,
         alpha=alpha,
         access=access,
         key=key,
-        notes=(*map(str, failures), *notes, *left_out, *more),
+        notes=(*map(str, failures), *notes, *suspect_notes, *reference_notes),
         seconds={"probes": prepared - start, "suspects": end - prepared, "total": end - start},
     )
 
@@ -207,7 +211,7 @@ def screen(
 def _findings(
     models: Sequence[ModelSummary], rankings: Sequence[Ranking], correction: Correction, alpha: float
 ) -> tuple[Finding, ...]:
-    """Adjusts the p-values of all suspects that were tested, and decides on each."""
+    """Adjusts the p-values of all suspects but those that identity decides on, and decides on each."""
     p_values = [
         None if ranking.decision.basis == "identity" else ranking.decision.decisive_p_value for ranking in rankings
     ]
@@ -215,7 +219,7 @@ def _findings(
     adjusted = iter(adjust_p_values(tested, correction))
     findings = []
     for model, ranking, p in zip(models, rankings, p_values, strict=True):
-        value = None if p is None else next(adjusted)
-        decision = decide_among(ranking.decision, value, alpha, len(tested))
-        findings.append(Finding(model, ranking, value, decision))
+        adjusted_p = None if p is None else next(adjusted)
+        decision = decide_among(ranking.decision, adjusted_p, alpha, len(tested))
+        findings.append(Finding(model, ranking, adjusted_p, decision))
     return tuple(findings)

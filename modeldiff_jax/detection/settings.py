@@ -1,4 +1,4 @@
-"""The settings that comparing, screening and lineage share: one record, checked when it is made."""
+"""The settings that comparing and screening share: one record, checked when it is made."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from modeldiff_jax.models.inputs.probed_input import InputHint
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How probes are made, what of the outputs is seen, and at which error rate verdicts are given.
+    """How probes are made, at which access level outputs are compared, and at which error rate verdicts are given.
 
     Attributes:
       seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack.
       n_pairs: probe pairs; None for 100, fewer on models too heavy for the default effort.
       n_steps: attack steps; None for 50, fewer likewise.
       key: random key; the same key, models and seeds give the same probes.
-      alpha: the error rate verdicts are given at, in (0, 1).
-      black_box: use no gradients of any model.
+      alpha: error rate of the verdicts, in (0, 1).
+      black_box: whether to make partners by queries alone, without gradients of any model.
       access: which part of its outputs the suspect exposes; see `modeldiff_jax.evidence.access`.
-      hint: which input is probed, and its layout and value range, where they cannot be told from the model.
-      limits: bounds on hostile input.
-      isolate: measure model files in a child process with limits on memory and time, `limits.process_bytes` and so on.
+      hint: which input is probed, and its layout and value range, where they cannot be inferred from the model.
+      limits: limits on untrusted files.
+      isolate: whether to measure model files in a child process with limits on memory and time, `limits.process_bytes`
+        and so on.
     """
 
     seeds: Any = None

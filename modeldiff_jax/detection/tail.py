@@ -1,4 +1,4 @@
-"""A modelled tail: how improbable a score is beyond what a rank among n references can say."""
+"""A modelled tail: how improbable a score is, beyond the least p-value that a rank among n references can give."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ FLOOR = 0.001
 """The smallest probability at which the error rate was measured to hold, on unrelated pairs of one architecture and of
 two, with 19 to 99 references: `python -m bench.modelreuse reliability`, docs/error-rates.md."""
 FEWEST = 19
-"""The fewest references that was measured with."""
+"""The fewest references that its error rate was measured with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """The probability of a score by a distribution fitted to references' scores.
+    """The probability of a score under a distribution fitted to the references' scores.
 
     Attributes:
       method: the distribution, in words.
       deviations: standard deviations of the references' scores that the score lies above their mean.
-      p_value: probability of a score at least this high, in (0, 1).
+      p_value: probability of a score at least as high, in (0, 1).
       floor: the smallest p-value whose error rate was measured to hold.
     """
 
@@ -48,8 +48,8 @@ def modelled_tail(score: float, reference_scores: Sequence[float]) -> Tail | Non
     normal distribution's. Fitted to 19 to 99 scores it erred on the safe side where Student's t did not.
 
     Args:
-      score: the suspect's; higher is more related.
-      reference_scores: of n unrelated models, computed alike.
+      score: the suspect's score; higher is more related.
+      reference_scores: scores of n unrelated models, computed alike.
     Returns:
       The tail; None with fewer than `FEWEST` references, or where their scores do not vary.
     """

@@ -34,15 +34,15 @@ def restrict(
     """Restricts a model's reactions to an access level.
 
     Args:
-      reactions: logits, probabilities (rows that are not negative, of sums up to 1: what is missing of 1 is spread over
-        the zeros), or label numbers, (N, 1).
+      reactions: logits, probabilities (rows without negative numbers that sum to at most 1; what is missing to 1 is
+        spread over the zeros), or label numbers, (N, 1).
       access: `outputs` leaves them as they are. `probabilities`: softmax of logits. `top-K`: the K greatest
-        probabilities; the others share what is left of 1. `labels`: 1 for the greatest, 0 for all others.
-      n_labels: of label numbers, how many labels there are.
+        probabilities; the others share the rest equally. `labels`: 1 for the greatest, 0 for all others.
+      n_labels: number of labels, where the reactions are label numbers.
     Returns:
-      (N, C), or (N, n_labels) of label numbers; for all but `outputs` probabilities.
+      (N, C), or (N, n_labels) for label numbers. These are probabilities, except under `outputs`.
     Raises:
-      InvalidInputError: the access is unknown, or numbers in one column are no labels.
+      InvalidInputError: the access is unknown, or numbers in one column are not labels.
     """
     if check_access(access) == ALL:
         return reactions
@@ -51,8 +51,8 @@ def restrict(
     if c == 1:
         return _one_hot(x[:, 0], access, n_labels)
     if x.min() >= 0 and x.sum(axis=1).max() <= 1 + 1e-3:
-        missing, rest = np.maximum(1 - x.sum(axis=1, keepdims=True), 0), x == 0
-        x = np.where(rest, missing / np.maximum(rest.sum(axis=1, keepdims=True), 1), x)
+        missing, zeros = np.maximum(1 - x.sum(axis=1, keepdims=True), 0), x == 0
+        x = np.where(zeros, missing / np.maximum(zeros.sum(axis=1, keepdims=True), 1), x)
     else:
         x = softmax(x, axis=1)
     if access == "labels":
@@ -70,9 +70,9 @@ def infer_access(reactions: Num[np.ndarray, "n c"]) -> str:
     """Returns the most restrictive access level consistent with these outputs: `labels`, `top-K`, or `outputs`.
 
     Args:
-      reactions: of one model, unrestricted. One column of whole numbers is consistent with labels, and so are rows of
-        zeros and one 1. Rows of zeros and K positive numbers are consistent with the K greatest probabilities, if the
-        rest of 1 can be spread over the zeros with none of them becoming one of the greatest.
+      reactions: one model's, unrestricted. One column of whole numbers is consistent with labels, and so are rows of
+        zeros and one 1. Rows of zeros and K positive numbers are consistent with the K greatest probabilities, if what
+        is missing to 1 can be spread over the zeros without making any of them one of the greatest.
     """
     x = np.asarray(reactions)
     c = x.shape[1]

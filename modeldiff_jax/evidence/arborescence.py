@@ -1,6 +1,6 @@
 """Spanning arborescences over models: the one of greatest weight, and the probability of each edge.
 
-A directed forest over M models is a tree over M + 1 nodes whose root, node 0, stands for "descends from none of these".
+A directed forest over M models is a tree over M + 1 nodes whose root, node 0, means "descends from none of these".
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def edge_probabilities(
     """
     m = len(edges)
     top = np.maximum(np.max(np.where(np.eye(m, dtype=bool), -np.inf, edges), axis=0, initial=-np.inf), roots)
-    odds, alone = np.where(np.eye(m, dtype=bool), 0, np.exp(np.minimum(edges - top, 0))), np.exp(roots - top)
-    laplacian = np.diag(odds.sum(axis=0) + alone) - odds
+    edge_odds, root_odds = np.where(np.eye(m, dtype=bool), 0, np.exp(np.minimum(edges - top, 0))), np.exp(roots - top)
+    laplacian = np.diag(edge_odds.sum(axis=0) + root_odds) - edge_odds
     inverse = np.linalg.inv(laplacian)
-    found = odds * (np.diag(inverse)[None] - inverse.T)
-    none = alone * np.diag(inverse)
-    return np.clip(found, 0, 1), np.clip(none, 0, 1)
+    edge_probability = edge_odds * (np.diag(inverse)[None] - inverse.T)
+    root_probability = root_odds * np.diag(inverse)
+    return np.clip(edge_probability, 0, 1), np.clip(root_probability, 0, 1)
 
 
 def _arborescence(weights: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
@@ -64,23 +64,23 @@ def _arborescence(weights: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
     smaller = np.full((len(rest) + 1,) * 2, -np.inf)
     smaller[:-1, :-1] = weights[np.ix_(rest, rest)]
     smaller[:-1, -1], smaller[-1, :-1] = into.max(axis=1), out.max(axis=0)
-    found = _arborescence(smaller)
-    above = found[:-1]
+    contracted = _arborescence(smaller)
+    above = contracted[:-1]
     parents[rest] = np.where(above == len(rest), cycle[out.argmax(axis=0)], rest[np.minimum(above, len(rest) - 1)])
     parents[0] = -1
-    parents[cycle[into[found[-1]].argmax()]] = rest[found[-1]]
+    parents[cycle[into[contracted[-1]].argmax()]] = rest[contracted[-1]]
     return parents
 
 
 def _cycle(parents: Int[np.ndarray, " n"]) -> Int[np.ndarray, " c"]:
     """Returns the nodes of one cycle, or none."""
-    passed = np.zeros(len(parents), int)
+    visited_from = np.zeros(len(parents), int)
     for start in range(1, len(parents)):
         node = start
-        while node > 0 and not passed[node]:
-            passed[node] = start
+        while node > 0 and not visited_from[node]:
+            visited_from[node] = start
             node = parents[node]
-        if node > 0 and passed[node] == start:
+        if node > 0 and visited_from[node] == start:
             cycle = [node]
             while parents[cycle[-1]] != node:
                 cycle.append(int(parents[cycle[-1]]))

@@ -17,18 +17,18 @@ from modeldiff_jax.probes.adapt import Adapter, adapt, react_together
 from modeldiff_jax.probes.probe_set import ProbeSet
 
 _REACTION_VALUES = 2**26
-"""Values of reactions held at once for several models: 256 MiB."""
+"""Values of several models' reactions held in memory together: 256 MiB."""
 
 
 class DDV(np.ndarray[Any, np.dtype[np.float32]]):
-    """Decision distance vectors: a float32 array that knows its probe set.
+    """Decision distance vectors: a float32 array that carries the id of its probe set.
 
     Shape (N,) for one model, (M, N) for several. Entry i is the distance between a model's reactions to seed i and to
     its partner (Li et al., ISSTA 2021), never negative. Vectors of different probe sets measure different things;
     `same_probes` refuses them.
 
     Attributes:
-      probe_set_id: of the probe set the distances were measured under; empty when lost through array arithmetic.
+      probe_set_id: id of the probe set that the distances were measured under; empty when lost in array arithmetic.
     """
 
     probe_set_id: str
@@ -42,7 +42,7 @@ class DDV(np.ndarray[Any, np.dtype[np.float32]]):
         self.probe_set_id = getattr(source, "probe_set_id", "")
 
     def to_list(self) -> list[float]:
-        """One vector as Python numbers, in the fewest digits that are the float32 values: for JSON."""
+        """Returns one vector as Python numbers for JSON, in the fewest digits that give back the float32 values."""
         return [float(str(value)) for value in np.asarray(self)]
 
     def __reduce__(self) -> Any:
@@ -50,10 +50,10 @@ class DDV(np.ndarray[Any, np.dtype[np.float32]]):
 
 
 def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
-    """Decision distance vectors of one model, or of several under the same probes.
+    """Measures decision distance vectors of one model, or of several under the same probes.
 
     Models of one graph, or of equal Flax modules, are one family: one program is compiled for all of them, whatever
-    their weights and wherever in the sequence they stand.
+    their weights and their places in the sequence.
 
     Args:
       models: one model, or a sequence of M models.
@@ -76,22 +76,23 @@ def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
     vectors = np.empty((len(models), len(probes)), np.float32)
     for family in families.values():
         size = family[0][1].n_components
-        at_once = max(1, _REACTION_VALUES // (2 * len(probes) * size)) if size else 1
-        for start in range(0, len(family), at_once):
-            members = family[start : start + at_once]
+        chunk = max(1, _REACTION_VALUES // (2 * len(probes) * size)) if size else 1
+        for start in range(0, len(family), chunk):
+            members = family[start : start + chunk]
             adapters = [adapter for _, adapter in members]
-            with _naming(members[0][0], len(models), adapters[0].model):  # of several none can fail but on its values
+            # several together fail on values only, which are verified below: an error here is of a member alone
+            with _naming(members[0][0], len(models), adapters[0].model):
                 sides = [react_together(adapters, x) for x in (probes.seeds, probes.partners)]
-            for (place, adapter), seeds, partners in zip(members, *sides, strict=True):
+            for (place, adapter), *reactions in zip(members, *sides, strict=True):
                 with _naming(place, len(models), adapter.model):
-                    before, after = adapter.verified(seeds), adapter.verified(partners)
-                vectors[place] = paired_distances(before, after, metric=probes.metric)
+                    seeds, partners = map(adapter.verified, reactions)
+                vectors[place] = paired_distances(seeds, partners, metric=probes.metric)
     return DDV(vectors, probes.probe_set_id)
 
 
 @contextmanager
 def _naming(place: int, count: int, model: Model) -> Iterator[None]:
-    """Errors say which of several models they are about: their paths may be alike."""
+    """Adds to errors which of several models they are about: their paths may be alike."""
     try:
         yield
     except ModelDiffError as error:
@@ -110,12 +111,13 @@ def react_to_pairs(
     """Returns the decision distance vector of one adapted model, and its reactions to seeds and to their partners."""
     if adapter.space != probes.space:
         raise ProbeSetMismatchError(
-            "An adapter serves the probe space it was made for",
+            "An adapter converts probes of the space that it was made for",
             got=f"probes of {probes.space}, an adapter of {adapter.space}",
             where=adapter.model.origin.path,
             fix="adapt the model to the probes' space",
         )
-    seeds, partners = adapter.react(probes.seeds), adapter.react(probes.partners)  # as many at a time as when made
+    # one side after the other: batches of the size that making the probes has compiled
+    seeds, partners = adapter.react(probes.seeds), adapter.react(probes.partners)
     return DDV(paired_distances(seeds, partners, metric=probes.metric), probes.probe_set_id), seeds, partners
 
 
@@ -136,8 +138,8 @@ def ddv_similarity(a: DDV, b: DDV) -> float | np.ndarray:
     Args:
       a: (N,) or (M, N). b: (N,) or (K, N), of the same probe set.
     Returns:
-      A number in [-1, 1] for two vectors, else (M, K), a missing axis dropped. It is 1 between two models that react to
-      no probe, and 0 between one that reacts to none and one that does.
+      A number in [-1, 1] for two vectors, else (M, K), a missing axis dropped. It is 1 between two models whose outputs
+      no partner moves, whose DDVs are zero, and 0 between such a model and one whose outputs do move.
     Raises:
       ProbeSetMismatchError: the vectors were measured under different probe sets.
     """

@@ -17,9 +17,9 @@ class Reactions:
     """One model's reactions to N probe pairs.
 
     Attributes:
-      seeds: (N, C) reactions to the seeds, as logits; of long ones C evenly spaced components.
-      partners: (N, C), to their partners.
-      n_outputs: components of a whole reaction. Models with equally many count as of one label space.
+      seeds: (N, C) reactions to the seeds, as logits; C evenly spaced components of reactions that are longer.
+      partners: (N, C) reactions to their partners, likewise.
+      n_outputs: components of a whole reaction. Models with equally many count as sharing a label space.
     """
 
     seeds: Float[np.ndarray, "n c"]
@@ -28,7 +28,7 @@ class Reactions:
 
     @classmethod
     def of(cls, seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Reactions:
-        """Returns the record of whole reactions; no more components are kept than representations need."""
+        """Returns the record for whole reactions, with no more components than representations need."""
         seeds, partners, n_outputs = as_logits(seeds), as_logits(partners), seeds.shape[1]
         kept = np.linspace(0, n_outputs - 1, min(n_outputs, _MOST_COMPONENTS)).round().astype(int)
         return cls(seeds[:, kept], partners[:, kept], n_outputs)

@@ -13,7 +13,7 @@ from modeldiff_jax.evidence.reactions import Reactions
 from modeldiff_jax.evidence.relatedness import ReactionTable, relatedness
 
 FEWEST = 8
-"""References below which what sets a model apart cannot be told from chance."""
+"""Fewest references from which a model's peculiarities can be distinguished from chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class ReferenceScores:
 
     Attributes:
       suspect: representation, or `related` -> the suspect's score, in standard deviations of references
-        (`modeldiff_jax.evidence.relatedness`). Representations that cannot compare the two are missing.
-      references: the same of the references, (n,) each; NaN where a representation cannot compare.
+        (`modeldiff_jax.evidence.relatedness`). Representations that cannot compare suspect and target are missing.
+      references: the references' scores likewise, (n,) each; NaN where a representation cannot compare.
     """
 
     suspect: Mapping[str, float]
@@ -35,12 +35,12 @@ def score_against_references(target: Reactions, suspect: Reactions, references: 
 
     The suspect is one more reference while references are scored, and each model is left out of its own comparison. So
     a suspect that is as unrelated as the references takes each rank among them with equal probability (full conformal
-    prediction: Vovk et al., "Algorithmic Learning in a Random World"). That holds among references of the suspect's
-    kind: the same representations compare those with the target that share a label space with it, or those that do not.
+    prediction: Vovk et al., "Algorithmic Learning in a Random World"). That holds among references that share a label
+    space with the target exactly when the suspect does: the same representations compare them with the target.
 
     Args:
-      target, suspect: their reactions to one probe set, made without the suspect.
-      references: of n >= `FEWEST` models known to be unrelated to the target, to the same probes.
+      target, suspect: reactions to one probe set, which was made without the suspect.
+      references: reactions of n >= `FEWEST` models known to be unrelated to the target, to the same probes.
     """
     if len(references) < FEWEST:
         raise InvalidInputError(
@@ -50,10 +50,10 @@ def score_against_references(target: Reactions, suspect: Reactions, references: 
         )
     models = [target, suspect, *references]
     table = ReactionTable([m.seeds for m in models], [m.partners for m in models], [m.n_outputs for m in models])
-    unrelated = np.arange(len(models)) > 0
+    all_but_target = np.arange(len(models)) > 0
     scores = {
         name: row[0]
-        for name, row in relatedness(table, [0], range(1, len(models)), unrelated).items()
+        for name, row in relatedness(table, [0], range(1, len(models)), all_but_target).items()
         if np.isfinite(row[0, 0])
     }
     return ReferenceScores(

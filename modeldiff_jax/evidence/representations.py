@@ -1,7 +1,7 @@
 """Representations: functions from a model's reactions to one vector, so that two models can be compared.
 
-Representations that need one label space keep what each output means; the others hold distances only, so that models of
-different tasks have vectors of one length. The word is QuRD's (Godinot et al., AAAI 2025).
+Some representations keep what each output means, and compare models of one label space only; the others hold distances,
+so that models of different label spaces have vectors of one length. The word is QuRD's (Godinot et al., AAAI 2025).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from scipy.special import softmax
 from modeldiff_jax.kernels import paired_distances, pairwise_distances
 
 _LEAST_DISTANCE = 1e-4
-"""Added to distances before their logarithm: what a quantised copy moves is no evidence."""
+"""Added to distances before their logarithm, so that movements as small as quantisation's do not count as evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """One way to turn reactions into a vector.
+    """A function from reactions to a vector, and which models and reactions it needs.
 
     Attributes:
-      name: key in `REPRESENTATIONS`, and of the evidence it gives.
+      name: its key in `REPRESENTATIONS`, and in the evidence.
       vector: (N, C) reactions to seeds, (N, C) to partners -> (D,).
       same_labels: whether it compares models of one label space only.
       partners: whether it reads the reactions to partners.
@@ -42,7 +42,7 @@ def as_logits(reactions: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
     Args:
       reactions: of one model. They count as probabilities if none is negative and all rows sum to 1.
     Returns:
-      Logarithms of probabilities, clipped at that of 1e-7, about their mean; any other reactions as they are.
+      Logarithms of probabilities, these no less than 1e-7, minus their mean; any other reactions as they are.
     """
     x = np.asarray(reactions)
     if x.shape[1] == 1 or x.min() < 0 or not np.allclose(x.sum(axis=1), 1, atol=1e-3):
@@ -52,7 +52,7 @@ def as_logits(reactions: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
 
 
 def _logits(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " d"]:
-    """Returns all logits, centred for each input and of one scale: kept by pruning, quantisation, distillation."""
+    """Returns all logits, centred for each input, in standard units: kept by pruning, quantisation, distillation."""
     return np.concatenate([_standardised(seeds), _standardised(partners)]).ravel()
 
 

@@ -1,9 +1,10 @@
-"""Within-class covariance normalisation: similarity of what sets two models apart from all others.
+"""Within-class covariance normalisation: compares two models by what distinguishes them from unrelated models.
 
-Unrelated models of one task react alike, because the task is the same. What they share is no evidence of descent, so it
-is removed: from each model the mean of unrelated models of its task, then the directions in which unrelated models
-differ from one another anyway, by how much they do (as in speaker verification, Hatch et al., Interspeech 2006). All of
-it needs inner products of the models' vectors only, so it costs the same for vectors of any length.
+Unrelated models of one label space react alike, because they are trained for the same thing. What they share is no
+evidence of descent, so it is removed: from each model's vector the mean of the unrelated models of its label space (its
+class, here), then, in proportion to their variance, the directions in which unrelated models differ from one another
+anyway (as in speaker verification, Hatch et al., Interspeech 2006). All of it needs inner products of the models'
+vectors only, so it costs the same for vectors of any length.
 """
 
 from __future__ import annotations
@@ -15,24 +16,25 @@ from jaxtyping import Bool, Float
 from scipy.linalg import cholesky, solve_triangular
 
 SHRINKAGE = 1.0
-"""Share of the mean variance of unrelated models that is added to each direction's own."""
+"""Share of the unrelated models' mean variance that is added to the variance of each direction."""
 _FEWEST = 3
-"""References of a task with which it has a mean of its own."""
+"""Fewest references of a label space that are averaged alone, without those of other label spaces."""
 
 
 def gram(vectors: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
-    """Returns inner products of models' vectors about their mean, in float64."""
+    """Returns inner products of models' vectors after subtracting their mean, in float64."""
     x = np.asarray(vectors, np.float64)
     x = x - x.mean(axis=0)
     return x @ x.T
 
 
 class WithinClassWhitening:
-    """Whitens models' vectors by the covariance of unrelated models within each task.
+    """Whitens models' vectors by the covariance of unrelated models within each label space.
 
     Args:
-      products: inner products of the models' vectors, about any origin.
-      tasks: of each model; references of the same one give its mean, all where they are fewer than three.
+      products: inner products of the models' vectors, relative to any origin.
+      label_spaces: one for each model. A label space's mean is that of its references; of all references where it has
+        fewer than three.
       references: which models are known to be unrelated to the targets. At least two.
       shrinkage: see `SHRINKAGE`; large values leave the centred vectors as they are.
     """
@@ -40,34 +42,34 @@ class WithinClassWhitening:
     def __init__(
         self,
         products: Float[np.ndarray, "m m"],
-        tasks: Sequence[Hashable],
+        label_spaces: Sequence[Hashable],
         references: Bool[np.ndarray, " m"],
         shrinkage: float = SHRINKAGE,
     ) -> None:
         n = int(references.sum())
-        names = list(dict.fromkeys(tasks))
-        self._task = np.array([names.index(name) for name in tasks])
+        distinct = list(dict.fromkeys(label_spaces))
+        self._space_index = np.array([distinct.index(space) for space in label_spaces])
         size, inner = np.empty(len(products)), np.array(products)
-        groups = [self._task == each for each in range(len(names))]
-        pools = [references & mine if (references & mine).sum() >= _FEWEST else references for mine in groups]
-        for mine, own in zip(groups, pools, strict=True):
-            inner[mine] -= products[own].mean(axis=0)
-            size[mine] = own.sum()
-        means = [inner[:, own].mean(axis=1, keepdims=True) for own in pools]
-        for mine, mean in zip(groups, means, strict=True):
-            inner[:, mine] -= mean
+        groups = [self._space_index == i for i in range(len(distinct))]
+        pools = [references & group if (references & group).sum() >= _FEWEST else references for group in groups]
+        for group, pool in zip(groups, pools, strict=True):
+            inner[group] -= products[pool].mean(axis=0)
+            size[group] = pool.sum()
+        means = [inner[:, pool].mean(axis=1, keepdims=True) for pool in pools]
+        for group, mean in zip(groups, means, strict=True):
+            inner[:, group] -= mean
         floor = shrinkage * float(np.trace(inner[np.ix_(references, references)])) / n**2
         floor = max(floor, 1e-14 * float(np.abs(products).max()), 1e-300)  # references that are all the same
-        # what references explain of each model: inner products with them over their scatter and the ridge
+        # the part of each model's vector that references explain: its inner products with them, over scatter and ridge
         scatter = inner[np.ix_(references, references)] + n * floor * np.eye(n)
-        self._along = solve_triangular(
+        self._explained = solve_triangular(
             cholesky(scatter, lower=True, check_finite=False), inner[references], lower=True, check_finite=False
         )
         self._inner = inner
-        self._norms = np.maximum(np.diag(inner) - np.sum(self._along**2, axis=0), 0)
-        # what a reference adds to the scatter, as a share of the ridge, and how far it draws its task's mean
-        self._weight = np.where(references, size / np.maximum(size - 1, 1) / (n * floor), 0)
-        self._draws = np.where(references, 1 / np.maximum(size - 1, 1), 0)
+        self._norms = np.maximum(np.diag(inner) - np.sum(self._explained**2, axis=0), 0)
+        # a reference's part in the scatter, as a share of the ridge, and how far it moves its label space's mean
+        self._scatter_weight = np.where(references, size / np.maximum(size - 1, 1) / (n * floor), 0)
+        self._mean_shift = np.where(references, 1 / np.maximum(size - 1, 1), 0)
 
     def similarities(self, targets: Sequence[int]) -> Float[np.ndarray, "k m"]:
         """Returns cosine similarities of the targets' whitened vectors with all models', in [-1, 1].
@@ -76,13 +78,15 @@ class WithinClassWhitening:
         like an unrelated suspect's. This takes no more work than leaving it in (Sherman-Morrison formula).
 
         Args:
-          targets: indices of models that are no references.
+          targets: indices of models that are not references.
         """
         rows = np.asarray(targets)
-        cross = self._inner[rows] - self._along[:, rows].T @ self._along
-        own, other = self._norms[rows, None], self._norms
-        draws = np.where(self._task == self._task[rows, None], self._draws, 0)
-        left = np.maximum(1 - self._weight * other, 1e-6)
-        own = own + (self._weight * cross**2 + 2 * draws * cross + draws**2 * other) / left
-        cross, other = (cross + draws * other) / left, other / left
-        return np.clip(cross / np.sqrt(np.maximum(own * other, 1e-300)), -1, 1)
+        cross = self._inner[rows] - self._explained[:, rows].T @ self._explained
+        target_norm, other_norm = self._norms[rows, None], self._norms
+        shift = np.where(self._space_index == self._space_index[rows, None], self._mean_shift, 0)
+        remaining = np.maximum(1 - self._scatter_weight * other_norm, 1e-6)
+        target_norm = (
+            target_norm + (self._scatter_weight * cross**2 + 2 * shift * cross + shift**2 * other_norm) / remaining
+        )
+        cross, other_norm = (cross + shift * other_norm) / remaining, other_norm / remaining
+        return np.clip(cross / np.sqrt(np.maximum(target_norm * other_norm, 1e-300)), -1, 1)

@@ -11,7 +11,7 @@ from tests.helpers.jax_models import mlp, perturbed
 FAST = {"n_pairs": 24, "n_steps": 5}
 
 
-def test_a_model_is_as_similar_as_can_be_to_itself():
+def test_a_model_is_identical_to_itself():
     result = md.compare(mlp(0), mlp(0), **FAST)
     assert result.similarity > 0.999
     assert result.evidence.keys() == {"ddv_target"}
@@ -25,14 +25,14 @@ def test_without_references_the_verdict_is_inconclusive_and_says_what_to_pass():
     assert "references" in result.to_dict()["reason"]
 
 
-def test_a_child_stands_out_from_unrelated_models():
+def test_a_child_is_called_reused_and_an_unrelated_model_ranks_lower():
     target = mlp(0)
     references = [mlp(seed) for seed in range(100, 119)]
     child = md.compare(target, perturbed(target, 0.1), references=references, **FAST)
     assert child.verdict == "reused"
     assert child.p_value == pytest.approx(1 / 20)
-    stranger = md.compare(target, mlp(7), references=references, **FAST)
-    assert stranger.p_value > child.p_value
+    unrelated = md.compare(target, mlp(7), references=references, **FAST)
+    assert unrelated.p_value > child.p_value
 
 
 def test_with_enough_references_the_representations_are_shown():
@@ -40,9 +40,9 @@ def test_with_enough_references_the_representations_are_shown():
     references = [mlp(seed) for seed in range(100, 119)]
     child = md.compare(target, perturbed(target, 0.1), references=references, **FAST)
     assert child.ranking.score == child.evidence["related"] > max(reference.related for reference in child.references)
-    found = child.ranking.representations
-    assert [each["name"] for each in found] == ["logits", "probabilities", "ddv", "geometry"]
-    assert {each["supports"] for each in found} == {"reuse"}
+    representations = child.ranking.representations
+    assert [entry["name"] for entry in representations] == ["logits", "probabilities", "ddv", "geometry"]
+    assert {entry["supports"] for entry in representations} == {"reuse"}
     few = md.compare(target, perturbed(target, 0.1), references=references[:3], **FAST)
     assert few.ranking.score == few.similarity
     assert few.ranking.representations == []
@@ -125,7 +125,7 @@ def test_a_black_box_suspect_is_only_queried():
     assert result.queries["suspect"] == 2 * FAST["n_pairs"]
 
 
-def test_two_black_boxes_are_searched_on_both_sides():
+def test_two_black_boxes_have_partners_by_hill_climbing_on_both_sides():
     result = md.compare(as_black_box(mlp(0)), as_black_box(mlp(0)), n_pairs=8)
     assert [o.made_on for o in result.orientations] == ["target", "suspect"]
     assert result.similarity > 0.999
@@ -175,6 +175,6 @@ def test_bad_arguments_are_refused(argument):
         md.compare(mlp(0), mlp(1), **{**FAST, **argument})
 
 
-def test_something_that_is_no_model_is_refused():
+def test_an_object_that_is_not_a_model_is_refused():
     with pytest.raises(InvalidInputError, match="path"):
         md.compare(mlp(0), 3)

@@ -52,7 +52,7 @@ def test_benjamini_hochberg_agrees_with_scipy():
     np.testing.assert_allclose(adjust_p_values(p, "benjamini-hochberg"), stats.false_discovery_control(p))
 
 
-def test_holm_rejects_what_its_steps_reject():
+def test_holm_rejects_by_its_steps():
     p, alpha = [0.01, 0.04, 0.005, 0.03], 0.05
     # smallest against alpha / 4, next against alpha / 3, then 0.03 > alpha / 2 ends it
     assert [value <= alpha for value in adjust_p_values(p, "holm")] == [True, False, True, False]
@@ -62,15 +62,15 @@ def test_holm_rejects_what_its_steps_reject():
 @pytest.mark.parametrize("correction", ["holm", "benjamini-hochberg"])
 def test_adjusted_p_values_keep_order_and_are_no_smaller(correction):
     p = np.random.default_rng(1).random(30)
-    found = np.array(adjust_p_values(p, correction))
-    assert (found >= p).all()
-    assert (found <= 1).all()
-    assert (np.diff(found[np.argsort(p)]) >= 0).all()
+    adjusted = np.array(adjust_p_values(p, correction))
+    assert (adjusted >= p).all()
+    assert (adjusted <= 1).all()
+    assert (np.diff(adjusted[np.argsort(p)]) >= 0).all()
     assert adjust_p_values([0.02], correction) == [0.02]
     assert adjust_p_values([], correction) == []
 
 
 @pytest.mark.parametrize(("p", "correction"), [([1.2], "holm"), ([float("nan")], "holm"), ([0.5], "bonferroni")])
-def test_adjusted_refuses(p, correction):
+def test_bad_p_values_and_corrections_are_refused(p, correction):
     with pytest.raises(InvalidInputError):
         adjust_p_values(p, correction)

@@ -1,4 +1,4 @@
-"""The default calibration: what it holds, and for which pairs it gives context."""
+"""The default calibration: its content, and for which comparisons it gives context."""
 
 import json
 
@@ -11,12 +11,12 @@ from modeldiff_jax.detection.default_calibration import FILE
 from tests.helpers.jax_models import mlp, perturbed
 
 ENOUGH = {"n_pairs": 25, "n_steps": 3}
-PACK = json.loads(FILE.read_text("utf-8"))
+CALIBRATION = json.loads(FILE.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("kind", ["same_labels", "other_labels"])
 def test_it_holds_enough_similarities_for_the_usual_error_rates(kind):
-    similarities = np.array(PACK["similarities"][kind])
+    similarities = np.array(CALIBRATION["similarities"][kind])
     assert len(similarities) >= references_needed(0.01)
     assert (np.abs(similarities) <= 1).all()
     assert len(np.unique(similarities)) > len(similarities) / 2
@@ -25,11 +25,11 @@ def test_it_holds_enough_similarities_for_the_usual_error_rates(kind):
 @pytest.mark.parametrize("classes", [5, 9])
 def test_image_classifiers_are_set_into_context_and_never_judged_without_references(classes):
     result = md.compare(mlp(0), mlp(1, classes=classes), **ENOUGH)
-    known = np.array(PACK["similarities"]["same_labels" if classes == 5 else "other_labels"])
-    found = result.ranking.unrelated_pairs
-    assert (found.name, found.n) == (PACK["name"], len(known))
-    assert found.share_as_high == pytest.approx(np.mean(known >= result.similarity))
-    assert found.low < found.median < found.high
+    stored = np.array(CALIBRATION["similarities"]["same_labels" if classes == 5 else "other_labels"])
+    context = result.ranking.unrelated_pairs
+    assert (context.name, context.n) == (CALIBRATION["name"], len(stored))
+    assert context.share_as_high == pytest.approx(np.mean(stored >= result.similarity))
+    assert context.low < context.median < context.high
     assert (result.p_value, result.verdict) == (None, "inconclusive")
 
 
@@ -49,8 +49,8 @@ def test_a_near_copy_is_not_accused_without_references():
         (mlp(0, shape=(7,)), mlp(1, shape=(7,)), {}),
         (mlp(0), mlp(1), {"references": [mlp(2)]}),
     ],
-    ids=["few pairs", "own seeds", "search", "one output", "no images", "references"],
+    ids=["few pairs", "seeds given", "black box", "one output", "no images", "references"],
 )
-def test_it_says_nothing_of_other_pairs(target, suspect, settings):
+def test_other_comparisons_get_no_context(target, suspect, settings):
     result = md.compare(target, suspect, **{**ENOUGH, **settings})
     assert (result.ranking.unrelated_pairs, result.verdict) == (None, "inconclusive")

@@ -22,13 +22,9 @@ def one_hot(x):
     [
         (X, X, True),
         (X, X * (1 + 1e-7), True),  # rounding of another compiler
-        (
-            X,
-            X.astype(np.float16).astype(np.float32),
-            False,
-        ),  # differs by more, and is found by its score
+        (X, X.astype(np.float16).astype(np.float32), False),  # differs by more; its score shows the reuse
         (X, X + 1e-3, False),
-        (one_hot(X), one_hot(X), False),  # labels: unrelated models of one task agree on them
+        (one_hot(X), one_hot(X), False),  # unrelated models of one label space may agree on all labels
         (np.zeros_like(X), np.zeros_like(X), False),
         (X, X[..., :5], False),
     ],
@@ -47,7 +43,7 @@ def test_same_outputs(a, b, expected):
         (lambda: perturbed(mlp(0), 1e-3), None),
     ],
 )
-def test_identity_is_said_and_decides_without_references(suspect, kind):
+def test_identity_is_reported_and_decides_without_references(suspect, kind):
     result = md.compare(mlp(0), suspect(), **FAST)
     assert result.ranking.identity == kind
     assert result.verdict == ("reused" if kind else "inconclusive")

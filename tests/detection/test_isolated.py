@@ -56,7 +56,7 @@ def endless():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Models a, b, c; one that is none; one that runs for hours."""
+    """Models a, b, c; a file that is not a model; one that runs for hours."""
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate("abc"):
         (folder / name).write_bytes(dense(seed).SerializeToString())
@@ -73,12 +73,12 @@ def probes(folder):
 @pytest.fixture(scope="module")
 def measurer(probes):
     """One child for all tests here: it takes seconds to start."""
-    found = IsolatedMeasurer(probes, Settings(limits=md.Limits(process_seconds=30)), 4)
-    yield found
-    found.close()
+    isolated = IsolatedMeasurer(probes, Settings(limits=md.Limits(process_seconds=30)), 4)
+    yield isolated
+    isolated.close()
 
 
-def same(a, b):
+def assert_same(a, b):
     np.testing.assert_array_equal(a.ddv, b.ddv)
     np.testing.assert_array_equal(a.reactions.seeds, b.reactions.seeds)
     np.testing.assert_array_equal(a.reactions.partners, b.reactions.partners)
@@ -89,11 +89,11 @@ def same(a, b):
 
 def test_a_measurement_survives_packing(folder, probes):
     measured = measure(adapt(md.load(folder / "b"), probes.space), probes)
-    same(unpack(pack(measured)), measured)
+    assert_same(unpack(pack(measured)), measured)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", pack])
-def test_what_was_not_packed_is_refused(content, folder, probes):
+def test_bytes_that_are_not_a_whole_measurement_are_refused(content, folder, probes):
     if callable(content):
         content = pack(measure(adapt(md.load(folder / "b"), probes.space), probes))[:-100]
     with pytest.raises(InvalidInputError, match="whole"):
@@ -102,7 +102,7 @@ def test_what_was_not_packed_is_refused(content, folder, probes):
 
 @pytest.mark.parametrize("name", ["b", "c"])
 def test_the_child_measures_as_this_process_does(measurer, folder, probes, name):
-    same(measurer.measure(folder / name), measure(adapt(md.load(folder / name), probes.space), probes))
+    assert_same(measurer.measure(folder / name), measure(adapt(md.load(folder / name), probes.space), probes))
 
 
 def test_errors_of_the_child_are_errors_here(measurer, folder):
@@ -113,18 +113,18 @@ def test_errors_of_the_child_are_errors_here(measurer, folder):
 
 
 def test_a_model_that_runs_for_hours_is_named_and_the_others_are_screened(folder, probes):
-    found = md.screen(
+    screening = md.screen(
         folder / "a",
         [folder / "endless", folder / "a", folder / "b"],
         probes=probes,
         limits=md.Limits(process_seconds=8),
     )
-    assert [failure.path for failure in found.failures] == [str(folder / "endless")]
-    assert isinstance(found.failures[0].error, LimitExceededError)
-    assert "process_seconds" in found.failures[0].error.rule
-    assert [finding.verdict for finding in found.findings] == ["reused", "inconclusive"]
+    assert [failure.path for failure in screening.failures] == [str(folder / "endless")]
+    assert isinstance(screening.failures[0].error, LimitExceededError)
+    assert "process_seconds" in screening.failures[0].error.rule
+    assert [finding.verdict for finding in screening.findings] == ["reused", "inconclusive"]
 
 
-def test_models_that_are_no_files_stay_in_this_process():
+def test_models_that_are_not_files_stay_in_this_process():
     settings = {"n_pairs": N, "n_steps": 2, "isolate": True}
     assert md.screen(mlp(0), [mlp(1)], **settings).findings[0].verdict == "inconclusive"

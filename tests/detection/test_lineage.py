@@ -1,4 +1,4 @@
-"""Trees of descent, from models to the record."""
+"""Lineages, from models to the record."""
 
 import numpy as np
 import pytest
@@ -24,31 +24,31 @@ def model(parts):
 
 
 @pytest.fixture(scope="module")
-def found():
+def lineage():
     rng = np.random.default_rng(0)
     parent = network(rng)
-    made = [parent, network(rng, parent), network(rng, parent), network(rng), network(rng)]
-    return md.lineage([model(parts) for parts in made], seeds=SEEDS, **FAST)
+    networks = [parent, network(rng, parent), network(rng, parent), network(rng), network(rng)]
+    return md.lineage([model(parts) for parts in networks], seeds=SEEDS, **FAST)
 
 
-def test_a_family_is_told_from_strangers(found):
-    assert found.parents[3:] == (None, None)
-    assert sum(parent is not None for parent in found.parents[:3]) >= 1
-    assert {3, 4} <= set(found.roots)
+def test_relatives_are_distinguished_from_unrelated_models(lineage):
+    assert lineage.parents[3:] == (None, None)
+    assert sum(parent is not None for parent in lineage.parents[:3]) >= 1
+    assert {3, 4} <= set(lineage.roots)
 
 
-def test_children_and_parents_agree(found):
+def test_children_and_parents_agree(lineage):
     for i in (None, *range(5)):
-        assert all(found.parents[child] == i for child in found.children(i))
+        assert all(lineage.parents[child] == i for child in lineage.children(i))
 
 
-def test_the_record_says_what_was_found(found):
-    record = found.to_dict()
-    assert [row["parent"] for row in record["rows"]] == list(found.parents)
+def test_the_record_holds_parents_and_support(lineage):
+    record = lineage.to_dict()
+    assert [row["parent"] for row in record["rows"]] == list(lineage.parents)
     for child, row in enumerate(record["rows"]):
-        supports = [each["support"] for each in row["likely"]]
+        supports = [entry["support"] for entry in row["likely"]]
         assert supports == sorted(supports, reverse=True)
-        assert child not in [each["parent"] for each in row["likely"]]
+        assert child not in [entry["parent"] for entry in row["likely"]]
         assert sum(supports) <= 1 + 1e-3
 
 
@@ -58,6 +58,6 @@ def test_one_model_has_no_lineage(models):
         md.lineage(models)
 
 
-def test_a_page_and_a_notebook_show_the_tree(found):
-    for shown in (found.to_html(), found._repr_html_()):
+def test_a_page_and_a_notebook_show_the_tree(lineage):
+    for shown in (lineage.to_html(), lineage._repr_html_()):
         assert "descends from" in shown

@@ -1,4 +1,4 @@
-"""The modelled tail: its form, and its error rate on scores it was not made from."""
+"""The modelled tail: its form, and its error rate on new scores."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ from modeldiff_jax.detection.tail import FEWEST, FLOOR, modelled_tail
 
 def test_it_is_the_survival_function_of_a_gumbel_distribution_of_the_references_moments():
     references = np.random.default_rng(0).gumbel(size=40)
-    found = modelled_tail(7.0, references)
+    tail = modelled_tail(7.0, references)
     scale = references.std(ddof=1) * np.sqrt(6) / np.pi
     expected = stats.gumbel_r(references.mean() - np.euler_gamma * scale, scale).sf(7.0)
-    assert found.p_value == pytest.approx(expected, rel=1e-9)
+    assert tail.p_value == pytest.approx(expected, rel=1e-9)
 
 
 def test_it_falls_with_the_score_and_stays_a_probability():
@@ -24,7 +24,7 @@ def test_it_falls_with_the_score_and_stays_a_probability():
 
 
 @pytest.mark.parametrize("references", [[], [1.0], list(range(FEWEST - 1)), [0.5] * 40])
-def test_there_is_none_without_enough_scores_that_vary(references):
+def test_there_is_no_tail_without_enough_scores_that_vary(references):
     assert modelled_tail(3.0, references) is None
 
 

@@ -1,4 +1,4 @@
-"""What is left of reactions under an access, and that a suspect which tells little is still found."""
+"""Reactions restricted to an access level, and that a suspect which exposes little is still found."""
 
 import numpy as np
 import pytest
@@ -15,28 +15,28 @@ WIDTH = 20
 
 
 @pytest.mark.parametrize("access", LEVELS)
-def test_logits_and_their_probabilities_tell_the_same(access):
+def test_logits_and_their_probabilities_are_restricted_alike(access):
     np.testing.assert_allclose(restrict(LOGITS, access), restrict(softmax(LOGITS, axis=1), access), atol=1e-12)
     np.testing.assert_allclose(restrict(LOGITS, access).sum(axis=1), 1)
     np.testing.assert_array_equal(restrict(LOGITS, access).argmax(axis=1), LOGITS.argmax(axis=1))
 
 
 @pytest.mark.parametrize("access", LEVELS)
-def test_nothing_more_is_told_at_a_second_look(access):
+def test_restricting_twice_changes_nothing(access):
     once = restrict(LOGITS, access)
     np.testing.assert_allclose(restrict(once, access), once, atol=1e-12)
 
 
-def test_what_is_not_among_the_greatest_is_spread():
-    whole, seen = softmax(LOGITS, axis=1), restrict(LOGITS, "top-2")
+def test_probabilities_outside_the_greatest_share_the_rest():
+    whole, restricted = softmax(LOGITS, axis=1), restrict(LOGITS, "top-2")
     top = np.argsort(-whole, axis=1)[:, :2]
-    np.testing.assert_allclose(np.take_along_axis(seen, top, 1), np.take_along_axis(whole, top, 1))
-    assert all(len(np.unique(row.round(12))) == 3 for row in seen)
-    only_told = np.where(whole >= np.sort(whole, axis=1)[:, -2:-1], whole, 0)
-    np.testing.assert_allclose(restrict(only_told, "top-2"), seen, atol=1e-12)
+    np.testing.assert_allclose(np.take_along_axis(restricted, top, 1), np.take_along_axis(whole, top, 1))
+    assert all(len(np.unique(row.round(12))) == 3 for row in restricted)
+    only_greatest = np.where(whole >= np.sort(whole, axis=1)[:, -2:-1], whole, 0)
+    np.testing.assert_allclose(restrict(only_greatest, "top-2"), restricted, atol=1e-12)
 
 
-def test_numbers_of_labels_are_labels():
+def test_label_numbers_are_labels():
     numbers = LOGITS.argmax(axis=1)[:, None]
     np.testing.assert_array_equal(restrict(numbers, "labels", 6), restrict(LOGITS, "labels"))
 
@@ -45,7 +45,7 @@ def test_numbers_of_labels_are_labels():
     ("numbers", "access", "n_labels"),
     [([[0.5]], "labels", 6), ([[6]], "labels", 6), ([[-1]], "labels", 6), ([[1]], "labels", None), ([[1]], "top-2", 6)],
 )
-def test_what_is_no_label_is_refused(numbers, access, n_labels):
+def test_numbers_that_are_not_labels_are_refused(numbers, access, n_labels):
     with pytest.raises(InvalidInputError, match="label"):
         restrict(np.array(numbers), access, n_labels)
 
@@ -69,7 +69,7 @@ def test_unknown_access_is_refused(access):
         (np.eye(6)[LOGITS.argmax(axis=1)] * 0.05, "outputs"),
     ],
 )
-def test_labels_and_the_greatest_few_are_known_by_their_looks(reactions, kind):
+def test_labels_and_the_greatest_few_are_recognised(reactions, kind):
     assert infer_access(reactions) == kind
 
 
@@ -83,13 +83,13 @@ def network(rng, parent=None):
 TASK = np.random.default_rng(9).normal(size=(WIDTH, 6))
 
 
-def function(parts, tells):
+def function(parts, exposes):
     a, b, c = parts
     spec = md.TensorSpec("x", ("N", 12), np.dtype(np.float32))
-    return md.from_callable(lambda x: tells(np.tanh(np.tanh(x @ a) @ b) @ c).astype(np.float32), spec)
+    return md.from_callable(lambda x: exposes(np.tanh(np.tanh(x @ a) @ b) @ c).astype(np.float32), spec)
 
 
-TELLS = {
+EXPOSES = {
     "outputs": lambda x: x,
     "probabilities": lambda x: softmax(x, axis=1),
     "top-3": lambda x: restrict(x, "top-3"),
@@ -97,19 +97,19 @@ TELLS = {
 }
 
 
-@pytest.mark.parametrize("access", TELLS)
-def test_a_copy_that_tells_little_is_found(access):
+@pytest.mark.parametrize("access", EXPOSES)
+def test_a_copy_that_exposes_little_is_found(access):
     rng = np.random.default_rng(1)
     owner = network(rng)
-    references = [function(network(rng), TELLS["outputs"]) for _ in range(19)]
-    asked = settings(references) | {"access": access}
-    target = function(owner, TELLS["outputs"])
-    found = md.compare(target, function(network(rng, owner), TELLS[access]), **asked)
-    assert found.verdict == "reused"
-    assert found.to_dict()["access"] == access
-    assert len(found.orientations) == (2 if access == "outputs" else 1)
-    screened = md.screen(target, [function(network(rng), TELLS[access])], **asked)
-    assert screened.findings[0].ranking.score < found.ranking.score
+    references = [function(network(rng), EXPOSES["outputs"]) for _ in range(19)]
+    arguments = settings(references) | {"access": access}
+    target = function(owner, EXPOSES["outputs"])
+    comparison = md.compare(target, function(network(rng, owner), EXPOSES[access]), **arguments)
+    assert comparison.verdict == "reused"
+    assert comparison.to_dict()["access"] == access
+    assert len(comparison.orientations) == (2 if access == "outputs" else 1)
+    screening = md.screen(target, [function(network(rng), EXPOSES[access])], **arguments)
+    assert screening.findings[0].ranking.score < comparison.ranking.score
 
 
 def settings(references):
@@ -128,30 +128,33 @@ def heads(parts):
     spec = md.TensorSpec("x", ("N", 12), np.dtype(np.float32))
 
     def both(x):
-        inside = np.tanh(np.tanh(x @ a) @ b)
-        return inside @ c, inside[:, :7]
+        hidden = np.tanh(np.tanh(x @ a) @ b)
+        return hidden @ c, hidden[:, :7]
 
     return md.from_callable(both, spec)
 
 
-@pytest.mark.parametrize(("owns", "gives"), [("outputs", features), (features, features), (heads, heads)])
-def test_models_without_a_label_space_and_of_several_outputs(owns, gives):
+@pytest.mark.parametrize(
+    ("target_outputs", "suspect_outputs"), [("outputs", features), (features, features), (heads, heads)]
+)
+def test_models_without_a_label_space_and_of_several_outputs(target_outputs, suspect_outputs):
     rng = np.random.default_rng(1)
     owner = network(rng)
-    target = owns(owner) if callable(owns) else function(owner, TELLS[owns])
-    asked = settings([gives(network(rng)) for _ in range(19)])
-    found = md.compare(target, gives(network(rng, owner)), **asked)
-    assert found.verdict == "reused"
-    assert ("logits" in found.evidence) == callable(owns)  # representations of one label space need one
-    assert md.compare(target, gives(network(rng)), **asked).ranking.score < found.ranking.score
+    same_labels = callable(target_outputs)
+    target = target_outputs(owner) if same_labels else function(owner, EXPOSES[target_outputs])
+    arguments = settings([suspect_outputs(network(rng)) for _ in range(19)])
+    comparison = md.compare(target, suspect_outputs(network(rng, owner)), **arguments)
+    assert comparison.verdict == "reused"
+    assert ("logits" in comparison.evidence) == same_labels
+    assert md.compare(target, suspect_outputs(network(rng)), **arguments).ranking.score < comparison.ranking.score
 
 
-@pytest.mark.parametrize("tells", ["labels", lambda x: np.eye(6)[x.argmax(axis=1)]])
-def test_labels_that_are_not_declared_are_noted(tells):
+@pytest.mark.parametrize("exposes", ["labels", lambda x: np.eye(6)[x.argmax(axis=1)]])
+def test_labels_that_are_not_declared_are_noted(exposes):
     rng = np.random.default_rng(1)
     owner = network(rng)
-    asked = settings([function(network(rng), TELLS["outputs"]) for _ in range(3)])
-    suspect = function(owner, TELLS[tells] if isinstance(tells, str) else tells)
-    silent = md.compare(function(owner, TELLS["outputs"]), suspect, **asked)
-    said = md.compare(function(owner, TELLS["outputs"]), suspect, access="labels", **asked)
-    assert [sum("consistent with labels alone" in note for note in r.notes) for r in (silent, said)] == [1, 0]
+    arguments = settings([function(network(rng), EXPOSES["outputs"]) for _ in range(3)])
+    suspect = function(owner, EXPOSES[exposes] if isinstance(exposes, str) else exposes)
+    undeclared = md.compare(function(owner, EXPOSES["outputs"]), suspect, **arguments)
+    declared = md.compare(function(owner, EXPOSES["outputs"]), suspect, access="labels", **arguments)
+    assert [sum("consistent with labels alone" in note for note in r.notes) for r in (undeclared, declared)] == [1, 0]

@@ -28,12 +28,12 @@ def probes_for(model, n=12, metric="cosine", seed=0):
 def test_entries_are_distances_between_reactions_to_a_pair(metric):
     model = mlp(0)
     probes = probes_for(model, metric=metric)
-    before, after = (np.asarray(model(x), np.float64) for x in (probes.seeds, probes.partners))
-    expected = np.diag(cdist(before, after, metric))
+    seeds, partners = (np.asarray(model(x), np.float64) for x in (probes.seeds, probes.partners))
+    expected = np.diag(cdist(seeds, partners, metric))
     vector = md.ddv(model, probes)
     assert vector.shape == (12,)
     assert vector.dtype == np.float32
-    # reactions are float32, so the distance of nearly equal ones is known to their rounding only
+    # reactions are float32, whose rounding limits the accuracy of small distances
     np.testing.assert_allclose(vector, expected, rtol=1e-3)
 
 
@@ -52,7 +52,7 @@ def test_label_spaces_may_differ():
 
 
 def families():
-    """Two ONNX families, one of them under other names too, and a Flax one, mixed."""
+    """Two ONNX families, one of them with some tensors renamed, and a Flax family, mixed."""
     tanh = [loaded(network(seed, op="Tanh")) for seed in (4, 5)]
     return [
         loaded(network(0)), build("linen", 1), tanh[0], loaded(network(1, "other/")),
@@ -61,15 +61,15 @@ def families():
 
 
 @pytest.mark.parametrize("stacked", [False, True])
-def test_a_list_of_families_gives_what_its_models_give_one_by_one(stacked, monkeypatch):
+def test_several_families_at_once_give_the_ddvs_of_each_model_alone(stacked, monkeypatch):
     models = families()
     probes = probes_for(models[1])
-    alone = [np.asarray(md.ddv(model, probes)) for model in models]
+    one_by_one = [np.asarray(md.ddv(model, probes)) for model in models]
     together = adapting.react_together
     monkeypatch.setattr(
         "modeldiff_jax.evidence.decision_distance.react_together", lambda *args: together(*args, stacked=stacked)
     )
-    np.testing.assert_allclose(md.ddv(models, probes), alone, rtol=1e-5 if not stacked else 1e-4)
+    np.testing.assert_allclose(md.ddv(models, probes), one_by_one, rtol=1e-5 if not stacked else 1e-4)
 
 
 @pytest.mark.parametrize("stacked", [False, True])
@@ -97,14 +97,14 @@ def test_chunks_of_models_are_compiled_once_and_stay_in_order(monkeypatch, caplo
     )
     models = [loaded(network(seed)) for seed in range(8)]
     probes = probes_for(models[0])
-    alone = [np.asarray(md.ddv(model, probes)) for model in models]
+    one_by_one = [np.asarray(md.ddv(model, probes)) for model in models]
     with jax.log_compiles():
-        found = md.ddv(models, probes)
-    np.testing.assert_allclose(found, alone, rtol=1e-4)
+        vectors = md.ddv(models, probes)
+    np.testing.assert_allclose(vectors, one_by_one, rtol=1e-4)
     assert sum("Finished XLA compilation of jit(<lambda>)" in r.message for r in caplog.records) == 1
 
 
-def test_a_model_that_fails_is_named_by_its_place():
+def test_an_error_gives_the_place_of_the_model_that_fails():
     models = [loaded(network(seed)) for seed in range(3)]
     models[1].params["b"] = models[1].params["b"].at[0].set(np.nan)
     with pytest.raises(NonFiniteError, match="model 2 of 3"):
@@ -139,5 +139,5 @@ def test_similarity_is_the_cosine():
 
 
 @pytest.mark.parametrize(("a", "b", "expected"), [(0.0, 0.0, 1.0), (0.0, 1.0, 0.0)])
-def test_models_that_do_not_react(a, b, expected):
+def test_models_whose_outputs_no_partner_moves(a, b, expected):
     assert md.ddv_similarity(DDV(np.full(5, a), "ps"), DDV(np.full(5, b), "ps")) == expected

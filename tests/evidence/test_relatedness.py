@@ -1,4 +1,4 @@
-"""Views and their fusion, on models made of random features under random heads."""
+"""Representations and their fusion, on models made of random features under random heads."""
 
 import numpy as np
 import pytest
@@ -21,91 +21,89 @@ def reactions(body, head, x):
 
 @pytest.fixture(scope="module")
 def models():
-    """0 an owner; 1 its features under the head of another task; 2 a noisy copy; 3 a stranger; the rest references."""
+    """0 an owner; 1 its features under another head; 2 a noisy copy; 3 an unrelated model; the rest references."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(N, 8))
     partners = x + 0.3 * rng.normal(size=(N, 8))
-    task = {name: rng.normal(size=(WIDTH, classes)) for name, classes in (("a", 6), ("b", 9))}
+    heads = {space: rng.normal(size=(WIDTH, classes)) for space, classes in (("a", 6), ("b", 9))}
     owner = body(rng)
-    made = [(owner, "a"), (owner, "b"), (owner, "a"), (body(rng), "a")]
-    made += [(body(rng), "ab"[i % 2]) for i in range(26)]
-    seeds = [reactions(b, task[t], x) for b, t in made]
-    others = [reactions(b, task[t], partners) for b, t in made]
-    for side in (seeds, others):
+    models = [(owner, "a"), (owner, "b"), (owner, "a"), (body(rng), "a")]
+    models += [(body(rng), "ab"[i % 2]) for i in range(26)]
+    to_seeds = [reactions(b, heads[space], x) for b, space in models]
+    to_partners = [reactions(b, heads[space], partners) for b, space in models]
+    for side in (to_seeds, to_partners):
         side[2] = side[2] + 0.3 * rng.normal(size=side[2].shape)
-    return ReactionTable(seeds, others, [t for _, t in made])
+    return ReactionTable(to_seeds, to_partners, [space for _, space in models])
 
 
-def each(models, one, others):
-    return {name: row[0] for name, row in relatedness(models, [one], others, REFERENCES).items()}
+def scores_of(models, target, others):
+    return {name: row[0] for name, row in relatedness(models, [target], others, REFERENCES).items()}
 
 
-def test_copies_stand_out_and_strangers_do_not(models):
-    found = each(models, 0, [1, 2, 3])
-    transferred, copied, stranger = found["related"]
+def test_copies_score_high_and_unrelated_models_do_not(models):
+    transferred, copied, unrelated = scores_of(models, 0, [1, 2, 3])["related"]
     assert transferred > 6
     assert copied > 6
-    assert stranger < 4
+    assert unrelated < 4
 
 
-def test_views_of_one_label_space_say_nothing_of_another(models):
-    found = each(models, 0, [1, 2])
-    for view in REPRESENTATIONS.values():
-        assert np.isnan(found[view.name][0]) == view.same_labels
-        assert np.isfinite(found[view.name][1])
+def test_representations_of_one_label_space_do_not_compare_two(models):
+    scores = scores_of(models, 0, [1, 2])
+    for representation in REPRESENTATIONS.values():
+        assert np.isnan(scores[representation.name][0]) == representation.same_labels
+        assert np.isfinite(scores[representation.name][1])
 
 
-def test_references_score_as_strangers_do(models):
-    found = each(models, 0, np.flatnonzero(REFERENCES).tolist())["related"]
-    assert np.isfinite(found).all()
-    assert found.max() < each(models, 0, [1, 2])["related"].min()
+def test_references_score_below_relatives(models):
+    scores = scores_of(models, 0, np.flatnonzero(REFERENCES).tolist())["related"]
+    assert np.isfinite(scores).all()
+    assert scores.max() < scores_of(models, 0, [1, 2])["related"].min()
 
 
 @pytest.mark.parametrize(
-    ("scores", "want"),
+    ("scores", "expected"),
     [([1.0, 2.0, 5.0, -1.0], 7), ([-3.0, -2.0, -5.0, -1.0], -3), ([np.nan, np.nan, 5.0, -1.0], 4)],
 )
-def test_the_fused_score_is_the_sum_of_the_two_strongest_views(scores, want):
-    assert fuse({name: np.array([value]) for name, value in zip(REPRESENTATIONS, scores, strict=True)}) == [want]
+def test_the_fused_score_is_the_sum_of_the_two_greatest(scores, expected):
+    assert fuse({name: np.array([value]) for name, value in zip(REPRESENTATIONS, scores, strict=True)}) == [expected]
 
 
-def test_one_view_alone_is_not_enough():
+def test_one_representation_alone_gives_no_fused_score():
     assert np.isnan(fuse({name: np.array([2.0 if name == "ddv" else np.nan]) for name in REPRESENTATIONS}))
 
 
 @pytest.mark.parametrize("name", REPRESENTATIONS)
-def test_a_view_is_blind_to_what_does_not_matter(name):
+def test_a_representation_is_invariant_to_shift_scale_and_order(name):
     rng = np.random.default_rng(1)
     seeds, partners = rng.normal(size=(2, 12, 7))
-    found = REPRESENTATIONS[name].vector(seeds, partners)
-    assert np.isfinite(found).all()
-    if name != "ddv":  # whose cosine distance is about the origin
-        np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds + 3, partners + 3), found, atol=1e-5)
+    vector = REPRESENTATIONS[name].vector(seeds, partners)
+    assert np.isfinite(vector).all()
+    if name != "ddv":  # a cosine distance depends on the origin
+        np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds + 3, partners + 3), vector, atol=1e-5)
     if name != "probabilities":
-        np.testing.assert_allclose(REPRESENTATIONS[name].vector(5 * seeds, 5 * partners), found, atol=1e-5)
+        np.testing.assert_allclose(REPRESENTATIONS[name].vector(5 * seeds, 5 * partners), vector, atol=1e-5)
     if not REPRESENTATIONS[name].same_labels:
         order = rng.permutation(7)
-        np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds[:, order], partners[:, order]), found, atol=1e-5)
+        np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds[:, order], partners[:, order]), vector, atol=1e-5)
 
 
 @pytest.mark.parametrize("references", [np.arange(30) == 9, np.arange(30) >= 0])
-def test_refuses_references_that_are_none(models, references):
+def test_too_few_references_and_targets_among_them_are_refused(models, references):
     with pytest.raises(InvalidInputError, match="References"):
         relatedness(models, [0], [3], references)
 
 
-def test_refuses_unequal_numbers():
+def test_unequal_numbers_of_seeds_and_partners_are_refused():
     with pytest.raises(InvalidInputError):
         ReactionTable([np.zeros((3, 2))], [], ["a"])
 
 
-def test_a_subset_scores_as_a_table_of_its_own(models):
+def test_a_subset_scores_as_a_separate_table(models):
     chosen = [0, 3, 1, *range(8, 30)]
     references = np.arange(len(chosen)) >= 3
-    alone = ReactionTable(
-        [models._seeds[i] for i in chosen], [models._partners[i] for i in chosen], [models.tasks[i] for i in chosen]
-    )
-    expected = relatedness(alone, [0], range(1, len(chosen)), references)
-    found = relatedness(models.subset(chosen), [0], range(1, len(chosen)), references)
-    for name, scores in expected.items():
-        np.testing.assert_allclose(found[name], scores, rtol=1e-6, atol=1e-6)
+    columns = (models._seeds, models._partners, models.label_spaces)
+    separate = ReactionTable(*([column[i] for i in chosen] for column in columns))
+    expected = relatedness(separate, [0], range(1, len(chosen)), references)
+    scores = relatedness(models.subset(chosen), [0], range(1, len(chosen)), references)
+    for name, values in expected.items():
+        np.testing.assert_allclose(scores[name], values, rtol=1e-6, atol=1e-6)

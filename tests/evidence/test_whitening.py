@@ -1,4 +1,4 @@
-"""Similarity of residuals."""
+"""Similarity of whitened vectors, against its definition."""
 
 import numpy as np
 import pytest
@@ -9,28 +9,28 @@ RNG = np.random.default_rng(0)
 REFERENCES = np.arange(24) >= 4
 
 
-def residual_similarity(products, tasks, references, one, shrinkage=SHRINKAGE):
-    return WithinClassWhitening(products, tasks, references, shrinkage).similarities([one])[0]
+def similarities(products, label_spaces, references, target, shrinkage=SHRINKAGE):
+    return WithinClassWhitening(products, label_spaces, references, shrinkage).similarities([target])[0]
 
 
-def directly(x, tasks, references, shrinkage, left_out=None):
+def by_definition(x, label_spaces, references, shrinkage, left_out=None):
     """The definition, with vectors instead of inner products; the ridge is that of all references."""
-    x, tasks = x.astype(float).copy(), np.array(tasks)
-    ridge = shrinkage * scatter(x, tasks, references)[1] / references.sum()
+    x, label_spaces = x.astype(float).copy(), np.array(label_spaces)
+    ridge = shrinkage * scatter(x, label_spaces, references)[1] / references.sum()
     references = references & (np.arange(len(x)) != left_out)
-    for task in set(tasks.tolist()):
-        x[tasks == task] -= x[references & (tasks == task)].mean(axis=0)
+    for space in set(label_spaces.tolist()):
+        x[label_spaces == space] -= x[references & (label_spaces == space)].mean(axis=0)
     values, vectors = np.linalg.eigh(x[references].T @ x[references])
     x = x @ vectors / np.sqrt(np.maximum(values, 0) + ridge)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     return x @ x[0]
 
 
-def scatter(x, tasks, references):
-    """Sum of the references' squares about their task's mean, as a matrix and its trace."""
+def scatter(x, label_spaces, references):
+    """Sum of the references' squares about their label space's mean, as a matrix and its trace."""
     x = x.copy()
-    for task in set(tasks.tolist()):
-        x[tasks == task] -= x[references & (tasks == task)].mean(axis=0)
+    for space in set(label_spaces.tolist()):
+        x[label_spaces == space] -= x[references & (label_spaces == space)].mean(axis=0)
     return x[references].T @ x[references], np.sum(x[references] ** 2)
 
 
@@ -38,41 +38,43 @@ def scatter(x, tasks, references):
 @pytest.mark.parametrize("width", [6, 40])
 def test_inner_products_give_what_the_vectors_give(width, shrinkage):
     x = RNG.normal(size=(24, width)) + 5
-    tasks = ["a", "b"] * 12
-    found = residual_similarity(gram(x), tasks, REFERENCES, 0, shrinkage)
+    label_spaces = ["a", "b"] * 12
+    rows = similarities(gram(x), label_spaces, REFERENCES, 0, shrinkage)
     for other in range(24):
-        want = directly(x, tasks, REFERENCES, shrinkage, other)[other]  # a reference is none for itself
-        assert found[other] == pytest.approx(want, abs=1e-8)
+        expected = by_definition(x, label_spaces, REFERENCES, shrinkage, left_out=other)[other]
+        assert rows[other] == pytest.approx(expected, abs=1e-8)
 
 
-def test_what_all_models_of_a_task_share_does_not_count():
-    shared, own = RNG.normal(size=300), RNG.normal(size=(24, 300))
-    alike, apart = (residual_similarity(gram(x), [0] * 24, REFERENCES, 0) for x in (10 * shared + own, own))
-    np.testing.assert_allclose(alike, apart, atol=1e-8)
-    assert abs(alike[1]) < 0.3
+def test_a_vector_that_all_models_of_a_label_space_share_does_not_count():
+    shared, individual = RNG.normal(size=300), RNG.normal(size=(24, 300))
+    with_shared, without = (
+        similarities(gram(x), [0] * 24, REFERENCES, 0) for x in (10 * shared + individual, individual)
+    )
+    np.testing.assert_allclose(with_shared, without, atol=1e-8)
+    assert abs(with_shared[1]) < 0.3
 
 
-def test_references_look_like_strangers():
-    found = [residual_similarity(gram(RNG.normal(size=(24, 60))), [0] * 24, REFERENCES, 0) for _ in range(60)]
-    strangers, references = np.array(found)[:, 1:4].std(), np.array(found)[:, 4:].std()
-    assert 0.85 < references / strangers < 1.15
-    assert abs(np.array(found)[:, 4:].mean() - np.array(found)[:, 1:4].mean()) < 0.05
+def test_references_and_other_unrelated_models_are_distributed_alike():
+    rows = np.array([similarities(gram(RNG.normal(size=(24, 60))), [0] * 24, REFERENCES, 0) for _ in range(60)])
+    unrelated, references = rows[:, 1:4], rows[:, 4:]
+    assert 0.85 < references.std() / unrelated.std() < 1.15
+    assert abs(references.mean() - unrelated.mean()) < 0.05
 
 
-def test_a_direction_in_which_strangers_differ_counts_less_than_one_of_their_own():
+def test_a_direction_in_which_unrelated_models_differ_counts_less_than_a_rare_one():
     x = RNG.normal(size=(24, 300))
     usual, rare = np.eye(300)[:2] * 40
     x[REFERENCES] += np.outer(RNG.normal(size=20), usual)
     x[:2] += usual
     x[2:4] += rare
-    assert residual_similarity(gram(x), [0] * 24, REFERENCES, 0)[1] < 0.6
-    assert residual_similarity(gram(x), [0] * 24, REFERENCES, 2)[3] > 0.8
+    assert similarities(gram(x), [0] * 24, REFERENCES, 0)[1] < 0.6
+    assert similarities(gram(x), [0] * 24, REFERENCES, 2)[3] > 0.8
 
 
-def test_too_few_references_of_a_task_borrow_the_mean_of_all():
+def test_a_label_space_of_too_few_references_takes_the_mean_of_all():
     x = RNG.normal(size=(24, 30))
-    tasks = ["alone", *["many"] * 23]
+    label_spaces = ["alone", *["many"] * 23]
     moved = x.copy()
     moved[0] += 3
-    found = [residual_similarity(gram(v), tasks, REFERENCES, 0)[1] for v in (x, moved)]
-    assert abs(found[0] - found[1]) > 1e-3  # not centred on itself
+    before, after = (similarities(gram(v), label_spaces, REFERENCES, 0)[1] for v in (x, moved))
+    assert abs(before - after) > 1e-3  # not centred on itself
