@@ -18,23 +18,24 @@ def less_access(make: Callable[[bool], Study]) -> list[dict[str, Any]]:
     """Returns the scores of each method at each access level, with pairs made on the owner's model.
 
     Args:
-      make: the study of a zoo, by gradients or, if true, black box. Each is made once, and models are run once for all
-        levels.
+      make: returns a study of the zoo, by gradients or, if true, by queries alone. It is called once for each, and
+        models are run once for all levels.
     Returns:
-      One row each, as `evaluate` gives them, with `method`, `access`, `black_box`; `asked_owner` and `asked_suspect`
-      are inputs that each model was run on, on average (None for an owner whose gradients were used).
+      One row for each combination, as `evaluate` gives them, with `method`, `access`, `black_box`; `owner_queries` and
+      `suspect_queries` are the average numbers of inputs that a model was run on (None for an owner whose gradients
+      were used).
     """
     rows = []
     for black_box in (False, True):
         study = make(black_box)
         for level in LEVELS:
-            seen = study.through(level)
+            restricted = study.with_access(level)
             for method in _METHODS:
-                found = PROTOCOLS["strict"](seen, METHODS[method], "owner")
-                row = {"method": method, "access": level, "black_box": black_box, **found}
+                result = PROTOCOLS["strict"](restricted, METHODS[method], "owner")
+                row = {"method": method, "access": level, "black_box": black_box, **result}
                 queries = list(study.queries.values())
-                row["asked_owner"] = sum(queries) / len(queries) if queries else None
-                rows.append({**row, "asked_suspect": 2 * study.n_pairs})
+                row["owner_queries"] = sum(queries) / len(queries) if queries else None
+                rows.append({**row, "suspect_queries": 2 * study.n_pairs})
     return rows
 
 
@@ -44,12 +45,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     head = ["method", "suspect exposes", "pairs by", "queries to owner, suspect", "strict", "AUC", "TPR 5 %, 1 %"]
     lines = []
     for row in rows:
-        asked = "" if row["asked_owner"] is None else f"{row['asked_owner']:.0f}, "
+        to_owner = "" if row["owner_queries"] is None else f"{row['owner_queries']:.0f}, "
         line = [f"`{row['method']}`", row["access"], "queries" if row["black_box"] else "gradients"]
-        line += [f"{asked}{row['asked_suspect']}", f"{row['strict_correct']}/{row['strict_total']}"]
+        line += [f"{to_owner}{row['suspect_queries']}", f"{row['strict_correct']}/{row['strict_total']}"]
         line += [_number(row["auc"], 3), f"{_number(row['tpr_at_5_fpr'])}, {_number(row['tpr_at_1_fpr'])}"]
-        found = (row["kinds"][kind] for kind in kinds)
-        lines.append([*line, *(f"{_number(kind['auc'], 3)}, {_number(kind['tpr_at_5_fpr'])}" for kind in found)])
+        by_kind = (row["kinds"][kind] for kind in kinds)
+        lines.append([*line, *(f"{_number(kind['auc'], 3)}, {_number(kind['tpr_at_5_fpr'])}" for kind in by_kind)])
     return markdown([*head, *kinds], lines)
 
 

@@ -20,50 +20,50 @@ from modeldiff_jax.kernels import paired_distances
 Term: TypeAlias = Literal["ddv", "evidence"]
 TERMS: tuple[Term, ...] = ("ddv", "evidence")
 _LEAST = 1e-4
-"""As in the evidence's view of the DDV."""
+"""Added to decision distances before their logarithm, as in the evidence."""
 
 
 def likeness(
-    term: Term, one: Float[Array, "2 n c"], other: Float[Array, "2 n c"], strangers: Float[Array, "r 2 n c"]
-) -> Float[Array, " views"]:
-    """Cosines in [-1, 1]: one for `ddv`, four for `evidence`.
+    term: Term, one: Float[Array, "2 n c"], other: Float[Array, "2 n c"], unrelated: Float[Array, "r 2 n c"]
+) -> Float[Array, " representations"]:
+    """Returns cosines in [-1, 1]: one for `ddv`, four for `evidence`.
 
     Args:
       term: see the module.
       one, other: two models' logits for seeds and for partners.
-      strangers: those of unrelated models.
+      unrelated: logits of unrelated models, likewise.
     """
     if term == "ddv":
         return _cosine(_distances(one), _distances(other))[None]
-    found = []
-    for view in (_logits, _probabilities, _log_distances, _geometry):
-        common = jnp.mean(jax.vmap(view)(strangers), axis=0)
-        found.append(_cosine(view(one) - common, view(other) - common))
-    return jnp.stack(found)
+    cosines = []
+    for represent in (_logits, _probabilities, _log_distances, _geometry):
+        common = jnp.mean(jax.vmap(represent)(unrelated), axis=0)
+        cosines.append(_cosine(represent(one) - common, represent(other) - common))
+    return jnp.stack(cosines)
 
 
 def _cosine(a: Any, b: Any) -> Any:
     return jnp.sum(a * b) * jax.lax.rsqrt(jnp.sum(a * a) * jnp.sum(b * b) + 1e-12)
 
 
-def _distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
-    return paired_distances(*told)
+def _distances(logits: Float[Array, "2 n c"]) -> Float[Array, " n"]:
+    return paired_distances(*logits)
 
 
-def _logits(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
-    return jax.vmap(_standard)(told).ravel()
+def _logits(logits: Float[Array, "2 n c"]) -> Float[Array, " d"]:
+    return jax.vmap(_standard)(logits).ravel()
 
 
-def _probabilities(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
-    return jax.nn.softmax(told[0]).ravel()
+def _probabilities(logits: Float[Array, "2 n c"]) -> Float[Array, " d"]:
+    return jax.nn.softmax(logits[0]).ravel()
 
 
-def _log_distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
-    return jnp.log(_distances(told) + _LEAST)
+def _log_distances(logits: Float[Array, "2 n c"]) -> Float[Array, " n"]:
+    return jnp.log(_distances(logits) + _LEAST)
 
 
-def _geometry(told: Float[Array, "2 n c"]) -> Float[Array, " p"]:
-    x = _standard(told[0])
+def _geometry(logits: Float[Array, "2 n c"]) -> Float[Array, " p"]:
+    x = _standard(logits[0])
     first, second = np.triu_indices(len(x), 1)
     return jnp.sqrt(jnp.sum((x[first] - x[second]) ** 2, axis=1) + 1e-12)
 

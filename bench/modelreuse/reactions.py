@@ -23,9 +23,9 @@ from modeldiff_jax.runtime.threads import each
 from modeldiff_jax.types import Apply, Params
 
 ROUNDS = 10
-"""Of a search: two questions for each pair in each."""
+"""Rounds of hill climbing, of two queries for each pair."""
 _ROWS = 256
-"""Images in one call: the same for all, so that a family compiles once."""
+"""Images in one call: the same number in all calls, so that a family compiles once."""
 
 
 class Reactor:
@@ -49,12 +49,12 @@ class Reactor:
         chunks = [x[start : start + rows] for start in starts]
         chunks[-1] = np.pad(chunks[-1], [(0, rows - len(chunks[-1])), *[(0, 0)] * (x.ndim - 1)], mode="edge")
         for model in {self.models[name].apply: self.models[name] for name in names}.values():
-            _answer.lower(model.apply, model.params, chunks[0]).compile()  # once, not in each thread
+            _outputs.lower(model.apply, model.params, chunks[0]).compile()  # once, not in each thread
         calls = [(name, chunk) for name in names for chunk in chunks]
 
         def run(call: tuple[str, np.ndarray]) -> np.ndarray:
             model = self.models[call[0]]
-            return np.asarray(_answer(model.apply, model.params, call[1]))
+            return np.asarray(_outputs(model.apply, model.params, call[1]))
 
         parts = each(run, calls) if jax.default_backend() == "cpu" else list(map(run, calls))
         return {
@@ -71,7 +71,7 @@ class Reactor:
         direction: Direction = "away",
         key: int = 0,
     ) -> Float[np.ndarray, "n ..."]:
-        """Partners of normalised seeds, made on a model as in the authors' notebook.
+        """Makes partners of normalised seeds on a model, as in the authors' notebook.
 
         Args:
           name: the model.
@@ -102,7 +102,7 @@ class Reactor:
     ) -> tuple[Float[np.ndarray, "n ..."], int]:
         """Returns partners of normalised seeds, found by queries alone, and the number of queries."""
         start = self.logits([name], seeds)[name]
-        partners, asked = search(
+        partners, n_queries = search(
             lambda x: self.logits([name], np.asarray(x, np.float32))[name],
             seeds,
             rng=np.random.default_rng([key, zlib.crc32(name.encode())]),
@@ -111,17 +111,17 @@ class Reactor:
             high=float(seeds.max()),
             own=start,
         )
-        return np.asarray(partners, np.float32), asked + len(seeds)
+        return np.asarray(partners, np.float32), n_queries + len(seeds)
 
 
-_made: dict[Apply, Callable[[Params, Any], Any]] = {}
+_by_program: dict[Apply, Callable[[Params, Any], Any]] = {}
 
 
 def _reactions(apply: Apply) -> Callable[[Params, Any], Any]:
-    """One function for each program, so that attacks on its models share a compilation."""
-    if apply not in _made:
-        _made[apply] = partial(_first_output, apply)
-    return _made[apply]
+    """Returns one function for each program, so that attacks on its models share a compilation."""
+    if apply not in _by_program:
+        _by_program[apply] = partial(_first_output, apply)
+    return _by_program[apply]
 
 
 def _first_output(apply: Apply, params: Params, x: Any) -> Any:
@@ -129,17 +129,17 @@ def _first_output(apply: Apply, params: Params, x: Any) -> Any:
 
 
 @partial(Program, static_argnums=0)
-def _answer(apply: Apply, params: Params, x: Float[Any, "n ..."]) -> Float[jax.Array, "n c"]:
+def _outputs(apply: Apply, params: Params, x: Float[Any, "n ..."]) -> Float[jax.Array, "n c"]:
     return _first_output(apply, params, x).astype(jnp.float32)
 
 
 def accuracies(
-    reactor: Reactor, sets: Mapping[str, tuple[np.ndarray, np.ndarray]], of: Sequence[tuple[str, str]]
+    reactor: Reactor, sets: Mapping[str, tuple[np.ndarray, np.ndarray]], models: Sequence[tuple[str, str]]
 ) -> dict[str, float]:
-    """Share of test images given their own label, of each (model, dataset)."""
-    found = {}
-    for dataset in {dataset for _, dataset in of}:
+    """Returns the share of test images that are classified correctly, for each (model, dataset)."""
+    accuracy = {}
+    for dataset in {dataset for _, dataset in models}:
         x, y = sets[dataset]
-        answers = reactor.logits([name for name, own in of if own == dataset], x)
-        found |= {name: float(np.mean(answer.argmax(1) == y)) for name, answer in answers.items()}
-    return found
+        logits = reactor.logits([name for name, tested_on in models if tested_on == dataset], x)
+        accuracy |= {name: float(np.mean(rows.argmax(1) == y)) for name, rows in logits.items()}
+    return accuracy

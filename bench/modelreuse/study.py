@@ -16,7 +16,7 @@ from modeldiff_jax.evidence.access import ALL, check_access, restrict
 from modeldiff_jax.probes.pgd import Direction
 
 Orientation: TypeAlias = Literal["owner", "suspect", "both"]
-Answers: TypeAlias = dict[str, Float[np.ndarray, "n c"]]
+Outputs: TypeAlias = dict[str, Float[np.ndarray, "n c"]]
 EPS = 0.06
 """The authors' radius, in normalised units."""
 
@@ -27,11 +27,11 @@ class Study:
     Args:
       zoo: the folder.
       n_pairs: probe pairs, or inputs, that a method may use for each owner.
-      key: of the choice of seeds and of attacks.
-      reactor: the zoo's models, where they are read already.
-      access: what all models but the one that pairs are made on tell (`modeldiff_jax.evidence.access`); the methods
-        see that one through the same access.
-      black_box: partners are found by asking the model, not by its gradients.
+      key: random key of seeds and attacks.
+      reactor: the zoo's models, where they have been read already.
+      access: access level of all models but the one that pairs are made on (`modeldiff_jax.evidence.access`); its
+        outputs are restricted likewise before methods compare them.
+      black_box: whether partners are made by queries, without gradients.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Study:
         self.zoo, self.n_pairs, self.key, self.black_box = zoo, n_pairs, key, black_box
         self.access = check_access(access)
         self.queries: dict[str, int] = {}
-        """Inputs that each model was asked about to find partners, where that is by asking."""
+        """Number of queries to each model to make partners, where these are made by queries."""
         self.reactor = reactor or Reactor({name: zoo.path(name) for name in zoo.entries})
-        self._kept: dict[tuple[Any, ...], Any] = {}
-        self._whole: dict[tuple[Any, ...], Any] = {}
+        self._cache: dict[tuple[Any, ...], Any] = {}
+        self._unrestricted: dict[tuple[Any, ...], Any] = {}
 
-    def through(self, access: str) -> Study:
-        """Returns the same models under another access; pairs and whole outputs are computed once for both."""
-        seen = copy.copy(self)
-        seen.access, seen._kept = check_access(access), {}
-        return seen
+    def with_access(self, access: str) -> Study:
+        """Returns the same models at another access level; pairs and unrestricted outputs are computed once for both."""
+        study = copy.copy(self)
+        study.access, study._cache = check_access(access), {}
+        return study
 
     @property
     def names(self) -> list[str]:
@@ -66,15 +66,15 @@ class Study:
         """A model's line in the manifest."""
         return self.zoo.entries[name]
 
-    def kept(self, make: Callable[[], Any], *what: Any) -> Any:
-        """Returns `make()`, called once for each `what`."""
-        if what not in self._kept:
-            self._kept[what] = make()
-        return self._kept[what]
+    def cached(self, compute: Callable[[], Any], *key: Any) -> Any:
+        """Returns `compute()`, called once for each key."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
-    def forget(self, *what: Any) -> None:
-        """Lets go of what was kept."""
-        self._kept.pop(what, None)
+    def forget(self, *key: Any) -> None:
+        """Lets go of what was cached."""
+        self._cache.pop(key, None)
 
     def images(self, dataset: str, part: str) -> tuple[Float[np.ndarray, "n ..."], Int[np.ndarray, " n"]]:
         """All images of a dataset's part, normalised, and their labels."""
@@ -83,7 +83,7 @@ class Study:
             x, y = self.zoo.images(dataset, part)
             return self.zoo.normalised(x), np.asarray(y)
 
-        return self.kept(make, "images", dataset, part)
+        return self.cached(make, "images", dataset, part)
 
     def seeds(self, dataset: str, part: str = "train") -> Float[np.ndarray, "n ..."]:
         """`n_pairs` images of a dataset, the same for every model."""
@@ -105,36 +105,36 @@ class Study:
         def make() -> np.ndarray:
             seeds = self.seeds(dataset)
             if self.black_box:
-                partners, asked = self.reactor.search(prober, seeds, self.key)
-                self.queries[prober] = self.queries.get(prober, 0) + asked
+                partners, n_queries = self.reactor.search(prober, seeds, self.key)
+                self.queries[prober] = self.queries.get(prober, 0) + n_queries
                 return partners
             return self.reactor.attack(prober, seeds, eps=eps, n_steps=n_steps, direction=direction, key=self.key)
 
-        what = (prober, dataset, direction, eps, n_steps)
-        if what not in self._whole:
-            self._whole[what] = make()
-        return self._whole[what]
+        key = (prober, dataset, direction, eps, n_steps)
+        if key not in self._unrestricted:
+            self._unrestricted[key] = make()
+        return self._unrestricted[key]
 
-    def answers(self, x: Float[np.ndarray, "n ..."], names: Iterable[str], *what: Any) -> Answers:
-        """Returns the outputs that models expose, kept under `what`: logits, or probabilities (`access`)."""
+    def outputs(self, x: Float[np.ndarray, "n ..."], names: Iterable[str], *key: Any) -> Outputs:
+        """Returns the outputs that models expose, cached under a key: logits, or probabilities (`access`)."""
         names = list(names)
-        whole: Answers = self._whole.setdefault(("answers", *what), {})
-        missing = [name for name in names if name not in whole]
+        unrestricted: Outputs = self._unrestricted.setdefault(("outputs", *key), {})
+        missing = [name for name in names if name not in unrestricted]
         if missing:
-            whole |= self.reactor.logits(missing, x)
+            unrestricted |= self.reactor.logits(missing, x)
         if self.access == ALL:
-            return whole
-        seen: Answers = self.kept(dict, "answers", *what)
-        seen |= {name: restrict(whole[name], self.access) for name in names if name not in seen}
-        return seen
+            return unrestricted
+        exposed: Outputs = self.cached(dict, "outputs", *key)
+        exposed |= {name: restrict(unrestricted[name], self.access) for name in names if name not in exposed}
+        return exposed
 
-    def on_pairs(self, prober: str, names: Iterable[str], **attack: Any) -> tuple[Answers, Answers]:
+    def on_pairs(self, prober: str, names: Iterable[str], **attack: Any) -> tuple[Outputs, Outputs]:
         """Logits for a prober's seeds and for their partners."""
         dataset = attack.get("dataset") or self.entry(prober).dataset
-        own = self.prober(prober)
-        seeds = self.answers(self.seeds(dataset), names, "seeds", dataset)
-        settings = sorted({"direction": "away", **attack}.items())  # a default that is spelled out is no other attack
-        partners = self.answers(self.partners(prober, **attack), names, "partners", own, dataset, *settings)
+        made_on = self.prober(prober)
+        seeds = self.outputs(self.seeds(dataset), names, "seeds", dataset)
+        settings = sorted({"direction": "away", **attack}.items())  # a default that is passed gives the same attack
+        partners = self.outputs(self.partners(prober, **attack), names, "partners", made_on, dataset, *settings)
         return seeds, partners
 
     def both_ways(
@@ -144,7 +144,7 @@ class Study:
         orientation: Orientation,
         score: Callable[[str, str, str], float],
     ) -> Float[np.ndarray, "o s"]:
-        """`score(prober, owner, suspect)` for all pairs, with the prober the orientation asks for; the mean of both."""
+        """`score(prober, owner, suspect)` for each owner and suspect; for orientation `both` the mean of both probers."""
         table = np.empty((len(owners), len(suspects)))
         for i, owner in enumerate(owners):
             for j, suspect in enumerate(suspects):

@@ -1,8 +1,9 @@
 """A thief who knows the method: fine-tunes a stolen copy until its outputs are no longer similar to its victim's.
 
-Beside the labels of images of his own he minimises, times a weight, how alike the copy and the victim answer probe
-pairs. `ddv` repels what the paper looks at: the cosine similarity of decision distance vectors. `evidence` repels
-every view of the evidence; see `likeness.py`. Who is no more like the victim than a stranger is left in peace.
+The loss is that of the labels of the thief's own images plus, times a weight, a term: how similar the reactions of copy
+and victim to probe pairs are. `ddv` minimises the paper's evidence, the cosine similarity of decision distance vectors.
+`evidence` minimises the similarity in every representation; see `likeness.py`. Similarities below 0, those of models
+less similar than unrelated ones, do not count.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.runtime.threads import each
 
 _RATE = 2e-3
-"""As the zoo's pruned models are tuned with."""
+"""Learning rate, the same as for the zoo's pruned models."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,14 @@ class Pairs:
 
     Attributes:
       seeds, partners: (N, 32, 32, 3) normalised.
-      victim: (2, N, C) its answers to seeds and to partners.
-      strangers: (R, 2, N, C) those of unrelated models of its task.
+      victim: (2, N, C) the victim's logits for seeds and for partners.
+      unrelated: (R, 2, N, C) the logits of unrelated models of its label space.
     """
 
     seeds: Float[np.ndarray, "n 32 32 3"]
     partners: Float[np.ndarray, "n 32 32 3"]
     victim: Float[np.ndarray, "2 n c"]
-    strangers: Float[np.ndarray, "r 2 n c"]
+    unrelated: Float[np.ndarray, "r 2 n c"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ class Theft:
     Attributes:
       arch, classes, start: the stolen network.
       x, y: the thief's own images, in 0..255, and their labels.
-      pairs: what he repels it on.
-      term: how.
-      weight: of the term; 0 only fine-tunes.
-      steps: batches of `BATCH` images and as many pairs.
-      seed: of their order.
+      pairs: probe pairs on which similarity is minimised.
+      term: the similarity that is minimised.
+      weight: weight of the term; 0 only fine-tunes.
+      steps: number of batches, each of `BATCH` images and as many pairs.
+      seed: random seed of their order.
     """
 
     arch: str
@@ -72,22 +73,22 @@ class Theft:
 
 
 def steal(thefts: Sequence[Theft]) -> list[Variables]:
-    """The copies' variables."""
+    """Returns the copies' variables."""
     for kind in {(t.arch, t.classes, t.term): t for t in thefts}.values():
         variables = kind.start
         moments = optax.scale_by_adam().init(variables["params"])
         _step.lower(kind.arch, kind.term, variables, moments, *_batch(kind, 0)).compile()  # once, not in each thread
-    return each(_one, thefts)
+    return each(_steal_one, thefts)
 
 
-def answers(
+def logits_of(
     arch: str, classes: int, variables: Variables, x: Float[np.ndarray, "n 32 32 3"]
 ) -> Float[np.ndarray, "n c"]:
-    """Logits of a network as it is used, not trained."""
-    return np.asarray(_answers(arch, classes, variables, x))
+    """Returns the logits of a network in inference mode."""
+    return np.asarray(_logits_of(arch, classes, variables, x))
 
 
-def _one(theft: Theft) -> Variables:
+def _steal_one(theft: Theft) -> Variables:
     variables, moments = theft.start, optax.scale_by_adam().init(theft.start["params"])
     for i in range(theft.steps):
         variables, moments = _step(theft.arch, theft.term, variables, moments, *_batch(theft, i))
@@ -101,30 +102,30 @@ def _batch(theft: Theft, i: int) -> tuple[Any, ...]:
     some = rng.permutation(len(pairs.seeds))[:BATCH]
     rate = _RATE * 0.5 * (1 + np.cos(np.pi * i / theft.steps))
     probes = np.concatenate([pairs.seeds[some], pairs.partners[some]])
-    known = np.concatenate([pairs.victim[None], pairs.strangers])[:, :, some]
+    others = np.concatenate([pairs.victim[None], pairs.unrelated])[:, :, some]
     labels = np.eye(theft.classes, dtype=np.float32)[theft.y[rows]]
-    return theft.x[rows], labels, probes, known, np.array([rate, theft.weight], np.float32)
+    return theft.x[rows], labels, probes, others, np.array([rate, theft.weight], np.float32)
 
 
 @partial(Program, static_argnums=(0, 1))
-def _answers(arch: str, classes: int, variables: Variables, x: Any) -> Any:
+def _logits_of(arch: str, classes: int, variables: Variables, x: Any) -> Any:
     return Network(arch, classes).apply(variables, x)[0]
 
 
 @partial(Program, static_argnums=(0, 1))
 def _step(
-    arch: str, term: Term, variables: Any, moments: Any, x: Any, labels: Any, probes: Any, known: Any, numbers: Any
+    arch: str, term: Term, variables: Any, moments: Any, x: Any, labels: Any, probes: Any, others: Any, numbers: Any
 ) -> tuple[Variables, Any]:
-    """One step of Adam. `known`: the victim's answers to these pairs, then the strangers'."""
+    """Takes one step of Adam. `others`: the victim's logits for these pairs, then those of unrelated models."""
     network, (rate, weight) = Network(arch, labels.shape[-1]), numbers
 
     def loss(params: Any) -> tuple[Any, Any]:
         given = {"params": params, "batch_stats": variables["batch_stats"]}
         (logits, _), changed = network.apply(given, normalised(x), train=True, mutable=["batch_stats"])
-        told = network.apply(given, probes)[0].reshape(2, -1, labels.shape[-1])
+        on_probes = network.apply(given, probes)[0].reshape(2, -1, labels.shape[-1])
         task = optax.softmax_cross_entropy(logits, labels).mean()
-        repelled = jax.nn.relu(likeness(term, told, known[0], known[1:])).sum()
-        return task + weight * repelled, changed["batch_stats"]
+        similarity = jax.nn.relu(likeness(term, on_probes, others[0], others[1:])).sum()
+        return task + weight * similarity, changed["batch_stats"]
 
     gradients, stats = jax.grad(loss, has_aux=True)(variables["params"])
     moves, moments = optax.scale_by_adam().update(gradients, moments)

@@ -16,13 +16,13 @@ def sac(study: Study, owners: Sequence[str], suspects: Sequence[str], orientatio
     everyone = sorted({*owners, *suspects})
 
     def matrices(prober: str) -> dict[str, np.ndarray]:
-        found = study.answers(misclassified(study, prober), everyone, "akh", prober)
-        return {name: _correlations(softmax(found[name], axis=1)) for name in everyone}
+        outputs = study.outputs(misclassified(study, prober), everyone, "akh", prober)
+        return {name: _correlations(softmax(outputs[name], axis=1)) for name in everyone}
 
     def score(prober: str, owner: str, suspect: str) -> float:
-        own = study.prober(prober)
-        found = study.kept(lambda: matrices(own), "sac", own)
-        return -float(np.mean(np.abs(found[owner] - found[suspect])))
+        made_on = study.prober(prober)
+        by_name = study.cached(lambda: matrices(made_on), "sac", made_on)
+        return -float(np.mean(np.abs(by_name[owner] - by_name[suspect])))
 
     return study.both_ways(owners, suspects, orientation, score)
 

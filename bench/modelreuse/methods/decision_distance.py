@@ -22,7 +22,7 @@ def cosine(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
 def _modeldiff(
     direction: Direction, study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation
 ) -> np.ndarray:
-    """As in the authors' notebook, which scores from this vector. `direction`: see `probes.attack.pgd`."""
+    """Scores as the authors' notebook does, from the DDV. `direction`: see `modeldiff_jax.probes.pgd.pgd`."""
     everyone = tuple(sorted({*owners, *suspects}))
 
     def vectors(prober: str) -> dict[str, np.ndarray]:
@@ -31,22 +31,22 @@ def _modeldiff(
 
     def score(prober: str, owner: str, suspect: str) -> float:
         made_on = study.prober(prober), study.entry(prober).dataset
-        found = study.kept(lambda: vectors(prober), "ddv", direction, *made_on, everyone)
-        return cosine(found[owner], found[suspect])
+        by_name = study.cached(lambda: vectors(prober), "ddv", direction, *made_on, everyone)
+        return cosine(by_name[owner], by_name[suspect])
 
     return study.both_ways(owners, suspects, orientation, score)
 
 
 modeldiff = partial(_modeldiff, "away")
-"""With the sign the released code has, whose loss is negated twice."""
+"""The DDV with the sign of the released code, whose loss is negated twice."""
 modeldiff_toward = partial(_modeldiff, "toward")
-"""With the sign the paper describes."""
+"""The DDV with the sign that the paper describes."""
 
 
 def modeldiff_script(
     study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation
 ) -> np.ndarray:
-    """As the released script scores: cosine of Euclidean distance matrices among all inputs, seeds and partners."""
+    """Scores as the released script does: cosine of Euclidean distance matrices among all inputs, seeds and partners."""
     everyone = tuple(sorted({*owners, *suspects}))
 
     def matrices(prober: str) -> dict[str, np.ndarray]:
@@ -55,7 +55,7 @@ def modeldiff_script(
 
     def score(prober: str, owner: str, suspect: str) -> float:
         made_on = study.prober(prober), study.entry(prober).dataset
-        found = study.kept(lambda: matrices(prober), "ddm", *made_on, everyone)
-        return cosine(found[owner], found[suspect])
+        by_name = study.cached(lambda: matrices(prober), "ddm", *made_on, everyone)
+        return cosine(by_name[owner], by_name[suspect])
 
     return study.both_ways(owners, suspects, orientation, score)

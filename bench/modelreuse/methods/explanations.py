@@ -11,7 +11,7 @@ from bench.modelreuse.methods.decision_distance import cosine
 from bench.modelreuse.study import Orientation, Study
 
 _GRID, _MASKS, _IMAGES = 4, 64, 25
-"""Tiles a side, perturbed copies of an image, images: 1,600 queries a model where Zest has 128,000."""
+"""Tiles per side, perturbed copies of an image, and images: 1,600 queries to a model where Zest makes 128,000."""
 
 
 def zest(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
@@ -20,18 +20,18 @@ def zest(study: Study, owners: Sequence[str], suspects: Sequence[str], orientati
 
     def signatures(dataset: str) -> dict[str, np.ndarray]:
         x, masks = _perturbed(study, dataset)
-        found = study.answers(x, everyone, "zest", dataset)
+        outputs = study.outputs(x, everyone, "zest", dataset)
         design = np.concatenate([masks, np.ones((len(masks), 1))], axis=1)
         solve = np.linalg.pinv(design)[:-1]
         return {
-            name: (solve @ softmax(found[name], axis=1).reshape(-1, _MASKS, found[name].shape[1])).astype(np.float32)
-            for name in everyone
+            name: (solve @ softmax(y, axis=1).reshape(-1, _MASKS, y.shape[1])).astype(np.float32)
+            for name, y in outputs.items()
         }
 
     def score(prober: str, owner: str, suspect: str) -> float:
         dataset = study.entry(prober).dataset
-        found = study.kept(lambda: signatures(dataset), "zest slopes", dataset)
-        a, b = found[owner], found[suspect]
+        by_name = study.cached(lambda: signatures(dataset), "zest slopes", dataset)
+        a, b = by_name[owner], by_name[suspect]
         return cosine(a.ravel(), b.ravel()) if a.shape == b.shape else -np.inf
 
     return study.both_ways(owners, suspects, orientation, score)

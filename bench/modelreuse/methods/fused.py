@@ -1,4 +1,4 @@
-"""Ours: several representations of the reactions to the same pairs, each scored against unrelated models."""
+"""Our method: several representations of the reactions to the same pairs, each scored against unrelated models."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from modeldiff_jax.evidence.representations import as_logits
 
 
 def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """The fused score. An owner's references are all models of other roots, on whoever's pairs; each is left out of its
-    own comparison."""
+    """Returns the fused score. An owner's references are all models of other roots, whichever model the pairs are made
+    on; each is left out of its own comparison."""
     number = {name: i for i, name in enumerate(study.names)}
     roots = np.array([study.entry(name).root for name in study.names])
-    places: dict[str, list[int]] = {}
+    owners_by_root: dict[str, list[int]] = {}
     for i, owner in enumerate(owners):
-        places.setdefault(study.entry(owner).root, []).append(i)
-    asked = ("owner", "suspect") if orientation == "both" else (orientation,)
+        owners_by_root.setdefault(study.entry(owner).root, []).append(i)
+    sides = ("owner", "suspect") if orientation == "both" else (orientation,)
     total = np.zeros((len(owners), len(suspects)))
-    for side in asked:
-        of_prober: dict[str, list[int]] = {}
+    for side in sides:
+        models_by_prober: dict[str, list[int]] = {}
         for k, name in enumerate(owners if side == "owner" else suspects):
-            of_prober.setdefault(study.prober(name), []).append(k)
-        for prober, mine in of_prober.items():
+            models_by_prober.setdefault(study.prober(name), []).append(k)
+        for prober, models in models_by_prober.items():
             reactions = reactions_to(study, prober)
-            for root, of_root in places.items():
-                rows = [i for i in of_root if i in mine] if side == "owner" else of_root
-                columns = mine if side == "suspect" else list(range(len(suspects)))
+            for root, owners_of_root in owners_by_root.items():
+                rows = [i for i in owners_of_root if i in models] if side == "owner" else owners_of_root
+                columns = models if side == "suspect" else list(range(len(suspects)))
                 if rows:
                     total[np.ix_(rows, columns)] += relatedness(
                         reactions,
@@ -37,21 +37,21 @@ def ours(study: Study, owners: Sequence[str], suspects: Sequence[str], orientati
                         [number[suspects[j]] for j in columns],
                         roots != root,
                     )["related"]
-    return total / len(asked)
+    return total / len(sides)
 
 
-def reactions_to(study: Study, prober: str) -> Reactions:
-    """All models' reactions to the pairs made on one."""
+def reactions_to(study: Study, prober: str) -> ReactionTable:
+    """Returns all models' reactions to the pairs made on one model."""
 
-    def make() -> Reactions:
+    def compute() -> ReactionTable:
         seeds, partners = study.on_pairs(prober, study.names)
-        tasks = [(study.entry(name).dataset, study.entry(name).classes) for name in study.names]
+        label_spaces = [(study.entry(name).dataset, study.entry(name).classes) for name in study.names]
         dataset = study.entry(prober).dataset
         return ReactionTable(
             [as_logits(seeds[name]) for name in study.names],
             [as_logits(partners[name]) for name in study.names],
-            tasks,
-            study.kept(dict, "views of seeds", dataset),
+            label_spaces,
+            study.cached(dict, "representations of seeds", dataset),
         )
 
-    return study.kept(make, "reactions", prober)
+    return study.cached(compute, "reactions", prober)

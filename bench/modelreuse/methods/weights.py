@@ -13,34 +13,34 @@ from bench.modelreuse.study import Orientation, Study
 
 
 def weights(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Mean over tensors of two or more axes and equal shape of the cosine similarity; -inf for other architectures."""
+    """Mean cosine similarity of the tensors of two or more axes and equal shape; -inf for different architectures."""
     del orientation  # no inputs are made
 
     def score(_: str, owner: str, suspect: str) -> float:
         if study.entry(owner).arch != study.entry(suspect).arch:
             return -np.inf
-        a, b = (study.kept(lambda name=name: _tensors(study, name), "weights", name) for name in (owner, suspect))
-        alike = [cosine(x, y) for x, y in zip(a, b, strict=False) if x.shape == y.shape]
-        return float(np.mean(alike)) if alike else -np.inf
+        a, b = (study.cached(lambda name=name: _tensors(study, name), "weights", name) for name in (owner, suspect))
+        similarities = [cosine(x, y) for x, y in zip(a, b, strict=False) if x.shape == y.shape]
+        return float(np.mean(similarities)) if similarities else -np.inf
 
     return study.both_ways(owners, suspects, "owner", score)
 
 
 def _tensors(study: Study, name: str) -> list[np.ndarray]:
-    """Filters in the order of the graph, centred. Of a quantised model the stored integers, channel by channel."""
+    """Returns tensors of two or more axes in the order of the parameters; a quantised model's are its stored integers."""
     leaves: list[Any] = jax.tree.leaves(study.reactor.models[name].params)
     return [np.asarray(leaf, np.float32).ravel() for leaf in leaves if np.ndim(leaf) >= 2]
 
 
 def features(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Cosine similarity of the last layer's outputs on the seeds; -inf for other label spaces."""
+    """Cosine similarity of the last layer's outputs on the seeds; -inf for different label spaces."""
     everyone = sorted({*owners, *suspects})
 
     def score(prober: str, owner: str, suspect: str) -> float:
         if study.entry(owner).classes != study.entry(suspect).classes:
             return -np.inf
         dataset = study.entry(prober).dataset
-        found = study.answers(study.seeds(dataset), everyone, "seeds", dataset)
-        return cosine(found[owner].ravel(), found[suspect].ravel())
+        outputs = study.outputs(study.seeds(dataset), everyone, "seeds", dataset)
+        return cosine(outputs[owner].ravel(), outputs[suspect].ravel())
 
     return study.both_ways(owners, suspects, orientation, score)
