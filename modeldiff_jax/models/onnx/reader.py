@@ -32,8 +32,9 @@ from modeldiff_jax.models.onnx.functions import Functions
 from modeldiff_jax.models.onnx.initializers import Bytes, cut_out
 from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.models.onnx.registration import ONNX
-from modeldiff_jax.types import ANY, Shape, TensorSpec
+from modeldiff_jax.types import ANY, STRING, Shape, TensorSpec
 
+_PLACEHOLDERS = frozenset({"", "?", "*", "-1", "any", "dynamic", "none", "null", "unk", "unknown"})
 _MAX_RANK = 64  # numpy's
 _PACKED_BITS: dict[int, int] = {
     TensorProto.UINT4: 4,
@@ -372,7 +373,9 @@ class _Reader:
             # inside nested graphs types may be left out, and sequences only pass through
             return TensorSpec(name, (), np.dtype(object))
         tensor = proto.type.tensor_type
-        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else text(d.dim_param) or ANY for d in tensor.shape.dim)
+        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else _size_name(d.dim_param) for d in tensor.shape.dim)
+        if tensor.elem_type == TensorProto.STRING:
+            return TensorSpec(name, shape, STRING)
         dtype = np.dtype(object) if tensor.elem_type == 0 else self.dtype(tensor.elem_type, name)
         return TensorSpec(name, shape, dtype)
 
@@ -384,6 +387,12 @@ class _Reader:
 
     def invalid(self, rule: str, got: str, label: str) -> InvalidModelError:
         return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
+
+
+def _size_name(given: str | bytes) -> str:
+    """The name of a dynamic size; words that exporters write for any unknown one are no names."""
+    name = text(given)
+    return ANY if name.lower() in _PLACEHOLDERS else name
 
 
 def _kind(attribute: AttributeProto) -> str:

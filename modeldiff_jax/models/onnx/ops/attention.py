@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, xp
+from modeldiff_jax.models.graph.registry import Index, Value, xp
 from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type
 from modeldiff_jax.models.onnx.ops.math import matmul
 from modeldiff_jax.models.onnx.registration import op
@@ -249,7 +249,7 @@ def rotary_embedding(
     x: Value,
     cosines: Value,
     sines: Value,
-    positions: Value = None,
+    positions: Index = None,
     /,
     *,
     interleaved: int = 0,
@@ -350,7 +350,7 @@ def causal_conv_with_state(
 
 @op("TensorScatter")
 def tensor_scatter(
-    cache: Value, update: Value, starts: Value = None, /, *, axis: int = -2, mode: str = "linear"
+    cache: Value, update: Value, starts: Index = None, /, *, axis: int = -2, mode: str = "linear"
 ) -> Value:
     """A cache with each example's update written along `axis` from its start on; `circular` goes round the end."""
     if mode not in ("linear", "circular"):

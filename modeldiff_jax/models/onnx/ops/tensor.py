@@ -13,7 +13,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
+from modeldiff_jax.models.graph.registry import Index, Static, Value, concrete, xp
 from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
 from modeldiff_jax.models.onnx.ops.common import (
     astype,
@@ -245,7 +245,7 @@ def where(condition: Value, x: Value, y: Value, /) -> Value:
 
 
 @op("Trilu")
-def trilu(x: Value, k: Value = None, /, *, upper: int = 1) -> Value:
+def trilu(x: Value, k: Index = None, /, *, upper: int = 1) -> Value:
     """The part of each matrix on and above (or below) its k-th diagonal, zeros elsewhere."""
     m, diagonal = xp(x, k), 0 if k is None else k.reshape(())
     ahead = np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None]
