@@ -264,7 +264,7 @@ def convert(model: str, check: bool, inputs: str | None, key: int, progress: Pro
     _use_cache()
     from modeldiff_jax.limits import DEFAULT
     from modeldiff_jax.models.array_file import read_arrays
-    from modeldiff_jax.models.inspect import AGREEMENT, check_against_runtime, describe
+    from modeldiff_jax.models.inspect import check_against_runtime, describe
     from modeldiff_jax.models.load import load
     from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 
@@ -273,7 +273,7 @@ def convert(model: str, check: bool, inputs: str | None, key: int, progress: Pro
     if check:
         progress("Running it beside the reference runtime", 1, 2)
         arrays = read_arrays(Path(inputs), DEFAULT, "seed_bytes") if inputs else None
-        outcome = {**check_against_runtime(model, converted, arrays, key).to_dict(), "tolerance": AGREEMENT}
+        outcome = check_against_runtime(model, converted, arrays, key).to_dict()
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "convert",

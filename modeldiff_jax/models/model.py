@@ -220,13 +220,18 @@ class Model:
             wanted = dim if isinstance(dim, int) else sizes.setdefault(dim, size) if held else size
             if wanted != size:
                 raise self._bad_input(f"{spec}", f"shape {tuple(array.shape)}: {dim} must be {wanted}")
-        refusal = misfit(array, spec)
+        dtype = self.dtype_in_apply(spec)
+        refusal = misfit(array, dtype)
         if refusal:
             raise self._bad_input(f"{spec}", refusal)
         if isinstance(array, jax.Array):
-            return x64.as_array(array, spec.dtype)
+            return x64.as_array(array, dtype)
         with np.errstate(over="ignore"):
-            return array.astype(spec.dtype, copy=False)
+            return array.astype(dtype, copy=False)
+
+    def dtype_in_apply(self, spec: TensorSpec) -> np.dtype[Any]:
+        """The dtype in which `apply` takes an input: a file's as declared, another function's as JAX keeps it."""
+        return jax.dtypes.canonicalize_dtype(spec.dtype) if self.traceable and self.conversion is None else spec.dtype
 
     def _bad_input(self, wanted: str, got: str) -> InvalidInputError:
         declared = "; ".join(map(str, self.inputs))

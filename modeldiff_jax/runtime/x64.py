@@ -64,7 +64,7 @@ def in_64_bits(function: Callable[[], T]) -> T:
     Returns:
       The function's result, whatever is done with the program it is part of.
     """
-    if jax.config.jax_enable_x64:
+    if jax.dtypes.canonicalize_dtype(np.int64) == np.int64:  # they are on
         return function()
     kept: list[Any] = []
 

@@ -114,7 +114,7 @@ def on_places(node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
 
     def each(*arguments: Value, **attributes: Any) -> Any:
         """Looks up what the operator makes of each word."""
-        (at, value), *others = [(i, v) for i, v in enumerate(arguments) if isinstance(v, Strings)]
+        at, value = next((i, v) for i, v in enumerate(arguments) if isinstance(v, Strings))
         rest = [None if v is None else np.reshape(v, ()) for v in arguments[:at] + arguments[at + 1 :]]
         table = np.asarray(function(*rest[:at], np.array(value.words, object), *rest[at:], **attributes))
         if table.dtype == object:

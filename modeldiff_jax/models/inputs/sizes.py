@@ -20,7 +20,8 @@ from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticErr
 from modeldiff_jax.limits import DEFAULT
 from modeldiff_jax.models.inputs.roles import SETTINGS, Role, is_state, main_input, role
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.types import ANY, Dim, TensorSpec
+from modeldiff_jax.runtime import x64
+from modeldiff_jax.types import ANY, Dim, Params, TensorSpec
 
 Sizes: TypeAlias = Mapping[str, int | tuple[int, ...]]
 """Input name -> its whole shape, or the name of a dynamic dimension -> its size."""
@@ -57,7 +58,11 @@ class Resolved:
     batch_axes: dict[str, int | None]
 
     def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Shape and device dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take."""
+        """Shape and dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take.
+
+        Raises:
+          UnsupportedModelError: an input holds strings or sequences, which JAX does not trace.
+        """
         return _structs(self.model, self.shapes)
 
 
@@ -216,9 +221,15 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
     """Why the model does not run at these shapes; `None` when it does."""
     if not model.traceable:
         return None
-    structs = _structs(model, shapes)
+    # strings cannot be traced: one that is a number as well stands for all
+    strings = {s.name: np.full(shapes[s.name], "0", object) for s in model.inputs if s.holds_strings}
+    numbers = {s.name: _struct(model, s, shapes) for s in model.inputs if not s.holds_strings}
+
+    def apply(params: Params, numbers: Mapping[str, Any]) -> Any:
+        return model.apply(params, *({**numbers, **strings}[name] for name in model.input_names))
+
     try:
-        outputs = jax.eval_shape(model.apply, model.params, *structs)
+        outputs = jax.eval_shape(apply, model.params, numbers)
     except ModelDiffError as error:
         return error
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # code that is not ours
@@ -230,13 +241,15 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
 
 
 def _structs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
-    if any(spec.dtype.kind in "OSU" for spec in model.inputs):
+    if any(spec.dtype == object for spec in model.inputs):
         raise UnsupportedModelError(
             "Inputs must be numbers",
             got="; ".join(map(str, model.inputs)),
             where=model.origin.path,
-            fix="strings and sequences cannot be traced; export the numeric part of the model",
+            fix="fix the others: model.bind(name=value), or md.InputHint(fixed={name: value})",
         )
-    return tuple(
-        jax.ShapeDtypeStruct(shapes[spec.name], jax.dtypes.canonicalize_dtype(spec.dtype)) for spec in model.inputs
-    )
+    return tuple(_struct(model, spec, shapes) for spec in model.inputs)
+
+
+def _struct(model: Model, spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> jax.ShapeDtypeStruct:
+    return x64.struct(shapes[spec.name], model.dtype_in_apply(spec))

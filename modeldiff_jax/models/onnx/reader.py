@@ -32,7 +32,7 @@ from modeldiff_jax.models.onnx.functions import Functions
 from modeldiff_jax.models.onnx.initializers import Bytes, cut_out
 from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.models.onnx.registration import ONNX
-from modeldiff_jax.types import ANY, STRING, Shape, TensorSpec
+from modeldiff_jax.types import ANY, STRING, Dim, Shape, TensorSpec
 
 _PLACEHOLDERS = frozenset({"", "?", "*", "-1", "any", "dynamic", "none", "null", "unk", "unknown"})
 _MAX_RANK = 64  # numpy's
@@ -389,7 +389,7 @@ class _Reader:
         return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
 
 
-def _size_name(given: str | bytes) -> str:
+def _size_name(given: str | bytes) -> Dim:
     """The name of a dynamic size; words that exporters write for any unknown one are no names."""
     name = text(given)
     return ANY if name.lower() in _PLACEHOLDERS else name

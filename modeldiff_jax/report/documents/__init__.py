@@ -214,15 +214,23 @@ def _convert(record: Record) -> Document:
         ),
     ]
     outputs = [
-        (output["name"], _sizes(output["shape"]), number(output["max_error"]), number(output["share"]))
+        (
+            output["name"],
+            f"{output['dtype']} {_sizes(output['shape'])}",
+            number(output["max_error"]),
+            number(output["allowed"]),
+            number(output["value_range"]),
+            "agrees" if output["agrees"] else "DIFFERS",
+        )
         for output in check["outputs"]
     ]
     agrees = check["agrees"]
+    columns = ("output", "type and shape", "largest error", "allowed", "range", "")
     return Document(
         "modeldiff convert",
-        f"{'agrees with' if agrees else 'DIFFERS from'} {check['runtime']} (to {check['tolerance']:g} of the range)",
+        f"{'agrees with' if agrees else 'DIFFERS from'} {check['runtime']}",
         "good" if agrees else "bad",
-        [Fields(rows), Table(("output", "shape", "largest error", "of the range"), outputs, frozenset({2, 3}))],
+        [Fields(rows), Table(columns, outputs, frozenset({2, 3, 4}))],
     )
 
 
