@@ -5,6 +5,7 @@ The command line turns any `ModelDiffError` into exit code 2; anything else esca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -80,3 +81,15 @@ class NotAdaptableError(ModelDiffError):
 
 class MissingExtraError(ModelDiffError, ImportError):
     """An optional dependency is needed and absent; `fix` holds the line that installs it."""
+
+
+class ChildFailedError(ModelDiffError):
+    """A child process that a model ran in ended without an answer."""
+
+
+def error_from(record: Mapping[str, str]) -> ModelDiffError:
+    """Returns the error that `ModelDiffError.to_dict` described; its root for a type that is not of this tree."""
+    kind = globals().get(record.get("type", ""), ModelDiffError)
+    if not (isinstance(kind, type) and issubclass(kind, ModelDiffError)):
+        kind = ModelDiffError
+    return kind(record["rule"], got=record["got"], where=record["where"], fix=record["fix"])

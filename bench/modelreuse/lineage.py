@@ -63,7 +63,7 @@ def drawn(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
 def answered(
     study: Study, names: Sequence[str]
 ) -> tuple[list[tuple[ReactionsOfModels, ReactionsOfModels]], list[Hashable]]:
-    """What some models answer to each other's pairs, and their tasks."""
+    """Returns some models' reactions to each other's pairs, and their tasks."""
     seeds_of: dict[str, list[np.ndarray]] = {}
     pairs: list[tuple[ReactionsOfModels, ReactionsOfModels]] = []
     for name in names:
@@ -95,7 +95,7 @@ def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
 
 def ours(study: Study, names: Sequence[str]) -> Kinship:
     """The shipped method."""
-    return infer_descent(*answered(study, names))
+    return infer_descent(*reactions_to_each_other(study, names))
 
 
 METHODS: dict[str, Callable[[Study, Sequence[str]], Descent]] = {"ours": ours, "ddv": by_ddv}
@@ -197,7 +197,7 @@ def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
     for how, size, count in plan:
         for _ in range(count):
             chosen = drawn(study.zoo, how, size, rng)
-            found = edge_features(*answered(study, chosen))
+            found = edge_features(*reactions_to_each_other(study, chosen))
             names = list(found)
             examples.append((np.stack(list(found.values()), -1), truth(study.zoo, chosen), 1 / count / len(plan)))
     size = np.sqrt(np.mean(np.concatenate([x.reshape(-1, x.shape[-1]) ** 2 for x, _, _ in examples]), axis=0)) + 1e-9

@@ -43,13 +43,8 @@ class Study:
         access: str = ALL,
         black_box: bool = False,
     ) -> None:
-        self.zoo, self.n_pairs, self.key, self.access, self.black_box = (
-            zoo,
-            n_pairs,
-            key,
-            check_access(access),
-            black_box,
-        )
+        self.zoo, self.n_pairs, self.key, self.black_box = zoo, n_pairs, key, black_box
+        self.access = check_access(access)
         self.queries: dict[str, int] = {}
         """Inputs that each model was asked about to find partners, where that is by asking."""
         self.reactor = reactor or Reactor({name: zoo.path(name) for name in zoo.entries})

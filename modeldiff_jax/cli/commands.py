@@ -113,7 +113,7 @@ def _probing(function: Callable[..., int]) -> Callable[..., int]:
             default="outputs",
             show_default=True,
             metavar="LEVEL",
-            help="Which part of its outputs B exposes: outputs (all), probabilities, top-5 (or another number), labels.",
+            help="What B exposes: outputs (all), probabilities, top-5 (or another number), labels.",
         ),
         click.option(
             "--references",

@@ -14,7 +14,7 @@ from modeldiff_jax.demo import derive
 from modeldiff_jax.demo.data import DIGIT, N_TEST, REMAINDER, Images, Task, load_images
 from modeldiff_jax.demo.zoo import Network, train
 from modeldiff_jax.detection.compare import compare
-from modeldiff_jax.detection.conformal import Verdict
+from modeldiff_jax.detection.decision import Verdict
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes

@@ -19,7 +19,8 @@ from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.models.load import ModelLike, as_model
 from modeldiff_jax.models.model import ModelSummary
 from modeldiff_jax.probes.adapt import Adapter, adapt
-from modeldiff_jax.probes.make import Method, make_probes
+from modeldiff_jax.probes.effort import Method
+from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.report import render
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
@@ -199,8 +200,8 @@ def compare(
         it is known; models, files or folders. One that cannot be read or run is left out and named in `failures`.
         Without any the verdict is `inconclusive`, unless the two models are identical.
       probes: a ready probe set, instead of making any.
-      seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`. Under
-        any access but `outputs` pairs are made on the target only, and the outputs of target and references are
+      seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
+        Under any access but `outputs` pairs are made on the target only, and the outputs of target and references are
         restricted likewise.
       progress: called before each step.
 

@@ -10,7 +10,6 @@ from scipy.stats import false_discovery_control
 
 from modeldiff_jax.errors import InvalidInputError
 
-Verdict: TypeAlias = Literal["reused", "no_evidence", "inconclusive"]
 Correction: TypeAlias = Literal["holm", "benjamini-hochberg"]
 
 

@@ -41,13 +41,20 @@ class Decision:
 
     @property
     def decisive_p_value(self) -> float | None:
-        """The p-value that verdicts compare with alpha: the rank, or the modelled tail where no reference scores as high.
+        """The p-value that a verdict compares with alpha; None without references.
 
-        The tail counts no further down than its error rate was measured (`Tail.bounded`).
+        It is the rank; where no reference scores as high, the modelled tail, as far down as its error rate was measured
+        (`Tail.bounded`).
         """
         if self.p_value is None or self.tail is None or self.n_at_least:
             return self.p_value
         return min(self.p_value, self.tail.bounded)
+
+    @property
+    def rank_in_words(self) -> str:
+        """How many references score as high."""
+        verb = "scores" if self.n_at_least <= 1 else "score"
+        return f"{self.n_at_least or 'None'} of {self.n_references} references {verb} as high"
 
 
 def decide(score: float, reference_scores: Sequence[float], alpha: float, identity: Identity | None = None) -> Decision:
@@ -59,71 +66,73 @@ def decide(score: float, reference_scores: Sequence[float], alpha: float, identi
       alpha: in (0, 1).
       identity: in what the suspect is identical to the target; it is `reused` then whatever the references say.
     """
-    n, needed = len(reference_scores), references_needed(alpha)
-    p_value = conformal_p_value(score, reference_scores) if n else None
-    n_at_least = sum(reference >= score for reference in reference_scores)
-    tail = modelled_tail(score, reference_scores)
-    if identity:
-        return Decision("reused", "identity", p_value, tail, n, n_at_least, None, REASONS[identity])
-    undecided = Decision("inconclusive", "none" if not n else "rank", p_value, tail, n, n_at_least, needed, "")
-    if p_value is None:
-        reason = (
-            "A similarity alone has no error rate: how similar unrelated models are depends on their task and inputs. "
-            f"Pass at least {needed} unrelated models of the suspect's kind as references to get a p-value and a verdict."
-        )
-        return replace(undecided, reason=reason)
-    rank = f"{n_at_least or 'none'} of {n} references {'scores' if n_at_least <= 1 else 'score'} as high"
-    if p_value <= alpha:
-        reason = f"Were the suspect unrelated, a score this high would have probability {p_value:.3g} at most: {rank}."
-        return replace(undecided, verdict="reused", references_needed=None, reason=reason)
-    decisive = undecided.decisive_p_value
-    if tail is not None and decisive is not None and decisive <= alpha:
-        reason = (
-            f"The score lies {tail.deviations:.1f} standard deviations above the references' mean, and {rank}. Were the "
-            f"suspect unrelated, a score this high would have probability {decisive:.2g} by {tail.method}. A rank among "
-            f"{n} references cannot go below {p_value:.2g}; with {needed} or more it decides by itself."
-        )
-        return replace(undecided, verdict="reused", basis="tail", references_needed=None, reason=reason)
-    if n < needed or not n_at_least:
-        reason = (
-            f"With {n} references no p-value can be below {1 / (n + 1):.3g}; alpha {alpha:g} needs {needed} or more. "
-            f"{_sentence(rank)}"
-        )
-        return replace(undecided, reason=reason)
-    return replace(
-        undecided,
-        verdict="no_evidence",
-        references_needed=None,
-        reason=f"{_sentence(rank, ', so this score is not unusual')}",
+    n = len(reference_scores)
+    open_question = Decision(
+        verdict="inconclusive",
+        basis="rank" if n else "none",
+        p_value=conformal_p_value(score, reference_scores) if n else None,
+        tail=modelled_tail(score, reference_scores),
+        n_references=n,
+        n_at_least=sum(reference >= score for reference in reference_scores),
+        references_needed=references_needed(alpha),
+        reason="",
     )
+    if identity:
+        return replace(
+            open_question, verdict="reused", basis="identity", references_needed=None, reason=REASONS[identity]
+        )
+    return _by_references(open_question, open_question.decisive_p_value, alpha, references_needed(alpha))
 
 
 def decide_among(decision: Decision, adjusted: float | None, alpha: float, n_suspects: int) -> Decision:
-    """Returns the decision on one of several suspects, given its p-value adjusted for how many there are.
+    """Decides on one of several suspects, given its p-value adjusted for how many there are.
 
     Args:
-      decision: on the suspect alone, at the same `alpha`.
-      adjusted: `decision.decisive_p_value`, adjusted; None where there is none.
+      decision: on the suspect alone.
+      adjusted: its `decisive_p_value`, adjusted; None where there is none, or where identity decides.
       alpha: the error rate over all suspects.
-      n_suspects: how many were adjusted for.
+      n_suspects: how many the p-value was adjusted for.
     """
-    if decision.basis == "identity" or adjusted is None or n_suspects == 1:
+    if adjusted is None:
         return decision
-    if adjusted <= alpha:
-        return decision
-    needed = references_needed(alpha / n_suspects)
-    if decision.verdict == "no_evidence":
-        return decision
-    if decision.n_at_least and decision.n_references >= needed:
-        reason = f"{decision.reason} Among {n_suspects} suspects that is not unusual (adjusted p-value {adjusted:.2g})."
-        return replace(decision, verdict="no_evidence", references_needed=None, reason=reason)
-    reason = (
-        f"{decision.n_at_least or 'None'} of {decision.n_references} references score as high; adjusted for {n_suspects} "
-        f"suspects the p-value is {adjusted:.2g}, and {decision.n_references} references allow none that would decide: "
-        f"{needed} or more do."
-    )
-    return replace(decision, verdict="inconclusive", references_needed=needed, reason=reason)
+    return _by_references(decision, adjusted, alpha, references_needed(alpha / n_suspects), n_suspects)
 
 
-def _sentence(text: str, ending: str = "") -> str:
-    return f"{text[0].upper()}{text[1:]}{ending}."
+def _by_references(
+    decision: Decision, p_value: float | None, alpha: float, needed: int, n_suspects: int = 1
+) -> Decision:
+    """Decides by comparing a p-value, adjusted for the number of suspects, with alpha.
+
+    Args:
+      decision: with ranks and tail.
+      p_value: the decisive one, adjusted.
+      alpha: the error rate over all suspects.
+      needed: references with which a rank can reach alpha.
+      n_suspects: how many there are.
+    """
+    rank, n = decision.rank_in_words, decision.n_references
+    among = f", adjusted for {n_suspects} suspects" if n_suspects > 1 else ""
+    if p_value is None or decision.p_value is None:
+        reason = (
+            "A similarity alone has no error rate: how similar unrelated models are depends on their task and inputs. "
+            f"Pass at least {needed} unrelated models of the suspect's kind as references to get a verdict."
+        )
+        return replace(decision, verdict="inconclusive", basis="none", references_needed=needed, reason=reason)
+    if p_value <= alpha:
+        reason = f"{rank}. An unrelated suspect would score so high with probability {p_value:.2g} at most{among}"
+        if decision.tail is None or decision.n_at_least or decision.p_value * n_suspects <= alpha:
+            return replace(decision, verdict="reused", basis="rank", references_needed=None, reason=f"{reason}.")
+        reason += (
+            f": it lies {decision.tail.deviations:.1f} standard deviations above the references' mean, and "
+            f"{decision.tail.method} extends their ranks, which cannot go below {decision.p_value:.2g}."
+        )
+        return replace(decision, verdict="reused", basis="tail", references_needed=None, reason=reason)
+    coarse = n < references_needed(alpha) or (n < needed and decision.p_value <= alpha)
+    if not decision.n_at_least or coarse:  # more references could change the verdict
+        reason = (
+            f"{rank}, but with {n} references no rank can go below {1 / (n + 1):.2g}, and {alpha:g}{among} asks for "
+            f"less: {needed} or more references would decide."
+        )
+        return replace(decision, verdict="inconclusive", basis="rank", references_needed=needed, reason=reason)
+    reason = f"{rank}, so this score is not unusual (p-value {p_value:.2g}{among})."
+    return replace(decision, verdict="no_evidence", basis="rank", references_needed=None, reason=reason)

@@ -17,8 +17,8 @@ _TOLERANCE = 1e-5
 """Largest difference of equal outputs, as a share of the outputs' deviation: float32 programs of one network, compiled
 differently, differ by less; a float16 copy differs by a hundred times as much."""
 _DISTINCT = 64
-"""Fewest distinct values among outputs that can identify a model. Label numbers and saturated probabilities take two or a
-few values, on which unrelated models may agree everywhere."""
+"""Fewest distinct values among outputs that can identify a model. Label numbers and saturated probabilities take a few
+values only, on which unrelated models may agree everywhere."""
 
 REASONS: dict[Identity, str] = {
     "file": "The two files are the same, byte for byte.",

@@ -24,9 +24,9 @@ from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, no_progress
 
 _CAUTION = (
-    'Support was learned on image classifiers, in sets of which some are related. The probability of "none of these" is '
-    "overstated: most models that were stolen by their outputs, distilled or pruned heavily appear so. Compare a pair "
-    "with `modeldiff compare` before acting on its edge."
+    "Support was learned on image classifiers, in sets of which some are related. The probability of no parent among "
+    "these is overstated: most models that were stolen by their outputs, distilled or pruned heavily appear to have "
+    "none. Compare a pair with `modeldiff compare` before acting on its edge."
 )
 
 
@@ -67,7 +67,7 @@ class Lineage:
         return tuple(i for i, above in enumerate(self.parents) if above == parent)
 
     def likely(self, child: int, most: int = 3) -> list[tuple[int | None, float]]:
-        """Returns a model's likeliest parents, None for none of these, with their probabilities; the likeliest first."""
+        """Returns a model's likeliest parents, None for no parent, with their probabilities; the likeliest first."""
         share = np.append(self.edges[:, child], max(0.0, 1 - float(self.edges[:, child].sum())))
         order = [int(i) for i in np.argsort(-share, kind="stable") if i != child][:most]
         return [(i if i < len(self.models) else None, float(share[i])) for i in order]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.evidence.access import ALL, infer_access, restrict
 from modeldiff_jax.evidence.decision_distance import DDV, react_to_pairs
 from modeldiff_jax.evidence.reactions import Reactions
@@ -13,6 +18,7 @@ from modeldiff_jax.kernels import paired_distances
 from modeldiff_jax.models.model import ModelSummary, Origin
 from modeldiff_jax.probes.adapt import Adapter
 from modeldiff_jax.probes.probe_set import ProbeSet
+from modeldiff_jax.types import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,65 @@ class Measurement:
     def origin(self) -> Origin:
         """Where the model came from."""
         return self.model.origin
+
+
+def pack(measurement: Measurement) -> bytes:
+    """Returns a measurement as the bytes of an `.npz` file, without pickles; `unpack` reads it."""
+    model = measurement.model
+    header = {
+        "origin": asdict(model.origin),
+        "inputs": [_spec_fields(spec) for spec in model.inputs],
+        "outputs": [_spec_fields(spec) for spec in model.outputs],
+        "bound": dict(model.bound),
+        "probe_set_id": measurement.ddv.probe_set_id,
+        "n_outputs": measurement.reactions.n_outputs,
+        "weights_sha256": measurement.weights_sha256,
+        "inferred_access": measurement.inferred_access,
+        "adaptations": list(measurement.adaptations),
+        "queries": measurement.queries,
+    }
+    arrays: dict[str, Any] = {
+        "header": np.frombuffer(json.dumps(header).encode(), np.uint8),
+        "ddv": np.asarray(measurement.ddv),
+        "seeds": measurement.reactions.seeds,
+        "partners": measurement.reactions.partners,
+    }
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def unpack(content: bytes) -> Measurement:
+    """Returns the measurement that `pack` wrote.
+
+    Raises:
+      InvalidInputError: it did not write this.
+    """
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            header = json.loads(arrays["header"].tobytes())
+            ddv, seeds, partners = (arrays[name] for name in ("ddv", "seeds", "partners"))
+        inputs, outputs = (tuple(_spec(fields) for fields in header[side]) for side in ("inputs", "outputs"))
+        return Measurement(
+            model=ModelSummary(Origin(**header["origin"]), inputs, outputs, header["bound"]),
+            ddv=DDV(ddv, header["probe_set_id"]),
+            reactions=Reactions(seeds, partners, header["n_outputs"]),
+            weights_sha256=header["weights_sha256"],
+            inferred_access=header["inferred_access"],
+            adaptations=tuple(header["adaptations"]),
+            queries=header["queries"],
+        )
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidInputError("A stored measurement is whole", got=str(error)[:200], where="unpack") from error
+
+
+def _spec_fields(spec: TensorSpec) -> list[Any]:
+    return [spec.name, list(spec.shape), spec.dtype.name]
+
+
+def _spec(fields: list[Any]) -> TensorSpec:
+    name, shape, dtype = fields
+    return TensorSpec(name, tuple(shape), np.dtype(dtype))
 
 
 def measure(adapter: Adapter, probes: ProbeSet, access: str = ALL, n_labels: int | None = None) -> Measurement:

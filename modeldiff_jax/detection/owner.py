@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modeldiff_jax.detection.isolated import IsolatedMeasurer
 from modeldiff_jax.detection.measurement import Measurement, measure
 from modeldiff_jax.detection.ranking import Ranking, rank
 from modeldiff_jax.detection.settings import Settings
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.models.load import ModelLike, as_model
 from modeldiff_jax.probes.adapt import Adapter, adapt
-from modeldiff_jax.probes.make import Method, make_probes
+from modeldiff_jax.probes.effort import Method
+from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 
 
@@ -41,6 +44,8 @@ class Failure:
 class Owner:
     """A target under a probe set.
 
+    A context manager: leaving it ends the child process that models are isolated in, if there is one.
+
     Args:
       target: the owner's model, adapted to the probes' space.
       probes: made without any suspect, so that references measured under them give valid p-values.
@@ -53,6 +58,16 @@ class Owner:
     def __init__(self, target: Adapter, probes: ProbeSet, settings: Settings) -> None:
         self.probes, self._settings = probes, settings
         self.measurement = measure(target, probes, settings.access)
+        self._isolated = (
+            IsolatedMeasurer(probes, settings, self.measurement.reactions.n_outputs) if settings.isolate else None
+        )
+
+    def __enter__(self) -> Owner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._isolated:
+            self._isolated.close()
 
     @classmethod
     def of(cls, target: ModelLike, settings: Settings, probes: ProbeSet | None = None) -> Owner:
@@ -76,6 +91,8 @@ class Owner:
         Raises:
           ModelDiffError: it cannot be read, adapted or run.
         """
+        if self._isolated and isinstance(source, (str, os.PathLike)):
+            return self._isolated.measure(source)
         adapter = (
             source
             if isinstance(source, Adapter)

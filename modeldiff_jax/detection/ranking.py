@@ -136,7 +136,7 @@ def rank(
     if access == ALL != suspect.inferred_access and any(m.inferred_access == ALL for m in (target, *others)):
         notes.append(
             f"The suspect's outputs are consistent with {suspect.inferred_access} alone. If it exposes no more, say so "
-            "(`access`): then target and references are restricted to the same, without which the p-value need not hold."
+            "(`access`): then target and references are restricted likewise, without which the p-value need not hold."
         )
     cosines = [float(ddv_similarity(target.ddv, other.ddv)) for other in others]
     shares_labels = target.reactions.n_outputs == suspect.reactions.n_outputs

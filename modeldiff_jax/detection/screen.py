@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def screen(
     access: str = ALL,
     hint: InputHint | None = None,
     limits: Limits = DEFAULT,
+    isolate: bool | None = None,
     progress: Progress | None = None,
 ) -> Screening:
     """Screens several suspects: which of them came from the target?
@@ -139,15 +141,24 @@ def screen(
       suspects: one or more; models, files or folders. One that cannot be read or run is left out and named in
         `failures`.
       references: models known to be unrelated to the target, of the suspects' kinds; likewise.
-      correction: `holm` (the chance of even one false accusation is alpha at most) or `benjamini-hochberg` (the expected
-        share of false ones among all accusations is alpha at most); see
+      correction: `holm` (the chance of even one false accusation is alpha at most) or `benjamini-hochberg` (the
+        expected share of false ones among all accusations is alpha at most); see
         `modeldiff_jax.detection.conformal.adjust_p_values`.
       probes: a ready probe set, instead of making any.
       seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
+      isolate: measure suspects and references that are files in a child process with limits on memory and time, so that
+        a harmful one is named and left out; None for yes if there are several files.
       progress: called before each step.
     Raises:
       ModelDiffError: the target or every suspect cannot be read, adapted or run, or an argument is wrong.
     """
+    adjust_p_values([], correction)  # a bad argument should fail before minutes of work
+    report, start = progress or no_progress, time.perf_counter()
+    asked, left_out = model_sources(suspects, limits)
+    unrelated, more = model_sources(references, limits)
+    if not asked:
+        raise InvalidInputError("There is a suspect to screen", got="none", where="screen")
+    files = [source for source in (*asked, *unrelated) if isinstance(source, (str, os.PathLike))]
     settings = Settings(
         seeds=seeds,
         n_pairs=n_pairs,
@@ -158,24 +169,19 @@ def screen(
         access=access,
         hint=hint,
         limits=limits,
+        isolate=len(files) > 1 if isolate is None else isolate,
     )
-    adjust_p_values([], correction)  # a bad argument should fail before minutes of work
-    report, start = progress or no_progress, time.perf_counter()
-    asked, left_out = model_sources(suspects, limits)
-    unrelated, more = model_sources(references, limits)
-    if not asked:
-        raise InvalidInputError("There is a suspect to screen", got="none", where="screen")
     steps = 1 + len(unrelated) + len(asked)
     report("Making partners on the target", 0, steps)
-    owner = Owner.of(target, settings, probes)
-    prepared = time.perf_counter()
-    null, failures = owner.measure_all(
-        unrelated, "reference", lambda i: report(f"Reference {i + 1} of {len(unrelated)}", 1 + i, steps)
-    )
-    known = [m for m in null if m]
-    measured, failed = owner.measure_all(
-        asked, "suspect", lambda i: report(f"Suspect {i + 1} of {len(asked)}", 1 + len(unrelated) + i, steps)
-    )
+    with Owner.of(target, settings, probes) as owner:
+        prepared = time.perf_counter()
+        null, failures = owner.measure_all(
+            unrelated, "reference", lambda i: report(f"Reference {i + 1} of {len(unrelated)}", 1 + i, steps)
+        )
+        known = [m for m in null if m]
+        measured, failed = owner.measure_all(
+            asked, "suspect", lambda i: report(f"Suspect {i + 1} of {len(asked)}", 1 + len(unrelated) + i, steps)
+        )
     if len(failed) == len(asked):
         raise failed[0].error
     rankings = [owner.rank(suspect, known) for suspect in measured if suspect]

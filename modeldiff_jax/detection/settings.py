@@ -25,6 +25,7 @@ class Settings:
       access: which part of its outputs the suspect exposes; see `modeldiff_jax.evidence.access`.
       hint: which input is probed, and its layout and value range, where they cannot be told from the model.
       limits: bounds on hostile input.
+      isolate: measure model files in a child process with limits on memory and time, `limits.process_bytes` and so on.
     """
 
     seeds: Any = None
@@ -36,6 +37,7 @@ class Settings:
     access: str = ALL
     hint: InputHint | None = None
     limits: Limits = DEFAULT
+    isolate: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:

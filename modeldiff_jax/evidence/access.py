@@ -20,7 +20,7 @@ _TOP = re.compile(r"top-([1-9]\d{0,5})")
 
 
 def check_access(access: str) -> str:
-    """Returns the access level; raises `InvalidInputError` unless it is `outputs`, `probabilities`, `top-K` or `labels`."""
+    """Returns the access level; raises unless it is `outputs`, `probabilities`, `top-K` or `labels`."""
     if access in (ALL, "probabilities", "labels") or _TOP.fullmatch(access):
         return access
     raise InvalidInputError(

@@ -28,7 +28,7 @@ def maximum_forest(edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m
 def edge_probabilities(
     edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, "m m"], Float[np.ndarray, " m"]]:
-    """Returns the probability of each edge and each root, where a forest's probability is the exponential of its weight.
+    """Returns the probability of each edge and root, where a forest's probability is the exponential of its weight.
 
     All forests are summed by a determinant (Tutte's matrix-tree theorem; Koo et al., EMNLP 2007).
 

@@ -1,9 +1,9 @@
 """Descent among several models: a probability for each pair that one is the other's parent, from reactions alone.
 
-Features of each pair are computed from both models' reactions to probe pairs made on each of them: similarity in several
-representations, with and without what all models of their task share, and differences that tell a parent from a child
-and from a sibling. Their weighted sum is the log-odds of one being the other's parent, and a forest's probability is
-proportional to the product of its edges' odds, so every edge has a probability among all forests.
+Features of each pair are computed from both models' reactions to probe pairs made on each of them: similarity in
+several representations, with and without what all models of their task share, and differences that tell a parent from a
+child and from a sibling. Their weighted sum is the log-odds of one being the other's parent, and a forest's probability
+is proportional to the product of its edges' odds, so every edge has a probability among all forests.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def log_odds(features: Mapping[str, Float[np.ndarray, "m m"]]) -> Float[np.ndarr
 def _seed_similarities(
     reactions: ReactionsOfModels, task: Int[np.ndarray, " m"]
 ) -> tuple[dict[str, Float[np.ndarray, "2 m m"]], Float[np.ndarray, "2 m"]]:
-    """Returns `_correlations` by representation, 0 where one cannot compare, and each model's mean entropy and scale."""
+    """Returns `_correlations` by representation, 0 where one cannot compare, and models' mean entropy and scale."""
     logits = [as_logits(reaction) for reaction in reactions]
     found = {"geometry": _correlations(np.stack([REPRESENTATIONS["geometry"].vector(x, x) for x in logits]), task)}
     for each in np.unique(task):
@@ -176,7 +176,7 @@ def _correlations(vectors: Float[np.ndarray, "m d"], task: Int[np.ndarray, " m"]
 
 
 def _centrality(near: Float[np.ndarray, "m m"], comparable: np.ndarray) -> Float[np.ndarray, "m m"]:
-    """Returns how much more similar i is than j to models similar to both: parents are closer to children than siblings."""
+    """Returns how much more similar i is than j to models similar to both: a parent is closer to its children."""
     found = np.zeros_like(near)
     for i in range(len(near)):
         both = comparable[i][None] & comparable

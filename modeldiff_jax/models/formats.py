@@ -107,6 +107,7 @@ _TO_ONNX = "export the model to ONNX"
 _WITH_MODULE = "weights need a module: md.from_flax(module, md.load_weights(path), input_spec); or export to ONNX"
 
 FORMATS: tuple[Format, ...] = (
+    Format("onnx", _is_onnx, domain="ai.onnx", read_graph=_read_onnx),
     Format("safetensors: weights alone", _is_safetensors, advice=_WITH_MODULE),
     Format("a zip archive (PyTorch, Keras or an app package)", _begins(b"PK\x03\x04"), advice=_WITH_MODULE),
     Format("a pickle, which could run code", _is_pickle, advice=_WITH_MODULE),
@@ -118,9 +119,8 @@ FORMATS: tuple[Format, ...] = (
         _begins(b"version https://git-lfs"),
         advice="fetch the file: git lfs pull",
     ),
-    Format("onnx", _is_onnx, domain="ai.onnx", read_graph=_read_onnx),
 )
-"""In the order they are asked: formats with a magic number first."""
+"""In the order they are asked: the structure of ONNX is checked first, as a name in it may hold any magic number."""
 
 
 def recognise(head: bytes, size: int) -> Format | None:

@@ -1,10 +1,10 @@
-"""Conformal p-values and verdicts."""
+"""Conformal p-values and their adjustment."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from modeldiff_jax.detection.conformal import adjust_p_values, conformal_p_value, decide, references_needed
+from modeldiff_jax.detection.conformal import adjust_p_values, conformal_p_value, references_needed
 from modeldiff_jax.errors import InvalidInputError
 
 
@@ -39,32 +39,6 @@ def test_references_needed_is_the_smallest_sufficient_number(alpha):
     n = references_needed(alpha)
     assert 1 / (n + 1) <= alpha + 1e-12
     assert n == 1 or 1 / n > alpha
-
-
-@pytest.mark.parametrize(
-    ("score", "n", "verdict", "p_value"),
-    [
-        (0.9, 0, "inconclusive", None),
-        (0.9, 5, "inconclusive", 1 / 6),
-        (0.9, 19, "reused", 1 / 20),
-        (0.1, 19, "no_evidence", 1.0),
-    ],
-)
-def test_verdict(score, n, verdict, p_value):
-    judgement = decide(score, list(np.linspace(0.2, 0.5, n)), alpha=0.05)
-    assert judgement.verdict == verdict
-    assert judgement.p_value == (None if p_value is None else pytest.approx(p_value))
-
-
-def test_without_references_the_reason_says_what_to_pass():
-    assert "at least 19 unrelated models" in decide(0.99, [], alpha=0.05).reason
-    assert "needs 99 or more" in decide(0.99, [0.1] * 20, alpha=0.01).reason
-
-
-@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, float("nan")])
-def test_alpha_outside_the_open_unit_interval_is_refused(alpha):
-    with pytest.raises(InvalidInputError, match="alpha"):
-        decide(0.5, [0.1], alpha)
 
 
 @pytest.mark.parametrize("scores", [(float("nan"), [0.1]), (0.5, [0.1, float("inf")]), (0.5, [])])

@@ -142,7 +142,7 @@ def test_models_without_a_label_space_and_of_several_outputs(owns, gives):
     asked = settings([gives(network(rng)) for _ in range(19)])
     found = md.compare(target, gives(network(rng, owner)), **asked)
     assert found.verdict == "reused"
-    assert ("logits" in found.evidence) == callable(owns)  # views of one label space need one
+    assert ("logits" in found.evidence) == callable(owns)  # representations of one label space need one
     assert md.compare(target, gives(network(rng)), **asked).ranking.score < found.ranking.score
 
 
@@ -154,4 +154,4 @@ def test_labels_that_are_not_declared_are_noted(tells):
     suspect = function(owner, TELLS[tells] if isinstance(tells, str) else tells)
     silent = md.compare(function(owner, TELLS["outputs"]), suspect, **asked)
     said = md.compare(function(owner, TELLS["outputs"]), suspect, access="labels", **asked)
-    assert [sum("look like no more than labels" in note for note in r.notes) for r in (silent, said)] == [1, 0]
+    assert [sum("consistent with labels alone" in note for note in r.notes) for r in (silent, said)] == [1, 0]
