@@ -52,13 +52,13 @@ def tolerance(dtype: Any, working_types: Iterable[Any] = ()) -> Tolerance:
       dtype: of the output.
       working_types: in which the model computes; those that are no floats are left out.
     """
-    if dtype == object or not jnp.issubdtype(dtype, jnp.inexact):
+    if np.dtype(dtype).kind == "O" or not jnp.issubdtype(dtype, jnp.inexact):
         return EXACT
     return max(map(_of_floats, (dtype, *working_types)), key=lambda bounds: bounds.share)
 
 
 def _of_floats(dtype: Any) -> Tolerance:
-    if dtype == object or not jnp.issubdtype(dtype, jnp.inexact):
+    if np.dtype(dtype).kind == "O" or not jnp.issubdtype(dtype, jnp.inexact):
         return EXACT
     real = np.dtype({"complex64": np.float32, "complex128": np.float64}.get(np.dtype(dtype).name, dtype))
     return TOLERANCES.get(real.name, _SMALL_FLOATS)
@@ -72,7 +72,7 @@ class OutputCheck:
       name, shape, dtype: the output as the reference runtime gives it.
       max_error: largest absolute difference; infinite where only one side is finite, or where shapes or types differ.
         For strings 1 where two differ.
-      value_range: largest minus smallest finite reference value (largest magnitude for a constant output); 1 for strings.
+      value_range: largest minus smallest finite reference value (largest magnitude of a constant output); strings: 1.
       share: `max_error / value_range`.
       allowed: the largest error at which the output agrees (`Tolerance.allowed`).
       agrees: whether `max_error` is at most that.

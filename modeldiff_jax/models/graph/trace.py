@@ -156,6 +156,8 @@ def as_array(result: Value) -> Any:
     """A result as it leaves a program: zeros for padding, `Strings` for strings."""
     if isinstance(result, Padded):
         return result.zero_filled()
-    if isinstance(result, (tuple, Strings)) or result is None:
+    if isinstance(result, tuple):
+        return tuple(map(as_array, result))
+    if isinstance(result, Strings) or result is None:
         return result
     return encoded(result) if is_string_array(result) else x64.as_array(result)

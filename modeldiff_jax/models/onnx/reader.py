@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +26,7 @@ from onnx import (
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.fields import domain, text
 from modeldiff_jax.models.onnx.fields import label as label_of
@@ -266,7 +268,16 @@ class _Reader:
                 where=f"{self.where}, `{label}`",
                 fix="add it to the model's opset imports",
             )
-        return Node(text(proto.op_type), dialect, version, text(proto.name), inputs, outputs, attributes)
+        node = Node(text(proto.op_type), dialect, version, text(proto.name), inputs, outputs, attributes)
+        in_model = self.versions.get(dialect, version)
+        if version != in_model and not _same_definition(node, in_model):
+            raise UnsupportedModelError(
+                "A function of a model may import other operator sets where they define its operators alike",
+                got=f"{dialect}.{node.op} of opset {version} in a function, of a model of opset {in_model}",
+                where=f"{self.where}, `{label}`",
+                fix="bring it to one version: onnx.inliner.inline_local_functions(model, convert_version=True)",
+            )
+        return node
 
     def attribute(self, proto: AttributeProto, names: Mapping[str, str], label: str, depth: int) -> Any:
         kind = AttributeProto.AttributeType
@@ -387,6 +398,18 @@ class _Reader:
 
     def invalid(self, rule: str, got: str, label: str) -> InvalidModelError:
         return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
+
+
+def _same_definition(node: Node, version: int) -> bool:
+    """Whether a node's operator means the same at another version; an unknown one is for `fold` to refuse."""
+    try:
+        own = lookup(node)
+    except UnsupportedModelError:
+        return True
+    try:
+        return own.function is lookup(replace(node, version=version)).function
+    except UnsupportedModelError:
+        return False
 
 
 def _size_name(given: str | bytes) -> Dim:

@@ -12,7 +12,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Index, Value, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, computing_in, element_type
 from modeldiff_jax.models.onnx.ops.math import matmul
 from modeldiff_jax.models.onnx.registration import op
 
@@ -122,8 +122,11 @@ def _attention(
     # a query that may look at nothing sees zeros; without the detour its scores would be NaN
     blind = m.max(bias, axis=-1, keepdims=True) == -np.inf
     wide = q.dtype if softmax_precision is None else element_type(softmax_precision)
-    weights = m.where(blind, 0, _softmax(m.where(blind, 0, astype(scores, wide))))
-    weights = astype(weights, q.dtype)
+
+    def softmaxed() -> Value:
+        return astype(m.where(blind, 0, _softmax(m.where(blind, 0, astype(scores, wide)))), q.dtype)
+
+    weights = computing_in(wide, (scores, blind), softmaxed)
     if qk_matmul_output_mode == _PROBABILITIES:
         shown = weights
     y = astype(matmul(weights, values), v.dtype)
@@ -222,16 +225,20 @@ def flex_attention(
     softmax_precision: int | None = None,
 ) -> Value:
     """Attention whose scores and probabilities the model's own graphs change."""
-    keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
     factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
-    wide = jnp.promote_types(q.dtype, np.float32) if softmax_precision is None else element_type(softmax_precision)
-    scores = astype(matmul(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
-    if score_mod is not None:
-        scores = astype(score_mod(scores)[0], wide)
-    weights = _softmax(scores)
-    if prob_mod is not None:
-        weights = astype(prob_mod(weights)[0], wide)
-    return astype(matmul(weights, astype(values, wide)), v.dtype)
+    wide = np.promote_types(q.dtype, np.float32) if softmax_precision is None else element_type(softmax_precision)
+
+    def attended() -> Value:
+        keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
+        scores = astype(matmul(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
+        if score_mod is not None:
+            scores = astype(score_mod(scores)[0], wide)
+        weights = _softmax(scores)
+        if prob_mod is not None:
+            weights = astype(prob_mod(weights)[0], wide)
+        return astype(matmul(weights, astype(values, wide)), v.dtype)
+
+    return computing_in(wide, (q, k, v), attended)
 
 
 def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:

@@ -65,6 +65,11 @@ def astype(x: Value, dtype: Any) -> Value:
     return np.asarray(x).astype(dtype) if concrete(x) else x64.as_array(x, dtype)
 
 
+def computing_in(dtype: Any, values: Value, function: Callable[[], Value]) -> Value:
+    """Calls a function that computes with `values` in a type which an attribute chose."""
+    return x64.in_types_of((np.empty(0, dtype), values), function)
+
+
 def is_integer(x: Value) -> bool:
     """Whether `x` holds integers; arrays of symbolic sizes do."""
     return is_sizes(x) or bool(jnp.issubdtype(x.dtype, jnp.integer))
