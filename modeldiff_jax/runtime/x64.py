@@ -145,8 +145,16 @@ def _abstract(*avals: Any, piece: _Piece) -> list[Any]:
 
 
 def _lower(context: Any, *arguments: Any, piece: _Piece) -> Any:
-    # Symbolic sizes are counted in the type of the program around
-    with jax.enable_x64(not context.module_context.shape_poly_state.dim_vars):
+    sizes = context.dim_var_values  # of symbolic shapes, in the integers of the mode around
+    given = jax.core.ShapedArray((), jax.dtypes.canonicalize_dtype(np.int64))
+    with jax.enable_x64(True):
+        if sizes:
+            wide = jax.core.ShapedArray((), np.int64)
+            widen = mlir.lower_fun(lambda *values: [value.astype(np.int64) for value in values], multiple_results=True)
+            n = len(sizes)
+            context = context.replace(
+                dim_var_values=widen(context.replace(avals_in=[given] * n, avals_out=[wide] * n), *sizes)
+            )
         return mlir.lower_fun(piece, multiple_results=True)(context, *arguments)
 
 

@@ -25,6 +25,11 @@ def floats(x: Value) -> Value:
     return astype(x if x.ndim > 1 else x[None], np.float32)
 
 
+def features(x: Value) -> Value:
+    """The same for trees, which compare float64 as it is."""
+    return jnp.atleast_2d(x) if x.dtype == np.float64 else floats(x)
+
+
 def _vector(values: Sequence[float]) -> np.ndarray:
     return np.asarray(values, np.float32)
 
@@ -85,7 +90,8 @@ def normalizer(x: Value, /, *, norm: str = "MAX") -> Value:
 @op("Scaler", domain=ML)
 def scaler(x: Value, /, *, offset: Sequence[float] | None = None, scale: Sequence[float] | None = None) -> Value:
     """(x - offset) * scale."""
-    return (astype(jnp.asarray(x), np.float32) - _vector(offset or (0,))) * _vector(scale or (1,))
+    wide = x if x.dtype == np.float64 else astype(x, np.float32)
+    return astype((wide - _vector(offset or (0,))) * _vector(scale or (1,)), np.float32)
 
 
 @op("Binarizer", domain=ML)
@@ -188,7 +194,7 @@ def label_encoder_1(
 ) -> Value:
     """Strings to their places in the list, or places to strings."""
     classes, places = np.array(classes_strings or (), object), np.arange(len(classes_strings or ()))
-    if np.asarray(x).dtype == object:
+    if x.dtype == object:
         return _mapped(x, classes, places, default_int64)
     return _mapped(x, places, classes, default_string)
 
@@ -230,7 +236,7 @@ def category_mapper(
 ) -> Value:
     """Strings to integers, or back."""
     strings, integers = np.array(cats_strings or (), object), np.asarray(cats_int64s or (), np.int64)
-    if np.asarray(x).dtype == object:
+    if x.dtype == object:
         return _mapped(x, strings, integers, default_int64)
     return _mapped(x, integers, strings, default_string)
 
