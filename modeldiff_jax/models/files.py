@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.runtime import x64
 
 _PART = 2**24
 
@@ -57,10 +57,10 @@ def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
     of: it need not stay twice."""
     # On CPU `device_put` may share memory, which a file that others can cut short must not be; `asarray` copies, by a
     # program compiled for each shape.
-    if _mapping(array) is None:
-        with jax.enable_x64(True):
+    with jax.enable_x64(True):  # nothing is computed, and nothing narrowed
+        if _mapping(array) is None:
             return jax.device_put(array)
-    moved = x64.as_array(array)
+        moved = jnp.asarray(array)
     moved.block_until_ready()
     _let_go(array)
     return moved

@@ -63,7 +63,7 @@ class Resolved:
         Raises:
           UnsupportedModelError: an input holds strings or sequences, which JAX does not trace.
         """
-        return _structs(self.model, self.shapes)
+        return tuple(_struct(self.model, spec, self.shapes) for spec in self.model.inputs)
 
 
 def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolved:
@@ -223,13 +223,13 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
         return None
     # strings cannot be traced: one that is a number as well stands for all
     strings = {s.name: np.full(shapes[s.name], "0", object) for s in model.inputs if s.holds_strings}
-    numbers = {s.name: _struct(model, s, shapes) for s in model.inputs if not s.holds_strings}
+    others = {s.name: _struct(model, s, shapes) for s in model.inputs if s.name not in strings}
 
-    def apply(params: Params, numbers: Mapping[str, Any]) -> Any:
-        return model.apply(params, *({**numbers, **strings}[name] for name in model.input_names))
+    def apply(params: Params, others: Mapping[str, Any]) -> Any:
+        return model.apply(params, *({**others, **strings}[name] for name in model.input_names))
 
     try:
-        outputs = jax.eval_shape(apply, model.params, numbers)
+        outputs = jax.eval_shape(apply, model.params, others)
     except ModelDiffError as error:
         return error
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # code that is not ours
@@ -240,16 +240,12 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
     return None
 
 
-def _structs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
-    if any(spec.dtype == object for spec in model.inputs):
-        raise UnsupportedModelError(
-            "Inputs must be numbers",
-            got="; ".join(map(str, model.inputs)),
-            where=model.origin.path,
-            fix="fix the others: model.bind(name=value), or md.InputHint(fixed={name: value})",
-        )
-    return tuple(_struct(model, spec, shapes) for spec in model.inputs)
-
-
 def _struct(model: Model, spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> jax.ShapeDtypeStruct:
+    if spec.dtype.kind == "O":
+        raise UnsupportedModelError(
+            "Inputs to trace must be numbers",
+            got=f"{spec}",
+            where=model.origin.path,
+            fix="fix it: model.bind(name=value), or md.InputHint(fixed={name: value})",
+        )
     return x64.struct(shapes[spec.name], model.dtype_in_apply(spec))

@@ -132,4 +132,4 @@ def shape(x: Padded, /, *, start: int = 0, end: int | None = None) -> Value:
 @padded_shape_reader("Size", domain=ONNX)
 def size(x: Padded, /) -> Value:
     """Number of elements in real rows."""
-    return astype(x.dimension.kept, np.int64) * (x.value.size // x.dimension.size)
+    return astype(x.dimension.kept * (x.value.size // x.dimension.size), np.int64)
