@@ -215,11 +215,12 @@ class Model:
         array = value if isinstance(value, jax.Array) else np.asarray(value)
         if array.ndim != len(spec.shape):
             raise self._bad_input(f"{len(spec.shape)} axes for {spec}", f"shape {tuple(array.shape)}")
-        for dim, size in zip(spec.shape, array.shape, strict=True):
+        for axis, (dim, size) in enumerate(zip(spec.shape, array.shape, strict=True)):
             held = isinstance(dim, str) and dim != ANY and self.conversion is None  # a file's names bind nobody
             wanted = dim if isinstance(dim, int) else sizes.setdefault(dim, size) if held else size
             if wanted != size:
-                raise self._bad_input(f"{spec}", f"shape {tuple(array.shape)}: {dim} must be {wanted}")
+                what = f"axis {axis}" if isinstance(dim, int) else dim
+                raise self._bad_input(f"{spec}", f"shape {tuple(array.shape)}: {what} must be {wanted}")
         dtype = self.dtype_in_apply(spec)
         refusal = misfit(array, dtype)
         if refusal:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError, NotStaticError
+from modeldiff_jax.errors import InvalidInputError, LimitExceededError, NotStaticError
 from modeldiff_jax.limits import check_trips
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.sizes import is_sizes, traced_sizes
@@ -68,7 +68,6 @@ def loop(trips: Value, condition: Value, /, *initial: Value, body: Branch) -> tu
     if not known(trips) or not known(condition):
         return _while(trips, condition, initial, body)
     most = None if trips is None else int(np.ravel(trips)[0])
-    check_trips(most or 0)
     if most is not None and most > _UNROLLED and _flag(condition):
         try:
             return _counted(most, initial, body)
@@ -123,6 +122,11 @@ def _counted(trips: int, initial: Sequence[Value], body: Branch) -> tuple[Value,
         results = _traced(rest)
         return _like(results[:n], carried), results[n:]
 
+    try:
+        check_trips(trips)
+    except LimitExceededError:  # the largest int64 is how exporters write that the condition alone ends the loop
+        x64.in_64_bits(lambda: jax.eval_shape(step, _traced(initial), np.int64(0)))
+        raise
     last, rows = x64.in_64_bits(lambda: jax.lax.scan(step, _traced(initial), jnp.arange(trips)))
     return *last, *rows
 
