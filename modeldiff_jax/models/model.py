@@ -172,7 +172,11 @@ class Model:
             raise InvalidInputError(
                 error.rule, got=f"{error.got}; {uneven}", where=error.where, fix=error.fix
             ) from error
-        return decoded(found) if any(spec.dtype == object for spec in self.outputs) else found
+        return decoded(found) if self._gives_strings else found
+
+    @cached_property
+    def _gives_strings(self) -> bool:
+        return any(spec.dtype.kind == "O" for spec in self.outputs)
 
     def _uneven_sizes(self, inputs: tuple[Any, ...]) -> str:
         """What to say of axes of one name that differ in size, which may be why a call fails."""
@@ -208,7 +212,7 @@ class Model:
         arrays = [self._checked(spec, given[spec.name], sizes) for spec in self.inputs]
         if not self.traceable:
             return tuple(map(np.asarray, arrays))
-        return tuple(array if array.dtype == object else x64.as_array(array) for array in arrays)
+        return tuple(array if array.dtype.kind == "O" else x64.as_array(array) for array in arrays)
 
     def _checked(self, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
         """A value for an input, of the declared dtype; what is no JAX array becomes a numpy array."""

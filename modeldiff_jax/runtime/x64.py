@@ -19,12 +19,13 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 
 T = TypeVar("T")
+_WIDE = frozenset(map(np.dtype, (np.int64, np.uint64, np.float64, np.complex128)))
 _INT32 = np.iinfo(np.int32)
 
 
 def is_64_bit(dtype: Any) -> bool:
     """Whether JAX narrows values of a type unless 64-bit types are on: int64, uint64, float64 and complex128."""
-    return np.dtype(dtype) in (np.int64, np.uint64, np.float64, np.complex128)
+    return np.dtype(dtype) in _WIDE
 
 
 def as_array(x: Any, dtype: Any = None) -> jax.Array:

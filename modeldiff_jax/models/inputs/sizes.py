@@ -223,13 +223,14 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
         return None
     # strings cannot be traced: one that is a number as well stands for all
     strings = {s.name: np.full(shapes[s.name], "0", object) for s in model.inputs if s.holds_strings}
-    others = {s.name: _struct(model, s, shapes) for s in model.inputs if s.name not in strings}
+    structs = [_struct(model, spec, shapes) for spec in model.inputs if spec.name not in strings]
 
-    def apply(params: Params, others: Mapping[str, Any]) -> Any:
-        return model.apply(params, *({**others, **strings}[name] for name in model.input_names))
+    def with_strings(params: Params, *numbers: Any) -> Any:
+        rest = iter(numbers)
+        return model.apply(params, *(strings[n] if n in strings else next(rest) for n in model.input_names))
 
-    try:
-        outputs = jax.eval_shape(apply, model.params, others)
+    try:  # of `apply` itself JAX remembers the trace, which whoever compiles it then finds
+        outputs = jax.eval_shape(with_strings if strings else model.apply, model.params, *structs)
     except ModelDiffError as error:
         return error
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # code that is not ours
