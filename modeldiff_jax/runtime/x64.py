@@ -31,11 +31,12 @@ def is_64_bit(dtype: Any) -> bool:
 def as_array(x: Any, dtype: Any = None) -> jax.Array:
     """`jnp.asarray` that keeps 64-bit types, those of numpy arrays included."""
     held = x if isinstance(x, jax.Array) else np.asarray(x)
-    wanted = np.dtype(held.dtype if dtype is None else dtype)
-    if not (is_64_bit(wanted) or is_64_bit(held.dtype)):
-        return jnp.asarray(held, wanted)
+    if isinstance(held, np.ndarray) and held.dtype == dtype:
+        dtype = None  # JAX takes twice as long when it is told
+    if not is_64_bit(held.dtype) and (dtype is None or not is_64_bit(dtype)):
+        return jnp.asarray(held, dtype)
     with jax.enable_x64(True):
-        return jnp.asarray(held, wanted)
+        return jnp.asarray(held, dtype)
 
 
 def struct(shape: Sequence[Any], dtype: Any) -> jax.ShapeDtypeStruct:
