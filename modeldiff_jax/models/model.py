@@ -225,7 +225,7 @@ class Model:
             if wanted != size:
                 what = f"axis {axis}" if isinstance(dim, int) else dim
                 raise self._bad_input(f"{spec}", f"shape {tuple(array.shape)}: {what} must be {wanted}")
-        dtype = self.dtype_in_apply(spec)
+        dtype = self._dtype_in_apply(spec)
         refusal = misfit(array, dtype)
         if refusal:
             raise self._bad_input(f"{spec}", refusal)
@@ -234,7 +234,7 @@ class Model:
         with np.errstate(over="ignore"):
             return array.astype(dtype, copy=False)
 
-    def dtype_in_apply(self, spec: TensorSpec) -> np.dtype[Any]:
+    def _dtype_in_apply(self, spec: TensorSpec) -> np.dtype[Any]:
         """The dtype in which `apply` takes an input: a file's as declared, another function's as JAX keeps it."""
         return jax.dtypes.canonicalize_dtype(spec.dtype) if self.traceable and self.conversion is None else spec.dtype
 

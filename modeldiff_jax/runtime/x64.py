@@ -39,12 +39,6 @@ def as_array(x: Any, dtype: Any = None) -> jax.Array:
         return jnp.asarray(held, dtype)
 
 
-def struct(shape: Sequence[Any], dtype: Any) -> jax.ShapeDtypeStruct:
-    """A `jax.ShapeDtypeStruct` that keeps 64-bit types."""
-    with jax.enable_x64(True):
-        return jax.ShapeDtypeStruct(tuple(shape), dtype)
-
-
 def saturated(x: Any) -> Any:
     """Integers as int32, those beyond its range as its ends: what an index or a bound of 64 bits means is kept."""
     if x is None or not np.issubdtype(x.dtype, np.integer) or x.dtype.itemsize < 8:

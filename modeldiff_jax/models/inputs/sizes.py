@@ -20,7 +20,6 @@ from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticErr
 from modeldiff_jax.limits import DEFAULT
 from modeldiff_jax.models.inputs.roles import SETTINGS, Role, is_state, main_input, role
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.runtime import x64
 from modeldiff_jax.types import ANY, Dim, Params, TensorSpec
 
 Sizes: TypeAlias = Mapping[str, int | tuple[int, ...]]
@@ -59,6 +58,8 @@ class Resolved:
 
     def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
         """Shape and dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take.
+
+        Types of 64 bits are those JAX has in their place; `apply` widens them again.
 
         Raises:
           UnsupportedModelError: an input holds strings or sequences, which JAX does not trace.
@@ -249,4 +250,4 @@ def _struct(model: Model, spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]
             where=model.origin.path,
             fix="fix it: model.bind(name=value), or md.InputHint(fixed={name: value})",
         )
-    return x64.struct(shapes[spec.name], model.dtype_in_apply(spec))
+    return jax.ShapeDtypeStruct(shapes[spec.name], jax.dtypes.canonicalize_dtype(spec.dtype))

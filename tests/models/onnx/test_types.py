@@ -212,7 +212,7 @@ def test_a_gradient_passes_through_doubles(masked):
 
 
 def test_shapes_are_known_without_values(masked):
-    structs = [x64.struct(v.shape, v.dtype) for v in FEEDS.values()]
+    structs = [jax.ShapeDtypeStruct(v.shape, jax.dtypes.canonicalize_dtype(v.dtype)) for v in FEEDS.values()]
     least, y = jax.eval_shape(masked.apply, masked.params, *structs)
     assert (least.dtype, y.dtype) == (np.int64, np.float32)
 
