@@ -12,9 +12,9 @@ from onnx import TensorProto, helper
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.types import TensorSpec
+from tests.helpers.onnx_graphs import model as onnx_model
+from tests.helpers.onnx_graphs import node, value
 from tests.models.onnx.helpers import convert
-from tests.onnx_protos import model as onnx_model
-from tests.onnx_protos import node, value
 
 F32, I64 = np.dtype(np.float32), np.dtype(np.int64)
 

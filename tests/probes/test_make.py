@@ -13,7 +13,7 @@ from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.effort import BUDGET, FLOPS_A_VALUE, effort
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.types import TensorSpec
-from tests.models_for_tests import mlp
+from tests.helpers.jax_models import mlp
 
 FAST = {"n_pairs": 8, "n_steps": 2}
 
