@@ -4,10 +4,12 @@ import re
 import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from bench import tables
+from modeldiff_jax.models.agreement import TOLERANCES
 from modeldiff_jax.profiling import machine
 
 PAGES = Path(__file__).resolve().parent.parent / "docs"
@@ -51,6 +53,23 @@ def test_the_page_of_call_modes_runs(tmp_path, monkeypatch, capsys):
     assert "refused: A specialised model takes inputs" in printed
     assert "['values', 'at.mask', 'at.count']" in printed
     assert [int(n) for n in names["count"]] == [np.count_nonzero(x > 0.5) for x in names["batch"]]
+
+
+def test_the_page_of_types_runs(tmp_path, monkeypatch, capsys):
+    names = run_page("types.md", 2, tmp_path, monkeypatch)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first == f"{2**40 + 4} int64"
+    assert rest == ["['cat', 'dog']", "('cat', 'dog') [0, 1] ['cat', 'dog']"]
+    program = jax.jit(names["model"].apply)  # the page's indented block
+    assert int(program(names["model"].params, *names["model"].arrange((names["x"], names["mask"]), {}))) == 2**40 + 4
+
+
+def test_the_page_of_types_has_the_tolerances():
+    page = (PAGES / "types.md").read_text("utf-8")
+    rows = dict(re.findall(r"^\| (\w+) \| ([\d.e-]+ \| [\d.e-]+) \|$", page, re.M))
+    assert rows == {
+        name: f"{bound.share:.0e} | {bound.absolute:.0e}".replace("e-0", "e-") for name, bound in TOLERANCES.items()
+    }
 
 
 def test_the_page_of_profiling_runs(tmp_path, monkeypatch, capsys):

@@ -85,6 +85,29 @@ def test_operators(case):
     assert_same(model.eager(**feeds), want, rtol=rtol, atol=rtol)
 
 
+BEYOND = np.float32([1e20, -1e20, np.nan, np.inf, -3e9, 3e9, -1.5, 300.7])
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (TensorProto.INT64, [LOW, LOW, LOW, LOW, -3_000_000_000, 3_000_000_000, -1, 300]),
+        (TensorProto.INT32, [-(2**31)] * 6 + [-1, 300]),
+        (TensorProto.UINT32, [0, 2**31, 2**31, 0, 2**31, 3_000_000_000, 2**32 - 1, 300]),
+        (TensorProto.UINT64, [0, 2**63, 2**63, 0, 2**64 - 3_000_000_000, 3_000_000_000, 2**64 - 1, 300]),
+        (TensorProto.INT8, [0] * 6 + [-1, 44]),
+        (TensorProto.UINT16, [0] * 6 + [2**16 - 1, 300]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_that_an_integer_cannot_hold(kind, found, dtype):
+    """ONNX leaves them open; these are onnxruntime's values on x86, whether a value is known or traced."""
+    x = BEYOND.astype(dtype)
+    model = convert(node_model("Cast", [x], {"to": kind}))
+    assert model(x).tolist() == found
+    assert np.asarray(model.apply(model.params, x)).tolist() == found
+
+
 def graph_model(nodes, inputs, outputs, constants, opset=17):
     made = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "g", inputs, outputs, made)
