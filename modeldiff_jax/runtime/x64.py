@@ -80,14 +80,15 @@ def in_types_of(values: Any, function: Callable[[], T]) -> T:
     """Calls a function with 64-bit types on if one of the values it computes with has such a type.
 
     Args:
-      values: any pytree. function: as for `in_64_bits` where one of the values is traced.
+      values: any pytree; all that the function computes with.
+      function: as for `in_64_bits`. Where no value is traced it is evaluated at once.
     """
     leaves = jax.tree.leaves(values)
     if not any(is_64_bit(leaf.dtype) for leaf in leaves if hasattr(leaf, "dtype")):
         return function()
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return in_64_bits(function)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
         return function()
 
 

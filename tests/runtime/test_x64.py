@@ -9,6 +9,7 @@ import pytest
 from jax import export, lax
 
 from modeldiff_jax.runtime import x64
+from modeldiff_jax.runtime.flops import count_flops
 
 FAR = 2**40
 X = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
@@ -143,6 +144,23 @@ def test_saturated_integers_keep_their_order(place):
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, np.clip(x, -(2**31), 2**31 - 1))
     np.testing.assert_array_equal(x64.saturated(place(np.uint64([1, 2**64 - 1]))), [1, 2**31 - 1])
+
+
+def test_operations_of_a_piece_are_counted():
+    def product(x):
+        return x64.in_64_bits(lambda: x.astype(np.float64) @ x.T.astype(np.float64))
+
+    assert count_flops(jax.make_jaxpr(product)(X)) == 2 * 3 * 4 * 3
+
+
+def test_what_is_known_is_evaluated_at_once():
+    def program(x):
+        known = np.int64([3, FAR, 1])
+        place = x64.in_types_of(known, lambda: jnp.argmax(jnp.asarray(known)))
+        assert not isinstance(place, jax.core.Tracer)
+        return x + place.astype(np.int32)
+
+    assert int(jax.jit(program)(np.int32(1))) == 2
 
 
 def test_narrow_values_are_left_to_the_mode_around():

@@ -67,7 +67,8 @@ class Padded:
         """Returns the value with zeros for padding."""
         places = (self.dimension.size,) + (1,) * (self.value.ndim - 1 - self.axis)
         real = self.dimension.mask().reshape(places)
-        return x64.in_types_of(self.value, lambda: jnp.where(real, self.value, jnp.zeros((), self.value.dtype)))
+        zero = np.zeros((), self.value.dtype)
+        return x64.in_types_of((real, self.value), lambda: jnp.where(real, self.value, zero))
 
 
 PaddedResults: TypeAlias = tuple[Sequence[tuple[Value, int | None]], Value]

@@ -202,3 +202,12 @@ def test_the_check_compares_strings(tmp_path, proto):
     found = check_against_runtime(tmp_path / "m.onnx", load(tmp_path / "m.onnx"))
     assert found.agrees
     json.dumps(found.to_dict())
+
+
+def test_the_check_takes_strings_as_array_files_hold_them(tmp_path):
+    proto, feeds = INPUTS["numbers alone after the first operator"]
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    given = {"s": feeds["s"].astype(str), "x": feeds["x"]}
+    found = check_against_runtime(tmp_path / "m.onnx", load(tmp_path / "m.onnx"), given)
+    assert found.agrees
+    assert found.inputs == {"s": (4, 1), "x": (4, 2)}

@@ -15,6 +15,7 @@ from modeldiff_jax.models.graph.registry import Index, Value, xp
 from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, computing_in, element_type
 from modeldiff_jax.models.onnx.ops.math import matmul
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 _RAW, _CAPPED, _BIASED, _PROBABILITIES = range(4)  # what `qk_matmul_output_mode` asks for
 
@@ -141,7 +142,7 @@ def attention(
     mask: Value = None,
     past_key: Value = None,
     past_value: Value = None,
-    valid: Value = None,
+    valid: Index = None,
     /,
     *,
     is_causal: int = 0,
@@ -179,7 +180,7 @@ def attention_25(
     mask: Value = None,
     past_key: Value = None,
     past_value: Value = None,
-    valid: Value = None,
+    valid: Index = None,
     /,
     *,
     is_causal: int = 0,
@@ -238,7 +239,8 @@ def flex_attention(
             weights = astype(prob_mod(weights)[0], wide)
         return astype(matmul(weights, astype(values, wide)), v.dtype)
 
-    return computing_in(wide, (q, k, v), attended)
+    # the graphs may read anything, so where 64 bits are needed it is traced as a piece whatever is known
+    return x64.in_64_bits(attended) if x64.is_64_bit(wide) or x64.is_64_bit(q.dtype) else attended()
 
 
 def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:

@@ -65,7 +65,7 @@ def quantize_linear(
             return astype(divide(values, over), dtype)
         return quantize(values, over, offset, dtype)
 
-    return computing_in(wide, (x, scale), quantized)
+    return computing_in(wide, (x, scale, zero_point), quantized)
 
 
 @op("DequantizeLinear")
