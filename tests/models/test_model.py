@@ -1,6 +1,7 @@
 """Calling a model: inputs by order and by name, checks, binding."""
 
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -159,6 +160,16 @@ def test_words_for_any_size_are_no_names(name):
     found = convert(onnx_model([node("GlobalAveragePool", "x", "y")], [value("x", (name, 3, name, name))]))
     assert found.inputs[0].shape == ("?", 3, "?", "?")
     assert found(np.ones((2, 3, 4, 5), np.float32)).shape == (2, 3, 1, 1)
+
+
+def test_bindings_are_a_part_of_the_identity(model):
+    file = replace(model, origin=Origin("repeat", "onnx", "ab" * 32))
+    assert file.origin.content_sha256 == file.origin.sha256
+    bound = [file.bind(times=times).origin for times in (2, 2, 3)]
+    assert {origin.sha256 for origin in bound} == {file.origin.sha256}
+    assert bound[0].content_sha256 == bound[1].content_sha256
+    assert len({origin.content_sha256 for origin in (*bound, file.origin)}) == 3
+    assert model.bind(times=2).origin.content_sha256 == ""  # nothing identifies it
 
 
 def test_binding_an_unknown_input_is_refused(model):
