@@ -29,7 +29,7 @@ class Tolerance:
     absolute: float
 
     def allowed(self, value_range: float) -> float:
-        """The largest error that an output of this range may have."""
+        """Returns the largest error that an output with this range of values may have."""
         return max(self.share * value_range, self.absolute)
 
 
@@ -92,7 +92,10 @@ def compare_output(name: str, ours: Any, theirs: Any, working_types: Iterable[An
     """Compares an output with the reference runtime's.
 
     Args:
-      name: of the output. ours, theirs: its values. working_types: as for `tolerance`.
+      name: of the output.
+      ours: its values, array-like.
+      theirs: the reference runtime's.
+      working_types: as for `tolerance`.
     """
     mine, other = np.asarray(ours), np.asarray(theirs)
     if mine.shape != other.shape or (mine.dtype == object) != (other.dtype == object):

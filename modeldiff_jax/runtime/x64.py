@@ -24,12 +24,17 @@ _INT32 = np.iinfo(np.int32)
 
 
 def is_64_bit(dtype: Any) -> bool:
-    """Whether JAX narrows values of a type unless 64-bit types are on: int64, uint64, float64 and complex128."""
+    """Returns whether JAX narrows a type outside of 64-bit mode: int64, uint64, float64 and complex128."""
     return np.dtype(dtype) in _WIDE
 
 
 def as_array(x: Any, dtype: Any = None) -> jax.Array:
-    """`jnp.asarray` that keeps 64-bit types, those of numpy arrays included."""
+    """Returns a JAX array as `jnp.asarray` does, but keeps 64-bit types.
+
+    Args:
+      x: array-like, of numpy's or JAX's types.
+      dtype: of the result; None for that of `x`.
+    """
     held = x if isinstance(x, jax.Array) else np.asarray(x)
     if isinstance(held, np.ndarray) and held.dtype == dtype:
         dtype = None  # JAX takes twice as long when it is told
@@ -40,7 +45,10 @@ def as_array(x: Any, dtype: Any = None) -> jax.Array:
 
 
 def saturated(x: Any) -> Any:
-    """Integers as int32, those beyond its range as its ends: what an index or a bound of 64 bits means is kept."""
+    """Returns 64-bit integers as int32, those beyond its range as its ends; anything else as it is.
+
+    An index then stays within or beyond its axis, and a bound that is none stays none.
+    """
     if x is None or not np.issubdtype(x.dtype, np.integer) or x.dtype.itemsize < 8:
         return x
     low = max(_INT32.min, np.iinfo(x.dtype).min)
@@ -52,13 +60,12 @@ def saturated(x: Any) -> Any:
 
 
 def in_64_bits(function: Callable[[], T]) -> T:
-    """Traces a function with 64-bit types on.
+    """Traces a function in 64-bit mode as one piece of the program around it.
 
     Args:
-      function: reads traced values from its surroundings; its result is any pytree, whose leaves that are no JAX arrays
-        stay as they are.
+      function: takes no arguments; it may read traced values from its surroundings.
     Returns:
-      The function's result, whatever is done with the program it is part of.
+      The function's result, any pytree. Leaves that are no JAX arrays are those the function gave.
     """
     if jax.dtypes.canonicalize_dtype(np.int64) == np.int64:  # they are on
         return function()
@@ -77,7 +84,7 @@ def in_64_bits(function: Callable[[], T]) -> T:
 
 
 def in_types_of(values: Any, function: Callable[[], T]) -> T:
-    """Calls a function with 64-bit types on if one of the values it computes with has such a type.
+    """Calls a function, in 64-bit mode if one of the values it computes with has a 64-bit type.
 
     Args:
       values: any pytree; all that the function computes with.
@@ -105,7 +112,7 @@ class _Piece:
 
     @classmethod
     def lifting(cls, closed: Any) -> tuple[_Piece, list[Any]]:
-        """The piece with the traced values it reads from outside as its arguments, and those values."""
+        """Returns a piece whose arguments are the traced values that were read from outside, and those values."""
         jaxpr = closed.jaxpr
         pairs = list(zip(jaxpr.constvars, closed.consts, strict=True))
         outer = [(var, value) for var, value in pairs if isinstance(value, jax.core.Tracer)]
@@ -162,7 +169,7 @@ def _batch(arguments: Sequence[Any], axes: Sequence[Any], *, piece: _Piece) -> t
 
 
 def _differentiate(primals: Sequence[Any], tangents: Sequence[Any], *, piece: _Piece) -> tuple[list[Any], list[Any]]:
-    """The results, and as a second piece, linear in the tangents, how they move."""
+    """Returns the results and their tangents, which are a second piece, linear in the tangents given."""
     results = _x64.bind(*primals, piece=piece)
     moving = [i for i, tangent in enumerate(tangents) if not isinstance(tangent, ad.Zero)]
     moved = [i for i, aval in enumerate(piece.results) if jnp.issubdtype(aval.dtype, jnp.inexact)]

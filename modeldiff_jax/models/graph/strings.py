@@ -27,7 +27,7 @@ from modeldiff_jax.runtime import x64
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Strings:
-    """An array of strings as a pytree: jit, vmap and export treat the places, and numpy makes strings of it.
+    """An array of strings that traced data chose: a pytree of places in a list of words. Numpy makes strings of it.
 
     Attributes:
       places: int32 of any shape.
@@ -59,7 +59,7 @@ class Strings:
         return cls(*children, words)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """The strings as numpy objects."""
+        """Returns the strings as numpy objects."""
         return np.array(self.words, object)[np.asarray(self.places)]
 
 
@@ -72,7 +72,7 @@ export.register_pytree_node_serialization(
 
 
 def is_string_array(value: Any) -> bool:
-    """Whether a value is a numpy array of strings."""
+    """Returns whether a value is a numpy array of strings."""
     return (
         isinstance(value, np.ndarray)
         and value.dtype == object
@@ -82,20 +82,20 @@ def is_string_array(value: Any) -> bool:
 
 
 def encoded(value: np.ndarray) -> Strings:
-    """A numpy array of strings as places in the list of its words."""
+    """Returns a numpy array of strings as places in the list of its words."""
     words, places = np.unique(value.astype(str), return_inverse=True)
     return Strings(jnp.asarray(places.reshape(value.shape), np.int32), tuple(words.tolist()))
 
 
 def needs_places(arguments: Sequence[Value]) -> bool:
-    """Whether an operator's inputs mix strings with traced data."""
+    """Returns whether an operator's inputs mix strings with traced data."""
     if any(isinstance(value, Strings) for value in arguments):
         return True
     return not concrete(*arguments) and any(map(is_string_array, arguments))
 
 
 def on_places(node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of a node's operator for inputs that hold `Strings`."""
+    """Returns the function of a node's operator for inputs of which some are `Strings`."""
     traits = traits_of(node)
 
     def moved(*arguments: Value, **attributes: Any) -> Any:
@@ -135,7 +135,7 @@ def on_places(node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def decoded(outputs: Any) -> Any:
-    """Outputs of a model with numpy arrays of strings in place of `Strings`."""
+    """Returns a model's outputs with numpy arrays of strings in place of `Strings`."""
     return jax.tree.map(
         lambda leaf: np.asarray(leaf) if isinstance(leaf, Strings) else leaf,
         outputs,

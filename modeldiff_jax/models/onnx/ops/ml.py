@@ -26,7 +26,7 @@ def floats(x: Value) -> Value:
 
 
 def features(x: Value) -> Value:
-    """The same for trees, which compare float64 as it is."""
+    """(examples, features) as trees compare them: float64 as it is, anything else in float32."""
     return jnp.atleast_2d(x) if x.dtype == np.float64 else floats(x)
 
 
