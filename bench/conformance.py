@@ -28,6 +28,7 @@ from bench import measure
 from bench.onnx_suite import Case, cases
 from modeldiff_jax.errors import ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.models.onnx import backend
+from modeldiff_jax.runtime import x64
 
 STEP = 1e-6
 TOLERANCE = 1e-4
@@ -95,13 +96,12 @@ def cause(error: Exception) -> str:
 
 def run_traced(case: Case) -> None:
     """Raises where the jitted model does not run, or gives other values than the case wants."""
-    with jax.enable_x64(True):
-        model = backend.prepare(case.model).model
-        compiled = jax.jit(model.apply)
-        for inputs, outputs in case.data_sets:
-            got = compiled(model.params, *map(as_jax, inputs))
-            results = got if len(model.outputs) > 1 else (got,)
-            case.compare(outputs, list(map(as_numpy, results)))
+    model = backend.prepare(case.model).model
+    compiled = jax.jit(model.apply)
+    for inputs, outputs in case.data_sets:
+        got = compiled(model.params, *map(as_jax, inputs))
+        results = got if len(model.outputs) > 1 else (got,)
+        case.compare(outputs, list(map(as_numpy, results)))
 
 
 def as_jax(value: Any) -> Any:
@@ -109,7 +109,7 @@ def as_jax(value: Any) -> Any:
         return tuple(map(as_jax, value))
     if isinstance(value, np.ndarray) and value.dtype == object:
         raise UnsupportedModelError("Strings are not traced")
-    return None if value is None else jnp.asarray(value)
+    return None if value is None else x64.as_array(value)
 
 
 def as_numpy(value: Any) -> Any:

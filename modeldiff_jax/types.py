@@ -15,19 +15,34 @@ Params: TypeAlias = Mapping[str, Any] | Any
 Apply: TypeAlias = Callable[..., Any]
 """`apply(params, *inputs) -> outputs`: one array, or a tuple of arrays in declared order."""
 Dim: TypeAlias = int | str
-"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes, but each `?` stands alone."""
+"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes, but each `?` stands alone. Names in a file
+are its exporter's: sizes are guessed by them, but no call is held to them."""
 ANY: Dim = "?"
 """A dynamic size without a name."""
 Shape: TypeAlias = tuple[Dim, ...]
+STRING: np.dtype[Any] = np.dtype(object, metadata={"name": "string"})
+"""The dtype of a tensor of strings: numpy's objects, each a `str`."""
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, shape and dtype of one input or output. `shape` includes the batch axis."""
+    """Name, shape and dtype of one input or output.
+
+    Attributes:
+      name: in the model.
+      shape: with the batch axis.
+      dtype: `STRING` for strings; object otherwise stands for a sequence or an optional.
+    """
 
     name: str
     shape: Shape
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype.name}[{', '.join(map(str, self.shape))}]"
+        kind = "string" if self.holds_strings else self.dtype.name
+        return f"{self.name}: {kind}[{', '.join(map(str, self.shape))}]"
+
+    @property
+    def holds_strings(self) -> bool:
+        """Whether it is a tensor of strings."""
+        return self.dtype.metadata == STRING.metadata

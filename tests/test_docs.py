@@ -13,6 +13,7 @@ from bench import tables
 from docs.docstrings import separated
 from docs.site_hooks import OPTIONS, command_options, kernels
 from modeldiff_jax.cli.commands import cli
+from modeldiff_jax.models.agreement import TOLERANCES
 from modeldiff_jax.profiling import machine
 from tests.helpers.pages import DOCS, ROOT, alike, examples, executed, labels, printed_by, run
 
@@ -72,6 +73,12 @@ def test_a_commands_page_holds_its_options_and_an_example_with_its_output(name):
     for param in visible:
         assert f"`{param.opts[0]}" in options
         assert " ".join((param.help or "").split("[")[0].split()) in options
+
+
+def test_the_page_of_types_holds_the_tolerances():
+    rows = dict(re.findall(r"^\| (\w+) \| ([\d.e-]+ \| [\d.e-]+) \|$", (DOCS / "types.md").read_text("utf-8"), re.M))
+    bounds = {name: f"{bound.share:.0e} | {bound.absolute:.0e}" for name, bound in TOLERANCES.items()}
+    assert rows == {name: text.replace("e-0", "e-") for name, text in bounds.items()}
 
 
 def test_the_python_guide_shows_every_public_name():

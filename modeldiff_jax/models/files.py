@@ -203,4 +203,5 @@ def sha256(data: Bytes) -> str:
 def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
     """Returns an array on the default device. On CPU it may share the memory, so nobody may write to that later."""
     check_process()
-    return jax.device_put(array)
+    with jax.enable_x64(True):  # nothing is computed, and nothing narrowed
+        return jax.device_put(array)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from modeldiff_jax.errors import MissingExtraError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.agreement import OutputCheck, compare_output
 from modeldiff_jax.models.array_file import read_arrays
 from modeldiff_jax.models.formats import format_named
 from modeldiff_jax.models.graph.ir import Graph
@@ -27,13 +29,8 @@ from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, no_progress
 
-AGREEMENT = 1e-4
-"""Largest error, as a share of an output's range, at which two float32 runtimes are said to agree."""
-NOISE = 1e-6
-"""Absolute error below which they agree whatever the range: onnxruntime's Sigmoid, for one, is off by 1e-7, which is
-all there is of an output that is zero nearly everywhere."""
-
 _RUNS = 5
+_QUANTISED = re.compile(r"Quantize|^QLinear|^QGemm|Integer$")
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ class Inspection(HtmlReport):
             "command": "convert",
             **environment(),
             "model": self.model.to_dict(),
-            "check": {**self.check.to_dict(), "tolerance": AGREEMENT} if self.check else None,
+            "check": self.check.to_dict() if self.check else None,
             "key": self.key,
         }
 
@@ -160,35 +157,17 @@ def _operators(graph: Graph, domain: str) -> Counter[str]:
 
 
 @dataclass(frozen=True)
-class OutputCheck:
-    """How far one output is from the reference runtime's.
-
-    Attributes:
-      name, shape, dtype: the output as the reference runtime gives it.
-      max_error: largest absolute difference; infinite where only one side is finite.
-      value_range: largest minus smallest finite reference value (largest magnitude for a constant output).
-      share: `max_error / value_range`.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    max_error: float
-    value_range: float
-    share: float
-
-
-@dataclass(frozen=True)
 class RuntimeCheck:
     """Our outputs beside the reference runtime's on the same inputs.
 
     Attributes:
-      runtime: its name and version.
+      runtime: its name and version. Models with quantised operators are compared with what it computes without its
+        graph optimisations, which round elsewhere than the file says.
       inputs: shape of each input used. bound: inputs fixed, with their values.
       outputs: one entry per output.
       compile_seconds: time to trace and compile ours. run_seconds: one call of ours, the shortest of several.
-      runtime_seconds: one call of the reference runtime, likewise.
-      agrees: every output's share of error is at most `AGREEMENT`, or its error at most `NOISE`.
+      runtime_seconds: one call of the reference runtime, likewise, with its optimisations.
+      agrees: whether every output does.
     """
 
     runtime: str
@@ -229,44 +208,75 @@ def check_against_runtime(
         examples = example_inputs(model, key)
         ready, free, bound = examples.model, examples.inputs, examples.resolved.bound
     else:
-        model.arrange((), inputs)  # refuses missing, unknown and ill-shaped ones
+        typed = dict(zip(model.input_names, map(np.asarray, model.arrange((), inputs)), strict=True))
         scalars = {s.name for s in model.inputs if s.dtype.kind in "iub" and s.shape in ((), (1,))}
-        typed = {s.name: np.asarray(inputs[s.name], s.dtype) for s in model.inputs}
         bound = {name: value for name, value in typed.items() if name in scalars}
         free = {name: value for name, value in typed.items() if name not in scalars}
         ready = model.bind(**bound) if bound else model
     # Ours goes first: it applies the limits that the runtime does not have
     arrays = ready.arrange((), free)
     start = time.perf_counter()
-    compiled = Program(ready.apply).lower(ready.params, *arrays).compile()
+    run_ours = _compiled(ready, arrays)
     compile_seconds = time.perf_counter() - start
-    ours = compiled(ready.params, *arrays)
-    run_theirs, version = _reference(path, model, {**free, **bound})
-    theirs = run_theirs()
-    ours_seconds, theirs_seconds = _times(
-        lambda: jax.block_until_ready(compiled(ready.params, *arrays)),
-        run_theirs,
-    )
+    ours = run_ours()
+    theirs, run_theirs, runtime = _reference(path, model, {**free, **bound})
+    ours_seconds, theirs_seconds = _times(lambda: jax.block_until_ready(run_ours()), run_theirs)
+    several = ours if len(model.outputs) > 1 else (ours,)
+    types = {*(leaf.dtype for leaf in jax.tree.leaves(model.params)), *(spec.dtype for spec in model.inputs)}
     checks = tuple(
-        compare_output(spec.name, mine, other)
-        for spec, mine, other in zip(model.outputs, ours if isinstance(ours, tuple) else (ours,), theirs, strict=True)
+        compare_output(name, mine, other, types)
+        for spec, value, reference in zip(model.outputs, several, theirs, strict=True)
+        for name, mine, other in _arrays(spec.name, value, _plain(reference, spec.name, model))
     )
     return RuntimeCheck(
-        runtime=f"onnxruntime {version}",
+        runtime=runtime,
         inputs={name: tuple(value.shape) for name, value in free.items()},
         bound={name: value.tolist() for name, value in bound.items()},
         outputs=checks,
         compile_seconds=compile_seconds,
         run_seconds=ours_seconds,
         runtime_seconds=theirs_seconds,
-        agrees=all(check.share <= AGREEMENT or check.max_error <= NOISE for check in checks),
+        agrees=all(check.agrees for check in checks),
     )
+
+
+def _compiled(model: Model, arrays: tuple[Any, ...]) -> Callable[[], Any]:
+    """A call of the model that is ready to run."""
+    if any(spec.holds_strings for spec in model.inputs):
+        model(*arrays)
+        return lambda: model(*arrays)
+    program = Program(model.apply).lower(model.params, *arrays).compile()
+    return lambda: program(model.params, *arrays)
+
+
+def _arrays(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Each array of an output beside the reference's; a sequence has several."""
+    if not isinstance(theirs, list):
+        yield name, ours, theirs
+        return
+    for i, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
+        yield from _arrays(f"{name}[{i}]", mine, other)
+    if len(ours) != len(theirs):
+        yield f"{name}: length", len(ours), len(theirs)
+
+
+def _plain(output: Any, name: str, model: Model) -> Any:
+    """An output of the reference as arrays; a list of dictionaries by label becomes the matrix that ours is."""
+    if not (isinstance(output, list) and output and isinstance(output[0], dict)):
+        return output
+    graph = model.conversion.source if model.conversion else None
+    tables = (node.attributes for node in graph.nodes if name in node.outputs) if graph else ()
+    labels = next((tuple(v) for table in tables for v in table.values() if isinstance(v, tuple)), tuple(output[0]))
+    return np.asarray([[row[label] for label in labels] for row in output])
 
 
 def _reference(
     path: str | os.PathLike[str], model: Model, feed: Mapping[str, np.ndarray]
-) -> tuple[Callable[[], list[Any]], str]:
-    """A call of onnxruntime on `feed`. It gets bytes and never a path: it would follow hard links out of the folder."""
+) -> tuple[list[Any], Callable[[], list[Any]], str]:
+    """The outputs of onnxruntime on `feed`, a call of it, and its name.
+
+    It gets bytes and never a path: it would follow hard links out of the folder.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -286,15 +296,19 @@ def _reference(
     )
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its refusals come as exceptions
+    name, feed, providers = f"onnxruntime {onnxruntime.__version__}", dict(feed), ["CPUExecutionProvider"]
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        feed = dict(feed)
-        session.run(None, feed)
+        session = onnxruntime.InferenceSession(data, options, providers=providers)
+        outputs = session.run(None, feed)
+        if model.conversion and any(_QUANTISED.search(node.op) for node in model.conversion.source.walk()):
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            outputs = onnxruntime.InferenceSession(data, options, providers=providers).run(None, feed)
+            name += " without graph optimisations"
     except Exception as error:  # its exceptions have no common root of their own
         raise UnsupportedModelError(
             "The reference runtime must run the model", got=str(error).splitlines()[0][:300], where=str(file)
         ) from error
-    return lambda: list(session.run(None, feed)), str(onnxruntime.__version__)
+    return list(outputs), lambda: list(session.run(None, feed)), name
 
 
 def _times(*calls: Callable[[], Any]) -> tuple[float, ...]:
@@ -306,20 +320,3 @@ def _times(*calls: Callable[[], Any]) -> tuple[float, ...]:
             call()
             best[i] = min(best[i], time.perf_counter() - start)
     return tuple(best)
-
-
-def compare_output(name: str, ours: Any, theirs: Any) -> OutputCheck:
-    """The largest difference between two outputs, absolute and as a share of the second one's range."""
-    theirs = np.asarray(theirs)
-    a, b = np.asarray(ours).astype(np.float64), theirs.astype(np.float64)
-    if a.shape != b.shape:
-        error = math.inf
-    else:
-        same = (a == b) | (np.isnan(a) & np.isnan(b))  # equal infinities would give NaN as a difference
-        with np.errstate(invalid="ignore"):
-            gaps = np.where(same, 0.0, np.abs(a - b))
-        error = float(np.max(np.where(np.isnan(gaps), np.inf, gaps), initial=0.0))
-    finite = b[np.isfinite(b)]
-    span = float(np.ptp(finite)) if finite.size else 0.0
-    span = span or float(np.max(np.abs(finite), initial=0.0)) or 1.0
-    return OutputCheck(name, theirs.shape, theirs.dtype.name, error, span, error / span)

@@ -9,13 +9,15 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.graph.bounded import Bounds, Example, data_dependent, evaluating_under
 from modeldiff_jax.models.graph.ir import Graph
+from modeldiff_jax.models.graph.strings import decoded
+from modeldiff_jax.models.values import misfit
+from modeldiff_jax.runtime import x64
 from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
 
@@ -132,7 +134,11 @@ class Model:
 
     @cached_property
     def _compiled(self) -> Callable[..., Any]:
-        return Program(self.apply) if self.traceable else self.apply
+        if not self.traceable:
+            return self.apply
+        if any(spec.holds_strings for spec in self.inputs):  # which JAX has no type for
+            return getattr(self.apply, "compiled", self.apply)
+        return Program(self.apply)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -174,14 +180,49 @@ class Model:
         Args:
           *args: inputs in declared order, numpy or JAX arrays. **named: the others by name.
         Returns:
-          One array, or a tuple of arrays in declared order.
+          One array, or a tuple of arrays in declared order, of the declared dtypes: JAX arrays, and numpy arrays of
+          objects for strings.
         Raises:
-          InvalidInputError: an input is missing, unknown, given twice, or of a wrong rank, size or type.
+          InvalidInputError: an input is missing, unknown, given twice, or of a wrong rank, size or type, or holds an
+            integer that its type does not.
         """
-        return self._compiled(self.params, *self.arrange(args, named))
+        return self._outputs(self._compiled, self.arrange(args, named))
+
+    def _outputs(self, function: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
+        try:
+            found = function(self.params, *inputs)
+        except InvalidInputError as error:
+            uneven = self._uneven_sizes(inputs)
+            if not uneven:
+                raise
+            raise InvalidInputError(
+                error.rule, got=f"{error.got}; {uneven}", where=error.where, fix=error.fix
+            ) from error
+        return decoded(found) if self._gives_strings else found
+
+    @cached_property
+    def _gives_strings(self) -> bool:
+        return any(spec.dtype.kind == "O" for spec in self.outputs)
+
+    def _uneven_sizes(self, inputs: tuple[Any, ...]) -> str:
+        """What to say of axes of one name that differ in size, which may be why a call fails."""
+        found: dict[str, dict[int, str]] = {}
+        for spec, value in zip(self.inputs, inputs, strict=True):
+            for dim, size in zip(spec.shape, np.shape(value), strict=True):
+                if isinstance(dim, str) and dim != ANY:
+                    found.setdefault(dim, {}).setdefault(size, spec.name)
+        return "; ".join(
+            f"axes named `{dim}` are " + " and ".join(f"{size} in `{name}`" for size, name in sizes.items())
+            for dim, sizes in found.items()
+            if len(sizes) > 1
+        )
 
     def arrange(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Checks inputs against the specs and puts them into declared order, as arrays of the declared dtypes."""
+        """Checks inputs against the specs and puts them into declared order, as arrays of the declared dtypes.
+
+        Floats are rounded to the declared type. Give `apply` what comes of this: JAX cuts the numpy arrays of 64-bit
+        types that `jax.jit` is called with to 32 bits before a function sees them.
+        """
         names = self.input_names
         if len(args) > len(names):
             raise self._bad_input("at most as many inputs as declared", f"{len(args)} positional inputs")
@@ -194,19 +235,34 @@ class Model:
         if missing:
             raise self._bad_input("every input", f"no value for {', '.join(missing)}")
         sizes: dict[str, int] = {}
-        return tuple(self._check(spec, given[spec.name], sizes) for spec in self.inputs)
+        arrays = [self._checked(spec, given[spec.name], sizes) for spec in self.inputs]
+        if not self.traceable:
+            return tuple(map(np.asarray, arrays))
+        return tuple(array if array.dtype.kind == "O" else x64.as_array(array) for array in arrays)
 
-    def _check(self, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
+    def _checked(self, spec: TensorSpec, value: Any, sizes: dict[str, int]) -> Any:
+        """A value for an input, of the declared dtype; what is no JAX array becomes a numpy array."""
         array = value if isinstance(value, jax.Array) else np.asarray(value)
         if array.ndim != len(spec.shape):
             raise self._bad_input(f"{len(spec.shape)} axes for {spec}", f"shape {tuple(array.shape)}")
-        for dim, size in zip(spec.shape, array.shape, strict=True):
-            wanted = dim if isinstance(dim, int) else sizes.setdefault(dim, size) if dim != ANY else size
+        for axis, (dim, size) in enumerate(zip(spec.shape, array.shape, strict=True)):
+            held = isinstance(dim, str) and dim != ANY and self.conversion is None  # a file's names bind nobody
+            wanted = dim if isinstance(dim, int) else sizes.setdefault(dim, size) if held else size
             if wanted != size:
-                raise self._bad_input(f"{spec}", f"shape {tuple(array.shape)}: {dim} must be {wanted}")
-        if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
-            raise self._bad_input(f"{spec}", f"dtype {array.dtype}")
-        return jnp.asarray(array, _device_dtype(spec.dtype)) if self.traceable else np.asarray(array, spec.dtype)
+                what = f"axis {axis}" if isinstance(dim, int) else dim
+                raise self._bad_input(f"{spec}", f"shape {tuple(array.shape)}: {what} must be {wanted}")
+        dtype = self._dtype_in_apply(spec)
+        refusal = misfit(array, dtype)
+        if refusal:
+            raise self._bad_input(f"{spec}", refusal)
+        if isinstance(array, jax.Array):
+            return x64.as_array(array, dtype)
+        with np.errstate(over="ignore"):
+            return array.astype(dtype, copy=False)
+
+    def _dtype_in_apply(self, spec: TensorSpec) -> np.dtype[Any]:
+        """The dtype in which `apply` takes an input: a file's as declared, another function's as JAX keeps it."""
+        return jax.dtypes.canonicalize_dtype(spec.dtype) if self.traceable and self.conversion is None else spec.dtype
 
     def _bad_input(self, wanted: str, got: str) -> InvalidInputError:
         declared = "; ".join(map(str, self.inputs))
@@ -223,20 +279,25 @@ class Model:
           **values: input name -> array-like.
         Returns:
           A model with the remaining inputs.
+        Raises:
+          InvalidInputError: no such input, or a value that a call would refuse.
         """
         unknown = set(values) - set(self.input_names)
         if unknown:
             raise self._bad_input("names of its own inputs to bind", f"inputs {sorted(unknown)}")
+        sizes: dict[str, int] = {}
         fixed = {
-            i: np.asarray(values[spec.name], spec.dtype) for i, spec in enumerate(self.inputs) if spec.name in values
+            i: np.asarray(self._checked(spec, values[spec.name], sizes))
+            for i, spec in enumerate(self.inputs)
+            if spec.name in values
         }
-        frozen = tuple((i, value.dtype.str, value.shape, value.tobytes()) for i, value in fixed.items())
+        frozen = tuple((i, _Frozen.of(value)) for i, value in fixed.items())
         return replace(
             self,
-            origin=self.origin.derived(frozen),
+            origin=self.origin.derived([(i, v.dtype.name, v.shape, v.data) for i, v in frozen]),
             apply=_with_fixed(self.apply, frozen, len(self.inputs)),
             inputs=tuple(spec for i, spec in enumerate(self.inputs) if i not in fixed),
-            bound={**self.bound, **{self.inputs[i].name: value.tolist() for i, value in fixed.items()}},
+            bound={**self.bound, **{self.inputs[i].name: _shown(value) for i, value in fixed.items()}},
         )
 
     def eager(self, *args: Any, **named: Any) -> Any:
@@ -244,7 +305,7 @@ class Model:
 
         Args, Returns, Raises: as for a call.
         """
-        return self.apply(self.params, *self.arrange(args, named))
+        return self._outputs(self.apply, self.arrange(args, named))
 
     def bounded(self, size: int | Mapping[str, int]) -> Model:
         """The model with a fixed number of rows for each operator that makes as many as the data say.
@@ -292,7 +353,17 @@ class Model:
         Returns:
           A black box (no gradients, not to be traced), which raises `InvalidInputError` for inputs that decide anything
           otherwise than the example did.
+        Raises:
+          InvalidInputError: the example does not fit, or an input holds strings.
         """
+        strings = [str(spec) for spec in self.inputs if spec.holds_strings]
+        if strings:
+            raise InvalidInputError(
+                "A specialised model is compiled, and its inputs are numbers",
+                got=", ".join(strings),
+                where=self.origin.path,
+                fix="fix them first: model.bind(name=value)",
+            )
         names = self._data_dependent()
         with evaluating_under(Example(frozenset(names))) as example:
             self.eager(*args, **named)
@@ -302,6 +373,32 @@ class Model:
         if self.conversion is None or not self.traceable:
             return ()
         return tuple(data_dependent(self.conversion.folded, self.input_names))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frozen:
+    """An array as a key."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    data: bytes | tuple[str, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> _Frozen:
+        held = tuple(array.ravel().tolist()) if array.dtype == object else array.tobytes()
+        return cls(array.shape, array.dtype, held)
+
+    def array(self) -> np.ndarray:
+        held = np.frombuffer(self.data, self.dtype) if isinstance(self.data, bytes) else np.array(self.data, object)
+        return held.reshape(self.shape)
+
+
+_SHOWN_ELEMENTS = 16
+
+
+def _shown(value: np.ndarray) -> Any:
+    """A bound value as plain data; of a long one the shape."""
+    return value.tolist() if value.size <= _SHOWN_ELEMENTS else f"{value.dtype.name}{list(value.shape)}"
 
 
 @lru_cache(maxsize=256)
@@ -330,7 +427,7 @@ def _guarded(inner: Apply, example: Example, where: str) -> Apply:
                 where=where,
                 fix="trace the model as it was, or in bounded form: model.bounded(size)",
             )
-        outputs, guards = compiled(params, *map(jnp.asarray, inputs))
+        outputs, guards = compiled(params, *map(x64.as_array, inputs))
         broken = [what for what, held in jax.device_get(guards).items() if not held]
         if broken:
             raise InvalidInputError(
@@ -345,16 +442,11 @@ def _guarded(inner: Apply, example: Example, where: str) -> Apply:
 
 
 @lru_cache(maxsize=256)  # models of one apply, bound alike, keep sharing one compilation
-def _with_fixed(inner: Apply, frozen: tuple[tuple[int, str, tuple[int, ...], bytes], ...], n_inputs: int) -> Apply:
-    fixed = {i: np.frombuffer(data, dtype).reshape(shape) for i, dtype, shape, data in frozen}
+def _with_fixed(inner: Apply, frozen: tuple[tuple[int, _Frozen], ...], n_inputs: int) -> Apply:
+    fixed = {i: value.array() for i, value in frozen}
 
     def apply(params: Params, *inputs: Any) -> Any:
         rest = iter(inputs)
         return inner(params, *(fixed[i] if i in fixed else next(rest) for i in range(n_inputs)))
 
     return apply
-
-
-def _device_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype JAX keeps values of `dtype` in: 64-bit ones become 32-bit unless x64 is on."""
-    return jax.dtypes.canonicalize_dtype(dtype)

@@ -370,10 +370,10 @@ def test_convert_agrees_with_the_reference_runtime(files, capsys, inputs):
 
 
 def test_a_difference_from_the_reference_runtime_is_reported_and_2(files, capsys, monkeypatch):
-    from modeldiff_jax.models import inspect
+    from modeldiff_jax.models import agreement
 
-    for bound in ("AGREEMENT", "NOISE"):
-        monkeypatch.setattr(inspect, bound, -1.0)  # no two runtimes are closer than this
+    # no two runtimes are closer than this
+    monkeypatch.setitem(agreement.TOLERANCES, "float32", agreement.Tolerance(-1.0, -1.0))
     assert cli.main(["convert", "a.onnx", "--check"]) == 2
     assert "DIFFERS" in capsys.readouterr().out
 

@@ -144,6 +144,8 @@ def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
                     "max_error": 10 * share,
                     "value_range": 10.0,
                     "share": share,
+                    "allowed": 1e-3,
+                    "agrees": agrees,
                 },
             ),
             "compile_seconds": 1.5,
@@ -151,7 +153,6 @@ def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
             "runtime_seconds": 0.01,
             "ratio": 2.0,
             "agrees": agrees,
-            "tolerance": 1e-4,
         }
         if check
         else None,

@@ -8,12 +8,13 @@ import os
 import jax
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from modeldiff_jax.errors import InvalidInputError, MissingExtraError, UnsafeModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.agreement import TOLERANCES, Tolerance, tolerance
 from modeldiff_jax.models.callable import from_callable
-from modeldiff_jax.models.inspect import check_against_runtime, compare_output, describe, inspect_model
+from modeldiff_jax.models.inspect import check_against_runtime, describe, inspect_model
 from modeldiff_jax.models.load import load
 from modeldiff_jax.types import TensorSpec
 from tests.helpers.onnx_graphs import branch, dense, external, model, node, tensor, value
@@ -190,29 +191,101 @@ def test_without_onnxruntime_the_line_that_installs_it_is_told(dense_file, monke
     assert caught.value.fix == "pip install 'modeldiff-jax[check]'"
 
 
-# The measure
+# What is compared, and how
 
 
-@pytest.mark.parametrize(
-    ("ours", "theirs", "error", "span"),
-    [
-        ([0.0, 1.0], [0.0, 2.0], 1.0, 2.0),
-        ([3.0, 3.0], [3.5, 3.5], 0.5, 3.5),
-        ([0.0, 0.5], [0.0, 0.0], 0.5, 1.0),
-        ([np.nan, 1.0], [np.nan, 1.0], 0.0, 1.0),
-        ([np.inf, 1.0, 2.0], [np.inf, 1.0, 2.0], 0.0, 1.0),
-        ([np.nan, 1.0, 2.0], [0.0, 1.0, 2.0], np.inf, 2.0),
-        ([1.0, 1.0, 2.0], [np.inf, 1.0, 2.0], np.inf, 1.0),
-        ([-np.inf, 1.0, 2.0], [np.inf, 1.0, 2.0], np.inf, 1.0),
-        ([1.0], [1.0, 2.0], np.inf, 1.0),
-        ([], [], 0.0, 1.0),
-        ([True, False], [True, True], 1.0, 1.0),
-    ],
-)
-def test_error_and_range(ours, theirs, error, span):
-    check = compare_output("y", np.array(ours), np.array(theirs))
-    assert (check.max_error, check.value_range) == (error, span)
-    assert check.share == error / span
+def checked(tmp_path, proto, inputs=None):
+    found = load_bytes(tmp_path, proto)
+    return check_against_runtime(tmp_path / "m.onnx", found, inputs)
+
+
+@pytest.mark.parametrize("kept", [TensorProto.FLOAT16, TensorProto.FLOAT], ids=["float16 out", "cast at the end"])
+def test_networks_in_float16_are_held_to_float16(tmp_path, kept):
+    rng = np.random.default_rng(0)
+    proto = model(
+        [
+            node("Cast", "x", "h", to=10),
+            node("MatMul", "h w", "a"),
+            node("Tanh", "a", "b"),
+            node("Cast", "b", "y", to=kept),
+        ],
+        inputs=[value("x", ("n", 64))],
+        outputs=[value("y", ("n", 32), kept)],
+        initializers=[tensor("w", rng.standard_normal((64, 32)).astype(np.float16))],
+    )
+    check = checked(tmp_path, proto)
+    (output,) = check.outputs
+    assert check.agrees
+    assert output.allowed == tolerance(np.float16).allowed(output.value_range)
+
+
+def test_verdict_and_table_say_the_same(tmp_path, monkeypatch):
+    proto = model([node("Sigmoid", "x", "y"), node("Relu", "x", "z")], outputs=[value("y"), value("z")])
+    assert all(output.agrees for output in checked(tmp_path, proto).outputs)
+    monkeypatch.setitem(TOLERANCES, "float32", Tolerance(-1.0, -1.0))
+    check = checked(tmp_path, proto)
+    assert not check.agrees
+    assert [output.agrees for output in check.outputs] == [o.max_error <= o.allowed for o in check.outputs]
+
+
+def test_a_list_of_dictionaries_by_label_is_compared_as_a_matrix(tmp_path):
+    labels = ["zebra", "ant", "mole"]  # the runtime sorts them
+    proto = model(
+        [
+            helper.make_node("ZipMap", ["x"], ["y"], domain="ai.onnx.ml", classlabels_strings=labels),
+            node("Relu", "x", "z"),
+        ],
+        inputs=[value("x", (2, 3))],
+        outputs=[helper.make_empty_tensor_value_info("y"), value("z", (2, 3))],
+        domains=["ai.onnx.ml"],
+    )
+    kind = helper.make_sequence_type_proto(
+        helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    )
+    proto.graph.output[0].type.CopyFrom(kind)
+    check = checked(tmp_path, proto)
+    assert check.agrees
+    assert [output.shape for output in check.outputs] == [(2, 3), (2, 3)]
+
+
+def test_the_arrays_of_a_sequence_are_compared_one_by_one(tmp_path):
+    proto = model(
+        [node("SplitToSequence", "x", "y", axis=0)],
+        inputs=[value("x", (2, 3))],
+        outputs=[helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)],
+    )
+    check = checked(tmp_path, proto)
+    assert check.agrees
+    assert [(output.name, output.shape) for output in check.outputs] == [("y[0]", (1, 3)), ("y[1]", (1, 3))]
+
+
+def test_quantised_networks_are_compared_with_what_the_file_says(tmp_path):
+    """Graph optimisations fuse a product with the quantisers around it, and then round elsewhere."""
+    rng = np.random.default_rng(0)
+    names = {"s": np.float32(0.02), "zero": np.uint8(128), "w": rng.standard_normal((32, 16)).astype(np.float32)}
+    proto = model(
+        [
+            node("QuantizeLinear", "x s zero", "q"),
+            node("DequantizeLinear", "q s zero", "d"),
+            node("MatMul", "d w", "p"),
+            node("QuantizeLinear", "p s zero", "r"),
+            node("DequantizeLinear", "r s zero", "y"),
+        ],
+        inputs=[value("x", ("n", 32))],
+        outputs=[value("y", ("n", 16))],
+        initializers=[tensor(name, array) for name, array in names.items()],
+    )
+    check = checked(tmp_path, proto)
+    assert check.agrees
+    assert check.runtime.endswith("without graph optimisations")
+
+
+def test_integers_that_do_not_fit_are_refused(tmp_path):
+    proto = model(
+        [node("Neg", "x", "y")], [value("x", ("n",), TensorProto.INT32)], [value("y", ("n",), TensorProto.INT32)]
+    )
+    with pytest.raises(InvalidInputError, match="values from"):
+        checked(tmp_path, proto, {"x": np.int64([2**40])})
 
 
 def test_an_inspection_is_a_record_and_a_page(tmp_path):

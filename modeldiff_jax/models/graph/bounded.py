@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import jax
@@ -27,6 +28,7 @@ from modeldiff_jax.limits import check_computed
 from modeldiff_jax.models.graph.ir import Graph, Node, captured
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.traits import traits_of
+from modeldiff_jax.runtime import x64
 
 Decision: TypeAlias = tuple[str, int]
 """A value that an example decided: the first output of the node that reads it, and the input's position."""
@@ -52,6 +54,7 @@ class Dimension:
         return jnp.minimum(self.count, self.size)
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=["value"], meta_fields=["axis", "dimension"])
 @dataclass(frozen=True, slots=True)
 class Padded:
     """A value whose `axis` is a bounded dimension: rows from `count` on are padding of arbitrary value."""
@@ -63,7 +66,9 @@ class Padded:
     def zero_filled(self) -> Value:
         """Returns the value with zeros for padding."""
         places = (self.dimension.size,) + (1,) * (self.value.ndim - 1 - self.axis)
-        return jnp.where(self.dimension.mask().reshape(places), self.value, jnp.zeros((), self.value.dtype))
+        real = self.dimension.mask().reshape(places)
+        zero = np.zeros((), self.value.dtype)
+        return x64.in_types_of((real, self.value), lambda: jnp.where(real, self.value, zero))
 
 
 PaddedResults: TypeAlias = tuple[Sequence[tuple[Value, int | None]], Value]
@@ -204,8 +209,8 @@ def decided(node: Node, position: int, value: Value) -> Value:
             mode.decisions[place] = np.asarray(value)
     elif traced and mode.decisions is not None and place in mode.decisions:
         known = mode.decisions[place]
-        same = jnp.shape(value) == known.shape
-        mode.guards[f"input {position} of {node}"] = jnp.all(value == known) if same else jnp.asarray(False)
+        equal = x64.in_types_of((value, known), lambda: jnp.array_equal(value, known))
+        mode.guards[f"input {position} of {node}"] = equal
         return known
     return value
 
@@ -239,8 +244,9 @@ def _padded_function(node: Node, mode: Bounds) -> Callable[..., Any]:
         if any(isinstance(a, Padded) for a in arguments):
             raise _refusal(node, "rows that are padding")
         implementation, _ = _padded_implementations[node.domain, node.op]
-        inputs = [None if a is None else jnp.asarray(a) for a in arguments]
-        results, count = implementation(*inputs, size=mode.sizes[name], **attributes)
+        traced = [a for a in arguments if isinstance(a, jax.Array)]
+        make = partial(implementation, *map(_as_array, arguments), size=mode.sizes[name], **attributes)
+        results, count = x64.in_types_of(traced, make)
         dimension = mode.dimensions[name] = Dimension(name, mode.sizes[name], jnp.asarray(count, np.int32))
         if mode.decisions is not None:
             mode.guards[f"the {dimension.size} rows of {node}"] = dimension.count == dimension.size
@@ -248,6 +254,10 @@ def _padded_function(node: Node, mode: Bounds) -> Callable[..., Any]:
         return tuple(value if axis is None else Padded(value, axis, dimension) for value, axis in results)
 
     return function
+
+
+def _as_array(value: Value) -> Value:
+    return None if value is None else x64.as_array(value)
 
 
 def _recording_rows(node: Node, mode: Example, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,8 @@ whose signature is its whole contract:
 - positional-only parameters are the inputs in order (an omitted optional one arrives as `None`), `*xs` a variadic one;
 - keyword-only parameters are the attributes, with the schema's defaults (`None` where it has none);
 - `Static` marks an input that must be known while tracing; it arrives as a numpy array;
+- `Index` marks one of integers that only name places or bound sizes; next to traced data they arrive as int32, those
+  beyond its range as its ends;
 - a keyword-only `n_outputs` receives the number of outputs the node asks for, `stream` a number of the node's own;
 - several outputs are a tuple, and a sequence, being a tuple itself, is given as a tuple of one.
 
@@ -40,6 +42,9 @@ Value: TypeAlias = Any
 _STATIC = "static"
 Static: TypeAlias = Annotated[Any, _STATIC]
 """A numpy array, known while tracing; `None` when omitted."""
+_INDEX = "index"
+Index: TypeAlias = Annotated[Any, _INDEX]
+"""Integers that name places: int32 next to traced data, so that 64-bit ones cost no more."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +59,7 @@ class Op:
     function: Callable[..., Any]
     static_inputs: frozenset[int]
     all_inputs_static: bool
+    index_inputs: frozenset[int]
     attributes: Mapping[str, Any]
     wants_n_outputs: bool
     wants_stream: bool
@@ -92,8 +98,8 @@ def _describe(function: Callable[..., Any], name: str, since: int, domain: str) 
     except (TypeError, ValueError, NameError):  # a ufunc of jax.numpy: inputs only, none static
         parameters, hints = [], {}
 
-    def marked(parameter: inspect.Parameter) -> bool:
-        return _STATIC in getattr(hints.get(parameter.name), "__metadata__", ())
+    def marked(parameter: inspect.Parameter, mark: str = _STATIC) -> bool:
+        return mark in getattr(hints.get(parameter.name), "__metadata__", ())
 
     positional = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
     variadic = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
@@ -105,6 +111,7 @@ def _describe(function: Callable[..., Any], name: str, since: int, domain: str) 
         function,
         static_inputs=frozenset(i for i, p in enumerate(positional) if marked(p)),
         all_inputs_static=any(map(marked, variadic)),
+        index_inputs=frozenset(i for i, p in enumerate(positional) if marked(p, _INDEX)),
         attributes={k: v for k, v in keywords.items() if k not in ("n_outputs", "stream")},
         wants_n_outputs="n_outputs" in keywords,
         wants_stream="stream" in keywords,

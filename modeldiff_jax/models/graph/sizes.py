@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from modeldiff_jax.runtime import x64
+
 
 def as_sizes(dims: Sequence[Any]) -> np.ndarray:
     """Sizes as int64, or as objects where some are symbolic."""
@@ -24,8 +26,8 @@ def is_sizes(x: Any) -> bool:
 
 
 def traced_sizes(x: np.ndarray) -> jax.Array:
-    """Symbolic sizes as traced integers: data, no longer usable as a shape."""
-    return jnp.reshape(jnp.stack([jnp.asarray(v) for v in x.flat]), x.shape)
+    """Symbolic sizes as traced int64: data, no longer usable as a shape."""
+    return x64.as_array(jnp.reshape(jnp.stack([jnp.asarray(v) for v in x.flat]), x.shape), np.int64)
 
 
 def settle(value: Any) -> Any:

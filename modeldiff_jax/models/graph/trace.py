@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
@@ -25,7 +26,9 @@ from modeldiff_jax.models.graph.channels import ChannelAxes, in_channels_last
 from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.graph.registry import Op, Value, concrete, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
+from modeldiff_jax.models.graph.strings import Strings, encoded, is_string_array, needs_places, on_places
 from modeldiff_jax.models.graph.traits import traits_of
+from modeldiff_jax.runtime import x64
 
 Environment = dict[str, Value]
 
@@ -61,10 +64,13 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
             arguments[i] = decided(node, i, value)
         if found.is_static(i) and not padded:
             arguments[i] = _static(arguments[i], node, found, i)
+    if not node.subgraphs and needs_places(arguments):
+        function = on_places(node, function)
     if node.subgraphs:
         refuse_padded_captures(node, values)
     if not node.subgraphs and not concrete(*arguments):  # a symbolic size next to data is data
         arguments = [traced_sizes(v) if is_sizes(v) and not found.is_static(i) else v for i, v in enumerate(arguments)]
+        arguments = [_saturated(v) if i in found.index_inputs else v for i, v in enumerate(arguments)]
     attributes = {
         name: _closure(value, values, traits.branches) if isinstance(value, Graph) else value
         for name, value in node.attributes.items()
@@ -75,7 +81,11 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
         attributes["stream"] = zlib.crc32("/".join(node.outputs).encode())
     try:
         with np.errstate(all="ignore"), jax.named_scope(node.op):
-            result = function(*arguments, **attributes)
+            if padded or node.subgraphs:  # these see to the types of what they hold themselves
+                result = function(*arguments, **attributes)
+            else:
+                data = [v for i, v in enumerate(arguments) if not found.is_static(i)]
+                result = x64.in_types_of(data, partial(function, *arguments, **attributes))
             for value in result if isinstance(result, tuple) else (result,):
                 check_computed(np.shape(value) if isinstance(value, (np.ndarray, jax.Array)) else ())
     except ModelDiffError as error:
@@ -99,7 +109,7 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
             where=str(node),
             fix="export the model without the further outputs",
         )
-    return tuple(value if isinstance(value, Padded) else settle(value) for value in results)
+    return tuple(value if isinstance(value, (Padded, Strings)) else settle(value) for value in results)
 
 
 def _closure(graph: Graph, values: Environment, branch: bool) -> Callable[..., tuple[Value, ...]]:
@@ -113,7 +123,7 @@ def _closure(graph: Graph, values: Environment, branch: bool) -> Callable[..., t
 
 
 def _static(value: Value, node: Node, found: Op, position: int) -> Value:
-    if value is None or isinstance(value, (np.ndarray, tuple)):
+    if value is None or isinstance(value, (np.ndarray, tuple, Strings)):
         return value
     if not isinstance(value, (jax.core.Tracer, Padded)):
         return np.asarray(value)
@@ -125,6 +135,10 @@ def _static(value: Value, node: Node, found: Op, position: int) -> Value:
     )
 
 
+def _saturated(value: Value) -> Value:
+    return replace(value, value=x64.saturated(value.value)) if isinstance(value, Padded) else x64.saturated(value)
+
+
 def _shapes(node: Node, values: Environment) -> str:
     return "inputs " + ", ".join(
         f"{v.dtype.name}{list(np.shape(v))}" if isinstance(v, (np.ndarray, jax.Array)) else type(v).__name__
@@ -134,6 +148,16 @@ def _shapes(node: Node, values: Environment) -> str:
 
 def as_arrays(results: tuple[Value, ...]) -> Any:
     """One array, or a tuple of arrays in declared order."""
-    settled = (r.zero_filled() if isinstance(r, Padded) else r for r in results)
-    arrays = tuple(r if isinstance(r, tuple) or r is None else jnp.asarray(r) for r in settled)
+    arrays = tuple(map(as_array, results))
     return arrays[0] if len(arrays) == 1 else arrays
+
+
+def as_array(result: Value) -> Any:
+    """A result as it leaves a program: zeros for padding, `Strings` for strings."""
+    if isinstance(result, Padded):
+        return result.zero_filled()
+    if isinstance(result, tuple):
+        return tuple(map(as_array, result))
+    if isinstance(result, Strings) or result is None:
+        return result
+    return encoded(result) if is_string_array(result) else x64.as_array(result)

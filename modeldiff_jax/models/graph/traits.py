@@ -33,6 +33,8 @@ class Traits:
       channel_axis: the axis of channels in the first output, where the operator's kernel computes it channels last.
       reads_shapes: the outputs depend on the inputs' shapes alone, never on their values.
       random: the outputs differ from call to call, so nothing of it may be computed once.
+      moves_elements: each element of the results is an element of the inputs, whatever type they hold.
+      reads_each_string: each element of the result is computed from one string of the only array input.
       passes_indices: the first output holds the values of the first input, in whatever shape or integer type.
       index_bound: (attributes, constant value of each input or None) -> how many values an index input may take.
       index_position: which input that is.
@@ -46,6 +48,8 @@ class Traits:
     channel_axis: int | None = None
     reads_shapes: bool = False
     random: bool = False
+    moves_elements: bool = False
+    reads_each_string: bool = False
     passes_indices: bool = False
     index_bound: Callable[[Attributes, Sequence[np.ndarray | None]], int | None] | None = None
     index_position: int = 0

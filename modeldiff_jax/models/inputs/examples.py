@@ -8,7 +8,7 @@ import numpy as np
 
 from modeldiff_jax.models.inputs.roles import Role, main_input, role, usual_value
 from modeldiff_jax.models.inputs.sizes import Resolved, Sizes, resolve
-from modeldiff_jax.models.inputs.vocabulary import vocabulary
+from modeldiff_jax.models.inputs.vocabulary import vocabulary, words
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.types import TensorSpec
 
@@ -37,7 +37,7 @@ def example_inputs(model: Model, key: int = 0, *, batch: int = 1, sizes: Sizes |
     """Makes random inputs for a model.
 
     Images are uniform in [0, 1], other floats uniform in [-1, 1], recurrent state is zero, masks are one, positions are
-    0, 1, 2..., lengths are whole, other integers are uniform below the vocabulary.
+    0, 1, 2..., lengths are whole, other integers are uniform below the vocabulary, strings are words the graph knows.
 
     Args:
       model: any model.
@@ -61,6 +61,8 @@ def _values(
     model: Model, spec: TensorSpec, shape: tuple[int, ...], length: int, generator: np.random.Generator
 ) -> np.ndarray:
     kind, purpose = spec.dtype.kind, role(spec)
+    if spec.holds_strings:
+        return generator.choice(np.array(words(model) or ("0",), object), shape)
     if purpose is Role.LENGTH and len(shape) <= 1:
         return np.full(shape, length, spec.dtype)
     if kind == "b":

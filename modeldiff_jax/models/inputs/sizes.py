@@ -20,7 +20,7 @@ from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticErr
 from modeldiff_jax.limits import DEFAULT
 from modeldiff_jax.models.inputs.roles import SETTINGS, Role, is_state, main_input, role
 from modeldiff_jax.models.model import Model
-from modeldiff_jax.types import ANY, Dim, TensorSpec
+from modeldiff_jax.types import ANY, Dim, Params, TensorSpec
 
 Sizes: TypeAlias = Mapping[str, int | tuple[int, ...]]
 """Input name -> its whole shape, or the name of a dynamic dimension -> its size."""
@@ -57,8 +57,14 @@ class Resolved:
     batch_axes: dict[str, int | None]
 
     def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Shape and device dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take."""
-        return _structs(self.model, self.shapes)
+        """Shape and dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take.
+
+        Types of 64 bits are those JAX has in their place; `apply` widens them again.
+
+        Raises:
+          UnsupportedModelError: an input holds strings or sequences, which JAX does not trace.
+        """
+        return tuple(_struct(self.model, spec, self.shapes) for spec in self.model.inputs)
 
 
 def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolved:
@@ -216,9 +222,16 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
     """Why the model does not run at these shapes; `None` when it does."""
     if not model.traceable:
         return None
-    structs = _structs(model, shapes)
-    try:
-        outputs = jax.eval_shape(model.apply, model.params, *structs)
+    # strings cannot be traced: one that is a number as well stands for all
+    strings = {s.name: np.full(shapes[s.name], "0", object) for s in model.inputs if s.holds_strings}
+    structs = [_struct(model, spec, shapes) for spec in model.inputs if spec.name not in strings]
+
+    def with_strings(params: Params, *numbers: Any) -> Any:
+        rest = iter(numbers)
+        return model.apply(params, *(strings[n] if n in strings else next(rest) for n in model.input_names))
+
+    try:  # of `apply` itself JAX remembers the trace, which whoever compiles it then finds
+        outputs = jax.eval_shape(with_strings if strings else model.apply, model.params, *structs)
     except ModelDiffError as error:
         return error
     except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # code that is not ours
@@ -229,14 +242,12 @@ def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception |
     return None
 
 
-def _structs(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Any, ...]:
-    if any(spec.dtype.kind in "OSU" for spec in model.inputs):
+def _struct(model: Model, spec: TensorSpec, shapes: Mapping[str, tuple[int, ...]]) -> jax.ShapeDtypeStruct:
+    if spec.dtype.kind == "O":
         raise UnsupportedModelError(
-            "Inputs must be numbers",
-            got="; ".join(map(str, model.inputs)),
+            "Inputs to trace must be numbers",
+            got=f"{spec}",
             where=model.origin.path,
-            fix="strings and sequences cannot be traced; export the numeric part of the model",
+            fix="fix it: model.bind(name=value), or md.InputHint(fixed={name: value})",
         )
-    return tuple(
-        jax.ShapeDtypeStruct(shapes[spec.name], jax.dtypes.canonicalize_dtype(spec.dtype)) for spec in model.inputs
-    )
+    return jax.ShapeDtypeStruct(shapes[spec.name], jax.dtypes.canonicalize_dtype(spec.dtype))

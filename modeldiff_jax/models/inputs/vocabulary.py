@@ -1,9 +1,11 @@
-"""The number of values an integer input may take, read off the tables it indexes."""
+"""The values that integer and string inputs may take, read off the graph."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.traits import traits_of
@@ -39,3 +41,13 @@ def _index_bounds(graph: Graph, constants: Mapping[str, Any], reached: set[str])
             bound = traits.index_bound(node.attributes, [constants.get(name) for name in node.inputs])
             if bound is not None:
                 yield bound
+
+
+def words(model: Model) -> tuple[str, ...]:
+    """Returns the strings that a model's graph knows: keys, categories and entries of lists; none without a graph."""
+    if model.conversion is None:
+        return ()
+    graph = model.conversion.folded
+    lists = [value for node in graph.walk() for value in node.attributes.values()] + list(graph.constants.values())
+    entries = (entry for value in lists if isinstance(value, tuple | np.ndarray) for entry in np.ravel(value).tolist())
+    return tuple(sorted({entry for entry in entries if isinstance(entry, str)}))

@@ -37,7 +37,7 @@ class JaxBackendRep(BackendRep):
 
     def __init__(self, graph: Graph, limits: Limits) -> None:
         self._graph, self._limits = graph, limits
-        with jax.enable_x64(True), active(limits):
+        with active(limits):
             self._program: Program = fold(graph, limits)
 
     @property
@@ -55,7 +55,7 @@ class JaxBackendRep(BackendRep):
         """
         graph = self._program.graph
         given = self._arranged(inputs)
-        with jax.enable_x64(True), active(self._limits):
+        with active(self._limits):
             values = {**graph.constants, **self._program.params, **{k: _taken(v) for k, v in given.items()}}
             results = tuple(map(_given, run(graph, values)))
         return namedtupledict("Outputs", [spec.name for spec in graph.outputs])(*results)

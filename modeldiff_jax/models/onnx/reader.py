@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +29,7 @@ from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.files import Bytes, HashedStream, size_of
 from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.fields import domain, text
 from modeldiff_jax.models.onnx.fields import label as label_of
@@ -35,8 +37,9 @@ from modeldiff_jax.models.onnx.functions import Functions
 from modeldiff_jax.models.onnx.initializers import split_initializers
 from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.models.onnx.registration import ONNX
-from modeldiff_jax.types import ANY, Shape, TensorSpec
+from modeldiff_jax.types import ANY, STRING, Dim, Shape, TensorSpec
 
+_PLACEHOLDERS = frozenset({"", "?", "*", "-1", "any", "dynamic", "none", "null", "unk", "unknown"})
 _MAX_RANK = 64  # numpy's
 _PACKED_BITS: dict[int, int] = {
     TensorProto.UINT4: 4,
@@ -293,7 +296,16 @@ class _Reader:
                 where=f"{self.where}, `{label}`",
                 fix="add it to the model's opset imports",
             )
-        return Node(text(proto.op_type), dialect, version, text(proto.name), inputs, outputs, attributes)
+        node = Node(text(proto.op_type), dialect, version, text(proto.name), inputs, outputs, attributes)
+        in_model = self.versions.get(dialect, version)
+        if version != in_model and not _same_definition(node, in_model):
+            raise UnsupportedModelError(
+                "A function of a model may import other operator sets where they define its operators alike",
+                got=f"{dialect}.{node.op} of opset {version} in a function, of a model of opset {in_model}",
+                where=f"{self.where}, `{label}`",
+                fix="bring it to one version: onnx.inliner.inline_local_functions(model, convert_version=True)",
+            )
+        return node
 
     def attribute(self, proto: AttributeProto, names: Mapping[str, str], label: str, depth: int) -> Any:
         kind = AttributeProto.AttributeType
@@ -400,7 +412,9 @@ class _Reader:
             # inside nested graphs types may be left out, and sequences only pass through
             return TensorSpec(name, (), np.dtype(object))
         tensor = proto.type.tensor_type
-        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else text(d.dim_param) or ANY for d in tensor.shape.dim)
+        shape: Shape = tuple(d.dim_value if d.dim_value > 0 else _size_name(d.dim_param) for d in tensor.shape.dim)
+        if tensor.elem_type == TensorProto.STRING:
+            return TensorSpec(name, shape, STRING)
         dtype = np.dtype(object) if tensor.elem_type == 0 else self.dtype(tensor.elem_type, name)
         return TensorSpec(name, shape, dtype)
 
@@ -412,6 +426,24 @@ class _Reader:
 
     def invalid(self, rule: str, got: str, label: str) -> InvalidModelError:
         return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
+
+
+def _same_definition(node: Node, version: int) -> bool:
+    """Whether a node's operator means the same at another version; an unknown one is for `fold` to refuse."""
+    try:
+        own = lookup(node)
+    except UnsupportedModelError:
+        return True
+    try:
+        return own.function is lookup(replace(node, version=version)).function
+    except UnsupportedModelError:
+        return False
+
+
+def _size_name(given: str | bytes) -> Dim:
+    """The name of a dynamic size; words that exporters write for any unknown one are no names."""
+    name = text(given)
+    return ANY if name.lower() in _PLACEHOLDERS else name
 
 
 def _kind(attribute: AttributeProto) -> str:

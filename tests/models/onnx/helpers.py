@@ -11,6 +11,7 @@ from modeldiff_jax.limits import DEFAULT
 from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.model import Origin
+from modeldiff_jax.runtime import x64
 
 EPSILON = 1e-6  # in float64, where a central difference of it is right to 1e-9 or so
 
@@ -57,17 +58,17 @@ def expected(proto, feeds):
 
 
 def assert_same(got, want, rtol=1e-5, atol=1e-6):
-    """Equal shapes and types (in the width JAX keeps), and values within tolerance; integers are equal."""
+    """Equal shapes and types, and values within tolerance; integers are equal."""
     got = got if isinstance(got, tuple) else (got,)
     assert len(got) == len(want)
     for ours, theirs in zip(got, want, strict=True):
         theirs = np.asarray(theirs)
         assert ours.shape == theirs.shape
-        assert ours.dtype == jax.dtypes.canonicalize_dtype(theirs.dtype)
+        assert ours.dtype == theirs.dtype
         if np.issubdtype(theirs.dtype, np.inexact):
             np.testing.assert_allclose(np.asarray(ours), theirs, rtol=rtol, atol=atol)
         else:
-            np.testing.assert_array_equal(np.asarray(ours), theirs.astype(ours.dtype))
+            np.testing.assert_array_equal(np.asarray(ours), theirs)
 
 
 def split_static(proto, model, feeds):
@@ -97,7 +98,7 @@ def check_node(
         assert_same(model.apply(model.params, *feeds.values()), want, **tolerance)
     bound, traced = split_static(proto, model, feeds)
     if traced:
-        assert_same(jax.jit(bound.apply)(bound.params, *map(jnp.asarray, traced)), want, **tolerance)
+        assert_same(jax.jit(bound.apply)(bound.params, *map(x64.as_array, traced)), want, **tolerance)
 
 
 def check_transforms(op, inputs, attrs=None, opset=17):

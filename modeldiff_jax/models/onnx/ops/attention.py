@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type
+from modeldiff_jax.models.graph.registry import Index, Value, xp
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, computing_in, element_type
 from modeldiff_jax.models.onnx.ops.math import matmul
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 _RAW, _CAPPED, _BIASED, _PROBABILITIES = range(4)  # what `qk_matmul_output_mode` asks for
 
@@ -122,8 +123,11 @@ def _attention(
     # a query that may look at nothing sees zeros; without the detour its scores would be NaN
     blind = m.max(bias, axis=-1, keepdims=True) == -np.inf
     wide = q.dtype if softmax_precision is None else element_type(softmax_precision)
-    weights = m.where(blind, 0, _softmax(m.where(blind, 0, astype(scores, wide))))
-    weights = astype(weights, q.dtype)
+
+    def softmaxed() -> Value:
+        return astype(m.where(blind, 0, _softmax(m.where(blind, 0, astype(scores, wide)))), q.dtype)
+
+    weights = computing_in(wide, (scores, blind), softmaxed)
     if qk_matmul_output_mode == _PROBABILITIES:
         shown = weights
     y = astype(matmul(weights, values), v.dtype)
@@ -138,7 +142,7 @@ def attention(
     mask: Value = None,
     past_key: Value = None,
     past_value: Value = None,
-    valid: Value = None,
+    valid: Index = None,
     /,
     *,
     is_causal: int = 0,
@@ -176,7 +180,7 @@ def attention_25(
     mask: Value = None,
     past_key: Value = None,
     past_value: Value = None,
-    valid: Value = None,
+    valid: Index = None,
     /,
     *,
     is_causal: int = 0,
@@ -222,16 +226,21 @@ def flex_attention(
     softmax_precision: int | None = None,
 ) -> Value:
     """Attention whose scores and probabilities the model's own graphs change."""
-    keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
     factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
-    wide = jnp.promote_types(q.dtype, np.float32) if softmax_precision is None else element_type(softmax_precision)
-    scores = astype(matmul(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
-    if score_mod is not None:
-        scores = astype(score_mod(scores)[0], wide)
-    weights = _softmax(scores)
-    if prob_mod is not None:
-        weights = astype(prob_mod(weights)[0], wide)
-    return astype(matmul(weights, astype(values, wide)), v.dtype)
+    wide = np.promote_types(q.dtype, np.float32) if softmax_precision is None else element_type(softmax_precision)
+
+    def attended() -> Value:
+        keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
+        scores = astype(matmul(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
+        if score_mod is not None:
+            scores = astype(score_mod(scores)[0], wide)
+        weights = _softmax(scores)
+        if prob_mod is not None:
+            weights = astype(prob_mod(weights)[0], wide)
+        return astype(matmul(weights, astype(values, wide)), v.dtype)
+
+    # the graphs may read anything, so where 64 bits are needed it is traced as a piece whatever is known
+    return x64.in_64_bits(attended) if x64.is_64_bit(wide) or x64.is_64_bit(q.dtype) else attended()
 
 
 def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:
@@ -249,7 +258,7 @@ def rotary_embedding(
     x: Value,
     cosines: Value,
     sines: Value,
-    positions: Value = None,
+    positions: Index = None,
     /,
     *,
     interleaved: int = 0,
@@ -350,7 +359,7 @@ def causal_conv_with_state(
 
 @op("TensorScatter")
 def tensor_scatter(
-    cache: Value, update: Value, starts: Value = None, /, *, axis: int = -2, mode: str = "linear"
+    cache: Value, update: Value, starts: Index = None, /, *, axis: int = -2, mode: str = "linear"
 ) -> Value:
     """A cache with each example's update written along `axis` from its start on; `circular` goes round the end."""
     if mode not in ("linear", "circular"):

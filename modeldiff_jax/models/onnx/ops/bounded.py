@@ -12,8 +12,9 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.bounded import Padded, PaddedResults, padded_implementation, padded_shape_reader
 from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import axis_index
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index
 from modeldiff_jax.models.onnx.registration import ONNX
+from modeldiff_jax.runtime import x64
 
 
 def _along(attributes: Mapping[str, Any]) -> int:
@@ -31,7 +32,7 @@ def non_zero(x: Value, /, *, size: int) -> PaddedResults:
     """Indices of the elements that are not zero, one column each."""
     x = jnp.atleast_1d(x)
     found, count = _places(jnp.ravel(x != 0), size)
-    return [(jnp.stack(jnp.unravel_index(found, x.shape)), 1)], count
+    return [(astype(jnp.stack(jnp.unravel_index(found, x.shape)), np.int64), 1)], count
 
 
 @padded_implementation("Compress", domain=ONNX, axis=_along)
@@ -62,7 +63,8 @@ def unique(x: Value, /, *, size: int, axis: int | None = None, sorted: int = 1) 
         rows = jax.lax.slice_in_dim(rows, 0, min(size, n), axis=axis)
         return jnp.pad(rows, [(0, size - min(size, n) if i == axis else 0) for i in range(rows.ndim)])
 
-    return [(cut(values, at), at), (cut(first, 0), 0), (inverse, None), (cut(counts, 0), 0)], jnp.count_nonzero(real)
+    first, inverse, counts = (astype(places, np.int64) for places in (cut(first, 0), inverse, cut(counts, 0)))
+    return [(cut(values, at), at), (first, 0), (inverse, None), (counts, 0)], jnp.count_nonzero(real)
 
 
 @padded_implementation("NonMaxSuppression", domain=ONNX, axis=lambda attributes: 0)
@@ -80,7 +82,7 @@ def non_max_suppression(
     """(batch, class, box) of the best boxes that overlap no better one."""
     boxes, scores = jax.lax.stop_gradient((boxes, scores))  # which boxes are kept has no derivative
     limit = 0 if overlap is None else jnp.reshape(overlap, ())
-    most = 0 if most is None else jnp.reshape(most, ())
+    most = 0 if most is None else jnp.reshape(x64.saturated(most), ())
     if center_point_box:
         half = boxes[..., 2:] / 2
         low, high = boxes[..., :2] - half, boxes[..., :2] + half
@@ -114,7 +116,7 @@ def non_max_suppression(
     batch, group, place = jnp.unravel_index(found, kept.shape)
     real = (jnp.arange(size) < count)[:, None]
     rows = jnp.stack([batch, group, order[batch, group, place]], -1)
-    return [(jnp.where(real, rows, 0), 0)], count
+    return [(astype(jnp.where(real, rows, 0), np.int64), 0)], count
 
 
 @padded_shape_reader("Shape", domain=ONNX)
@@ -124,10 +126,10 @@ def shape(x: Padded, /, *, start: int = 0, end: int | None = None) -> Value:
     if not first <= x.axis < last:
         return np.asarray(x.value.shape[first:last], np.int64)
     sizes = [x.dimension.kept if axis == x.axis else size for axis, size in enumerate(x.value.shape)]
-    return jnp.stack([jnp.asarray(size, jnp.int32) for size in sizes[first:last]])
+    return astype(jnp.stack([jnp.asarray(size, np.int32) for size in sizes[first:last]]), np.int64)
 
 
 @padded_shape_reader("Size", domain=ONNX)
 def size(x: Padded, /) -> Value:
     """Number of elements in real rows."""
-    return x.dimension.kept * (x.value.size // x.dimension.size)
+    return astype(x.dimension.kept * (x.value.size // x.dimension.size), np.int64)

@@ -15,6 +15,7 @@ from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Value, concrete, xp
 from modeldiff_jax.models.graph.sizes import is_sizes
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 MICROSOFT = "com.microsoft"
 """The domain of onnxruntime's own operators."""
@@ -60,10 +61,13 @@ def element_type(number: int) -> np.dtype[Any]:
 
 
 def astype(x: Value, dtype: Any) -> Value:
-    """`x` in `dtype`; traced values get the type JAX keeps it in (64-bit ones are 32-bit unless x64 is on)."""
-    if concrete(x):
-        return np.asarray(x).astype(dtype)
-    return x.astype(jax.dtypes.canonicalize_dtype(dtype))
+    """`x` in `dtype`."""
+    return np.asarray(x).astype(dtype) if concrete(x) else x64.as_array(x, dtype)
+
+
+def computing_in(dtype: Any, values: Value, function: Callable[[], Value]) -> Value:
+    """Calls a function that computes with `values` in a type which an attribute chose."""
+    return x64.in_types_of((np.empty(0, dtype), values), function)
 
 
 def is_integer(x: Value) -> bool:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value
+from modeldiff_jax.models.graph.registry import Index, Static, Value
 from modeldiff_jax.models.onnx.ops import math
 from modeldiff_jax.models.onnx.ops.attention import joined_heads, rotated, split_heads
 from modeldiff_jax.models.onnx.ops.common import HIGHEST, MICROSOFT, astype
@@ -166,7 +166,7 @@ def _rotated_at(x: Value, positions: Value, cos: Value, sin: Value, interleaved:
 @op("RotaryEmbedding", domain=MICROSOFT)
 def rotary_embedding(
     x: Value,
-    position_ids: Value,
+    position_ids: Index,
     cos: Value,
     sin: Value,
     /,
@@ -200,7 +200,7 @@ def group_query_attention(
     total_length: Static,
     cos: Value = None,
     sin: Value = None,
-    position_ids: Value = None,
+    position_ids: Index = None,
     attention_bias: Value = None,
     head_sink: Value = None,
     k_scale: Value = None,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.registry import Index, Value
 from modeldiff_jax.models.onnx.ops import activation, conv, math, nn
 from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index
 from modeldiff_jax.models.onnx.registration import op
@@ -278,7 +278,7 @@ def matmul_nbits(
 @op("GatherBlockQuantized", domain=MICROSOFT)
 def gather_block_quantized(
     data: Value,
-    indices: Value,
+    indices: Index,
     scales: Value,
     zero_points: Value = None,
     /,

@@ -1,19 +1,24 @@
-"""Branches and loops. What is known while tracing is decided there; the rest becomes JAX control flow."""
+"""Branches and loops. What is known while tracing is decided there; the rest becomes JAX control flow.
+
+JAX's control flow is traced with 64-bit types on: trips are counted in int64, and the bodies may hold anything.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError, NotStaticError
+from modeldiff_jax.errors import InvalidInputError, LimitExceededError, NotStaticError
 from modeldiff_jax.limits import check_trips
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.sizes import is_sizes, traced_sizes
 from modeldiff_jax.models.onnx.ops.common import axis_index, known
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 Branch = Callable[..., tuple[Value, ...]]
 
@@ -25,11 +30,11 @@ def _flag(value: Value) -> bool:
 
 
 def _scalar(value: Value) -> Value:
-    return jnp.reshape(jnp.asarray(value), ())
+    return jnp.reshape(x64.as_array(value), ())
 
 
 def _traced(values: Sequence[Value]) -> tuple[Value, ...]:
-    return tuple(v if isinstance(v, tuple) else traced_sizes(v) if is_sizes(v) else jnp.asarray(v) for v in values)
+    return tuple(v if isinstance(v, tuple) else traced_sizes(v) if is_sizes(v) else x64.as_array(v) for v in values)
 
 
 @op("If")
@@ -37,8 +42,9 @@ def if_(condition: Value, /, *, then_branch: Branch, else_branch: Branch) -> tup
     """One of two branches: only that one where the condition is known, else both under `lax.cond`."""
     if known(condition):
         return then_branch() if _flag(condition) else else_branch()
+    branches = (lambda: _traced(then_branch())), (lambda: _traced(else_branch()))
     try:
-        return jax.lax.cond(_scalar(condition), lambda: _traced(then_branch()), lambda: _traced(else_branch()))
+        return x64.in_64_bits(lambda: jax.lax.cond(_scalar(condition), *branches))
     except TypeError as error:
         raise NotStaticError(
             "Both branches of an If that depends on data must give the same shapes and types",
@@ -62,7 +68,6 @@ def loop(trips: Value, condition: Value, /, *initial: Value, body: Branch) -> tu
     if not known(trips) or not known(condition):
         return _while(trips, condition, initial, body)
     most = None if trips is None else int(np.ravel(trips)[0])
-    check_trips(most or 0)
     if most is not None and most > _UNROLLED and _flag(condition):
         try:
             return _counted(most, initial, body)
@@ -92,7 +97,9 @@ def _unroll(most: int | None, condition: Value, initial: Sequence[Value], body: 
 def _stacked(rows: Sequence[tuple[Value, ...]], initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
     if rows:
         return tuple(
-            np.stack(column) if all(isinstance(v, np.ndarray) for v in column) else jnp.stack(column)
+            np.stack(column)
+            if all(isinstance(v, np.ndarray) for v in column)
+            else x64.in_types_of(column, partial(jnp.stack, column))
             for column in zip(*rows, strict=True)
         )
     try:  # no trip: empty outputs of the shapes a trip would give
@@ -102,7 +109,7 @@ def _stacked(rows: Sequence[tuple[Value, ...]], initial: Sequence[Value], body: 
         )
     except NotStaticError:
         shapes = ()
-    return tuple(jnp.zeros((0, *s.shape), s.dtype) for s in shapes)
+    return tuple(np.zeros((0, *s.shape), s.dtype) for s in shapes)
 
 
 def _counted(trips: int, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
@@ -115,7 +122,12 @@ def _counted(trips: int, initial: Sequence[Value], body: Branch) -> tuple[Value,
         results = _traced(rest)
         return _like(results[:n], carried), results[n:]
 
-    last, rows = jax.lax.scan(step, _traced(initial), jnp.arange(trips))
+    try:
+        check_trips(trips)
+    except LimitExceededError:  # the largest int64 is how exporters write that the condition alone ends the loop
+        x64.in_64_bits(lambda: jax.eval_shape(step, _traced(initial), np.int64(0)))
+        raise
+    last, rows = x64.in_64_bits(lambda: jax.lax.scan(step, _traced(initial), jnp.arange(trips)))
     return *last, *rows
 
 
@@ -133,10 +145,7 @@ def _like(new: tuple[Value, ...], old: tuple[Value, ...]) -> tuple[Value, ...]:
 
 def _while(trips: Value, condition: Value, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
     n = len(initial)
-    # exporters write the largest int64 for "as long as it takes", which an int32 cannot hold
-    bound: Value = 2**31 - 1
-    if trips is not None:
-        bound = min(int(np.ravel(trips)[0]), bound) if known(trips) else _scalar(trips)
+    bound = np.iinfo(np.int64).max if trips is None else _scalar(trips)
 
     def proceed(state: tuple[Value, ...]) -> Value:
         i, go, *_ = state
@@ -153,8 +162,11 @@ def _while(trips: Value, condition: Value, initial: Sequence[Value], body: Branc
             )
         return i + 1, _scalar(new_go).astype(bool), *_like(tuple(results), tuple(carried))
 
-    go = jnp.asarray(True) if condition is None else _scalar(condition).astype(bool)
-    _, _, *last = jax.lax.while_loop(proceed, step, (jnp.asarray(0), go, *_traced(initial)))
+    def start() -> tuple[Value, ...]:
+        go = jnp.asarray(True) if condition is None else _scalar(condition).astype(bool)
+        return jnp.asarray(0, np.int64), go, *_traced(initial)
+
+    _, _, *last = x64.in_64_bits(lambda: jax.lax.while_loop(proceed, step, start()))
     return tuple(last)
 
 
@@ -185,7 +197,7 @@ def _scan(
         results = _traced(body(*carried, *x))
         return _like(results[:n_states], carried), results[n_states:]
 
-    last, rows = jax.lax.scan(step, states, xs)
+    last, rows = x64.in_64_bits(lambda: jax.lax.scan(step, states, xs))
     turns = list(output_turned or ()) or [0] * len(rows)
     rows = tuple(jnp.flip(y, 0) if turned else y for y, turned in zip(rows, turns, strict=True))
     places = list(output_axes or ()) or [0] * len(rows)

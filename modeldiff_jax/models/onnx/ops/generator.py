@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Static, Value
-from modeldiff_jax.models.onnx.ops.common import element_type, module_for, sizes
+from modeldiff_jax.models.onnx.ops.common import astype, element_type, module_for, sizes
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 
 @op("ConstantOfShape")
@@ -21,11 +20,7 @@ def constant_of_shape(shape: Static, /, *, value: np.ndarray | None = None) -> V
     check_made(wanted, fill.itemsize)
     if module_for(wanted) is np:
         return np.broadcast_to(fill, wanted)  # a view: what nobody reads takes no memory
-    return jnp.full(wanted, fill, _kept(fill.dtype, wanted))
-
-
-def _kept(dtype: np.dtype[Any], shape: tuple[Any, ...]) -> np.dtype[Any]:
-    return dtype if module_for(shape) is np else jnp.asarray(np.zeros((), dtype)).dtype
+    return jnp.broadcast_to(x64.as_array(fill), wanted)
 
 
 @op("EyeLike")
@@ -33,7 +28,7 @@ def eye_like(x: Value, /, *, dtype: int | None = None, k: int = 0) -> Value:
     """Ones on the k-th diagonal of a matrix of the shape of `x`."""
     rows, columns = x.shape
     kind = np.dtype(x.dtype) if dtype is None else element_type(dtype)
-    return module_for(x.shape).eye(rows, columns, k, dtype=_kept(kind, x.shape))
+    return astype(module_for(x.shape).eye(rows, columns, k, dtype=bool), kind)
 
 
 @op("Range")
@@ -41,7 +36,7 @@ def arange(start: Static, limit: Static, delta: Static, /, *, stash_type: int = 
     """Numbers from start up to, without, limit by delta; `stash_type` is for 16-bit floats, which numpy widens too."""
     (first,), (last,), (step,) = (np.ravel(v).tolist() for v in (start, limit, delta))
     if not all(isinstance(v, (int, float)) for v in (first, last, step)):
-        return jnp.arange(first, last, step)
+        return x64.as_array(jnp.arange(first, last, step), np.int64)
     count = max(0, int(np.ceil((last - first) / step))) if np.isfinite((last - first) / step) else 2**62
     check_made((count,))
     dtype = np.asarray(start).dtype

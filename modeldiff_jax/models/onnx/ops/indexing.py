@@ -11,8 +11,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, sizes
+from modeldiff_jax.models.graph.registry import Index, Static, Value, concrete, xp
+from modeldiff_jax.models.onnx.ops.common import axis_index, axis_indices, sizes
 from modeldiff_jax.models.onnx.registration import op
 
 # Exporters write some large number for "to the end"; an axis of symbolic size has no size to compare it with.
@@ -51,7 +51,7 @@ def _from_front(indices: Value, size: Any) -> Value:
 
 
 @op("Gather")
-def gather(x: Value, indices: Value, /, *, axis: int = 0) -> Value:
+def gather(x: Value, indices: Index, /, *, axis: int = 0) -> Value:
     """Entries of `x` along an axis, at indices of any shape."""
     at = axis_index(axis, x.ndim)
     found = _from_front(indices, x.shape[at])
@@ -63,7 +63,7 @@ def gather(x: Value, indices: Value, /, *, axis: int = 0) -> Value:
 
 
 @op("GatherElements")
-def gather_elements(x: Value, indices: Value, /, *, axis: int = 0) -> Value:
+def gather_elements(x: Value, indices: Index, /, *, axis: int = 0) -> Value:
     """Along one axis the entry each index names, all other axes in step."""
     at = axis_index(axis, x.ndim)
     in_step = tuple(slice(None) if i == at else slice(0, n) for i, n in enumerate(indices.shape))
@@ -71,7 +71,7 @@ def gather_elements(x: Value, indices: Value, /, *, axis: int = 0) -> Value:
 
 
 @op("GatherND")
-def gather_nd(x: Value, indices: Value, /, *, batch_dims: int = 0) -> Value:
+def gather_nd(x: Value, indices: Index, /, *, batch_dims: int = 0) -> Value:
     """Entries or slices of `x` at the index vectors in the last axis of `indices`."""
     index = _batch_index(indices.shape[:batch_dims], indices.ndim - 1)
     index += tuple(_from_front(indices[..., i], x.shape[batch_dims + i]) for i in range(indices.shape[-1]))
@@ -101,13 +101,13 @@ def _scatter(x: Value, index: tuple[Value, ...], updates: Value, reduction: str)
 
 
 @op("Scatter")
-def scatter(x: Value, indices: Value, updates: Value, /, *, axis: int = 0) -> Value:
+def scatter(x: Value, indices: Index, updates: Value, /, *, axis: int = 0) -> Value:
     """`x` with updates put where the indices along one axis say."""
     return scatter_elements(x, indices, updates, axis=axis)
 
 
 @op("ScatterElements")
-def scatter_elements(x: Value, indices: Value, updates: Value, /, *, axis: int = 0, reduction: str = "none") -> Value:
+def scatter_elements(x: Value, indices: Index, updates: Value, /, *, axis: int = 0, reduction: str = "none") -> Value:
     """`x` with updates put (or added, multiplied...) where the indices along one axis say."""
     at = axis_index(axis, x.ndim)
     index: list[Value] = list(_batch_index(indices.shape, indices.ndim))
@@ -116,14 +116,14 @@ def scatter_elements(x: Value, indices: Value, updates: Value, /, *, axis: int =
 
 
 @op("ScatterND")
-def scatter_nd(x: Value, indices: Value, updates: Value, /, *, reduction: str = "none") -> Value:
+def scatter_nd(x: Value, indices: Index, updates: Value, /, *, reduction: str = "none") -> Value:
     """`x` with updates put (or added, multiplied...) at the index vectors in the last axis of `indices`."""
     index = tuple(_from_front(indices[..., i], x.shape[i]) for i in range(indices.shape[-1]))
     return _scatter(x, index, updates, reduction)
 
 
 @op("OneHot")
-def one_hot(indices: Value, depth: Static, values: Value, /, *, axis: int = -1) -> Value:
+def one_hot(indices: Index, depth: Static, values: Value, /, *, axis: int = -1) -> Value:
     """A new axis with values[1] at the index and values[0] elsewhere; an index outside gives values[0] only."""
     count = int(np.ravel(depth)[0])
     rank = np.ndim(indices) + 1
@@ -160,7 +160,7 @@ def unique(x: Static, /, *, axis: int | None = None, sorted: int = 1) -> tuple[V
 
 
 @op("ReverseSequence")
-def reverse_sequence(x: Value, lengths: Value, /, *, batch_axis: int = 1, time_axis: int = 0) -> Value:
+def reverse_sequence(x: Value, lengths: Index, /, *, batch_axis: int = 1, time_axis: int = 0) -> Value:
     """Each sequence's first `lengths` steps in reverse order, the others as they are."""
     if {batch_axis, time_axis} != {0, 1}:
         raise UnsupportedModelError("Batch and time are the first two axes", got=f"{batch_axis} and {time_axis}")
@@ -169,4 +169,4 @@ def reverse_sequence(x: Value, lengths: Value, /, *, batch_axis: int = 1, time_a
     step = step[:, None] if time_axis == 0 else step[None, :]
     length = lengths[None, :] if time_axis == 0 else lengths[:, None]
     index = m.where(step < length, length - 1 - step, step)
-    return m.take_along_axis(x, astype(index, np.int64).reshape(index.shape + (1,) * (x.ndim - 2)), time_axis)
+    return m.take_along_axis(x, index.reshape(index.shape + (1,) * (x.ndim - 2)), time_axis)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, xp
+from modeldiff_jax.models.graph.registry import Index, Value, xp
 from modeldiff_jax.models.onnx.ops.common import astype
 from modeldiff_jax.models.onnx.registration import op
 
@@ -18,7 +16,7 @@ def _negative_log_likelihood(
         raise InvalidInputError("The reduction is none, mean or sum", got=reduction)
     m, classes = xp(log_prob, labels, weights), log_prob.shape[1]
     labels = m.expand_dims(labels, 1)
-    index = astype(m.clip(labels, 0, classes - 1), np.int64)
+    index = m.clip(labels, 0, classes - 1)
     loss = -m.take_along_axis(log_prob, index, 1)
     share = m.ones_like(loss) if weights is None else m.take(m.asarray(weights), index)
     if ignore_index is not None:
@@ -33,7 +31,7 @@ def _negative_log_likelihood(
 @op("NegativeLogLikelihoodLoss")
 def negative_log_likelihood_loss(
     log_prob: Value,
-    labels: Value,
+    labels: Index,
     weights: Value = None,
     /,
     *,
@@ -46,7 +44,7 @@ def negative_log_likelihood_loss(
 
 @op("SoftmaxCrossEntropyLoss")
 def softmax_cross_entropy_loss(
-    scores: Value, labels: Value, weights: Value = None, /, *, ignore_index: int | None = None, reduction: str = "mean"
+    scores: Value, labels: Index, weights: Value = None, /, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> tuple[Value, Value]:
     """The negative log likelihood of each label after a softmax over the classes, and the log probabilities."""
     m = xp(scores)

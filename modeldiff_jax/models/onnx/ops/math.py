@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
+from modeldiff_jax.models.graph.registry import Index, Static, Value, concrete, xp
 from modeldiff_jax.models.onnx.ops.common import (
     HIGHEST,
     along_axis,
@@ -260,13 +260,13 @@ def einsum(*xs: Value, equation: str) -> Value:
 
 
 @op("CumSum", since=11)
-def cumsum(x: Value, axis: Value, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
+def cumsum(x: Value, axis: Index, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
     """Running sum; `exclusive` leaves out the element itself, `reverse` runs from the end."""
     return _running(x, axis, exclusive, reverse, "cumsum", 0)
 
 
 @op("CumProd", since=26)
-def cumprod(x: Value, axis: Value, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
+def cumprod(x: Value, axis: Index, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
     """Running product."""
     return _running(x, axis, exclusive, reverse, "cumprod", 1)
 

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype
+from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.strings import Strings
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, known
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 ML = "ai.onnx.ml"
 
@@ -21,6 +23,11 @@ def floats(x: Value) -> Value:
     """(examples, features) in float32."""
     x = jnp.asarray(x)
     return astype(x if x.ndim > 1 else x[None], np.float32)
+
+
+def features(x: Value) -> Value:
+    """(examples, features) as trees compare them: float64 as it is, anything else in float32."""
+    return jnp.atleast_2d(x) if x.dtype == np.float64 else floats(x)
 
 
 def _vector(values: Sequence[float]) -> np.ndarray:
@@ -45,11 +52,20 @@ def transformed(scores: Value, name: str) -> Value:
 
 
 def labelled(index: Value, strings: Sequence[str] | None, integers: Sequence[int] | None) -> Value:
-    """The labels at `index`. Where they are strings, traced indices stay as they are: JAX has no strings."""
+    """The labels at `index`; without any, the index itself."""
     if strings:
-        return np.array(strings, object)[index] if concrete(index) else index
+        return _chosen(index, strings)
     table = np.asarray(integers, np.int64) if integers else None
-    return index if table is None else astype(jnp.asarray(table)[index], np.int64)
+    return (
+        astype(index, np.int64) if table is None else x64.in_types_of((table, index), lambda: jnp.asarray(table)[index])
+    )
+
+
+def _chosen(places: Value, words: Sequence[str]) -> Value:
+    """The strings at places, which are `Strings` where the places are traced."""
+    if known(places):
+        return np.array(words, object)[np.asarray(places)]
+    return Strings(astype(places, np.int32), tuple(words))
 
 
 def _norm(x: Value, norm: str) -> Value:
@@ -74,7 +90,8 @@ def normalizer(x: Value, /, *, norm: str = "MAX") -> Value:
 @op("Scaler", domain=ML)
 def scaler(x: Value, /, *, offset: Sequence[float] | None = None, scale: Sequence[float] | None = None) -> Value:
     """(x - offset) * scale."""
-    return (astype(jnp.asarray(x), np.float32) - _vector(offset or (0,))) * _vector(scale or (1,))
+    wide = x if x.dtype == np.float64 else astype(x, np.float32)
+    return astype((wide - _vector(offset or (0,))) * _vector(scale or (1,)), np.float32)
 
 
 @op("Binarizer", domain=ML)
@@ -126,28 +143,35 @@ def one_hot_encoder(
     x: Value, /, *, cats_int64s: Sequence[int] | None = None, cats_strings: Sequence[str] | None = None, zeros: int = 1
 ) -> Value:
     """1 at each value's category."""
-    known: Any = np.array(cats_strings, object) if cats_strings else np.asarray(cats_int64s or (), np.int64)
-    if cats_strings and concrete(x):
-        return (np.asarray(x, object)[..., None] == known).astype(np.float32)
-    values = astype(jnp.asarray(x), np.int32)
-    return astype(values[..., None] == known.astype(np.int32), np.float32)
+    if cats_strings:
+        return (np.asarray(x, object)[..., None] == np.array(cats_strings, object)).astype(np.float32)
+    categories = np.asarray(cats_int64s or (), np.int64)
+    hit = x64.in_types_of((x, categories), lambda: astype(x, np.int64)[..., None] == categories)
+    return astype(hit, np.float32)
 
 
 def _mapped(x: Value, keys: np.ndarray, values: np.ndarray, default: Any) -> Value:
     """`values` at the key each element equals, the default elsewhere."""
     if keys.shape != values.shape:
         raise InvalidModelError("Each key has one value", got=f"{keys.size} keys, {values.size} values")
-    if object in (keys.dtype, values.dtype):
+    if keys.dtype == object:
         table = dict(zip(keys.tolist(), values.tolist(), strict=True))
         found = [table.get(v, default) for v in np.asarray(x).ravel().tolist()]
         return np.array(found, values.dtype).reshape(np.shape(x))
+    if values.dtype == object:
+        places = _mapped(x, keys, np.arange(values.size, dtype=np.int32), np.int32(values.size))
+        return _chosen(places, (*values.tolist(), default))
     order = np.argsort(keys, kind="stable")
     keys, values = keys[order], values[order]
-    at = jnp.clip(jnp.searchsorted(keys, x), 0, keys.size - 1)
-    match = jnp.asarray(keys)[at] == x
-    if keys.dtype.kind == "f":
-        match = match | (jnp.isnan(jnp.asarray(keys)[at]) & jnp.isnan(x))
-    return jnp.where(match, jnp.asarray(values)[at], default)
+
+    def found_values() -> Value:
+        at = jnp.clip(jnp.searchsorted(keys, x), 0, keys.size - 1)
+        match = jnp.asarray(keys)[at] == x
+        if keys.dtype.kind == "f":
+            match = match | (jnp.isnan(jnp.asarray(keys)[at]) & jnp.isnan(x))
+        return jnp.where(match, jnp.asarray(values)[at], jnp.asarray(default, values.dtype))
+
+    return x64.in_types_of((x, keys, values), found_values)
 
 
 def _table(tensor: Any, strings: Any, integers: Any, numbers: Any) -> np.ndarray:
@@ -170,7 +194,7 @@ def label_encoder_1(
 ) -> Value:
     """Strings to their places in the list, or places to strings."""
     classes, places = np.array(classes_strings or (), object), np.arange(len(classes_strings or ()))
-    if np.asarray(x).dtype == object:
+    if x.dtype == object:
         return _mapped(x, classes, places, default_int64)
     return _mapped(x, places, classes, default_string)
 
@@ -202,7 +226,7 @@ def label_encoder(
 
 @op("CategoryMapper", domain=ML)
 def category_mapper(
-    x: Static,
+    x: Value,
     /,
     *,
     cats_int64s: Sequence[int] | None = None,
@@ -212,7 +236,7 @@ def category_mapper(
 ) -> Value:
     """Strings to integers, or back."""
     strings, integers = np.array(cats_strings or (), object), np.asarray(cats_int64s or (), np.int64)
-    if np.asarray(x).dtype == object:
+    if x.dtype == object:
         return _mapped(x, strings, integers, default_int64)
     return _mapped(x, integers, strings, default_string)
 

@@ -14,7 +14,7 @@ from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import astype
-from modeldiff_jax.models.onnx.ops.ml import ML, floats, labelled, transformed
+from modeldiff_jax.models.onnx.ops.ml import ML, features, labelled, transformed
 from modeldiff_jax.models.onnx.registration import op
 
 _LEAF = "LEAF"
@@ -254,7 +254,7 @@ def tree_ensemble_regressor(
     target_weights_as_tensor: Any = None,
 ) -> Value:
     """What the leaves of all trees add to each target."""
-    x = floats(x)
+    x = features(x)
     forest, keys = _forest(
         x.shape[-1],
         nodes_treeids,
@@ -270,7 +270,7 @@ def tree_ensemble_regressor(
     table, given = _leaf_table(keys, n_targets or 1, target_treeids, target_nodeids, target_ids, weight)
     base = _numbers(base_values, base_values_as_tensor)
     scores, _ = aggregate(forest, x, table, given, base, aggregate_function)
-    return transformed(scores, post_transform)
+    return transformed(astype(scores, np.float32), post_transform)
 
 
 @op("TreeEnsembleClassifier", domain=ML)
@@ -301,7 +301,7 @@ def tree_ensemble_classifier(
     post_transform: str = "NONE",
 ) -> tuple[Value, Value]:
     """The label of the largest score, and the scores of all classes."""
-    x = floats(x)
+    x = features(x)
     forest, keys = _forest(
         x.shape[-1],
         nodes_treeids,
@@ -319,6 +319,7 @@ def tree_ensemble_classifier(
     binary = n == 2 and set(class_ids or ()) == {0}  # one score decides between two labels
     table, given = _leaf_table(keys, 1 if binary else n, class_treeids, class_nodeids, class_ids, weight)
     scores, said = aggregate(forest, x, table, given, base[-1:] if binary else base, "SUM")
+    scores = astype(scores, np.float32)
     if not binary:
         index = jnp.argmax(jnp.where(said, scores, -jnp.inf), -1)
         return labelled(index, classlabels_strings, classlabels_int64s), transformed(scores, post_transform)

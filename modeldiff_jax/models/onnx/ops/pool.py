@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value
+from modeldiff_jax.models.graph.registry import Index, Static, Value
 from modeldiff_jax.models.onnx.ops.common import astype, divide, finite_range, sizes
 from modeldiff_jax.models.onnx.registration import op
 
@@ -317,7 +317,7 @@ def global_lp_pool(x: Value, /, *, p: int = 2) -> Value:
 @op("MaxUnpool")
 def max_unpool(
     x: Value,
-    indices: Value,
+    indices: Index,
     output_shape: Static = None,
     /,
     *,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.models.graph.registry import Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, divide, element_type, finite_range
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, computing_in, divide, element_type, finite_range
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -55,15 +55,17 @@ def quantize_linear(
         dtype = element_type(output_dtype)
     else:
         dtype = np.dtype(np.uint8) if zero_point is None else np.dtype(zero_point.dtype)
-    wide = jnp.promote_types(x.dtype, np.float32)
-    if precision:
-        wide = element_type(precision)
-    x = astype(x, wide)
-    over = _aligned(astype(scale, wide), x, axis, block_size)
-    offset = None if zero_point is None else _aligned(zero_point, x, axis, block_size)
-    if not saturate and jnp.issubdtype(dtype, jnp.floating):
-        return astype(divide(x, over), dtype)
-    return quantize(x, over, offset, dtype)
+    wide = element_type(precision) if precision else jnp.promote_types(x.dtype, np.float32)
+
+    def quantized() -> Value:
+        values = astype(x, wide)
+        over = _aligned(astype(scale, wide), values, axis, block_size)
+        offset = None if zero_point is None else _aligned(zero_point, values, axis, block_size)
+        if not saturate and jnp.issubdtype(dtype, jnp.floating):
+            return astype(divide(values, over), dtype)
+        return quantize(values, over, offset, dtype)
+
+    return computing_in(wide, (x, scale, zero_point), quantized)
 
 
 @op("DequantizeLinear")

@@ -17,6 +17,7 @@ from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import astype, element_type
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 
 def _key(seed: float | None, stream: int) -> Any:
@@ -25,10 +26,23 @@ def _key(seed: float | None, stream: int) -> Any:
     return jax.random.key(int(np.float32(seed).view(np.uint32)))
 
 
-def _draw(name: str, shape: Sequence[int], seed: float | None, stream: int, dtype: np.dtype[Any]) -> Value:
+def _draw(
+    name: str,
+    shape: Sequence[int],
+    seed: float | None,
+    stream: int,
+    dtype: np.dtype[Any],
+    start: float = 0.0,
+    scale: float = 1.0,
+) -> Value:
+    """start + scale * draws of a distribution."""
     check_made(shape)
-    wide = jax.dtypes.canonicalize_dtype(np.promote_types(dtype, np.float32))
-    return getattr(jax.random, name)(_key(seed, stream), tuple(shape), wide)
+    wide = np.promote_types(dtype, np.float32)
+
+    def draw() -> Value:
+        return start + scale * getattr(jax.random, name)(_key(seed, stream), tuple(shape), wide)
+
+    return astype(x64.in_64_bits(draw) if x64.is_64_bit(wide) else draw(), dtype)
 
 
 def _like(x: Value, dtype: int | None) -> np.dtype[Any]:
@@ -47,7 +61,7 @@ def random_normal(
 ) -> Value:
     """Draws of a normal distribution."""
     kind = element_type(dtype)
-    return astype(mean + scale * _draw("normal", shape, seed, stream, kind), kind)
+    return _draw("normal", shape, seed, stream, kind, mean, scale)
 
 
 @op("RandomNormalLike")
@@ -63,7 +77,7 @@ def random_normal_like(
 ) -> Value:
     """Draws of a normal distribution in the shape of `x`."""
     kind = _like(x, dtype)
-    return astype(mean + scale * _draw("normal", x.shape, seed, stream, kind), kind)
+    return _draw("normal", x.shape, seed, stream, kind, mean, scale)
 
 
 @op("RandomUniform")
@@ -72,7 +86,7 @@ def random_uniform(
 ) -> Value:
     """Draws between two numbers."""
     kind = element_type(dtype)
-    return astype(low + (high - low) * _draw("uniform", shape, seed, stream, kind), kind)
+    return _draw("uniform", shape, seed, stream, kind, low, high - low)
 
 
 @op("RandomUniformLike")
@@ -88,7 +102,7 @@ def random_uniform_like(
 ) -> Value:
     """Draws between two numbers in the shape of `x`."""
     kind = _like(x, dtype)
-    return astype(low + (high - low) * _draw("uniform", x.shape, seed, stream, kind), kind)
+    return _draw("uniform", x.shape, seed, stream, kind, low, high - low)
 
 
 @op("Bernoulli")

@@ -13,12 +13,13 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
+from modeldiff_jax.models.graph.registry import Index, Static, Value, concrete, xp
 from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
 from modeldiff_jax.models.onnx.ops.common import (
     astype,
     axis_index,
     axis_indices,
+    computing_in,
     element_type,
     finite_range,
     module_for,
@@ -61,12 +62,30 @@ def _cast(x: Value, dtype: np.dtype[Any], saturate: int = 1, round_mode: str = "
         return np.array([str(v) for v in np.ravel(x)], object).reshape(x.shape)
     if dtype.name == "float8_e8m0fnu":
         return _cast_to_power(x, dtype, round_mode)
-    if jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize < 4 and jnp.issubdtype(x.dtype, jnp.floating):
-        x = astype(x, np.int32)  # what does not fit keeps its lowest bits, where XLA alone would take the nearest
+    if jnp.issubdtype(dtype, jnp.integer) and jnp.issubdtype(x.dtype, jnp.floating):
+        return computing_in(dtype, x, lambda: _whole(x, dtype))
     small = dtype.itemsize == 1 and jnp.issubdtype(dtype, jnp.floating)
     if small and (saturate or dtype.name.startswith("float4")):
         x = xp(x).clip(astype(x, np.float32), *map(float, finite_range(dtype)))
     return astype(x, dtype)
+
+
+def _whole(x: Value, dtype: np.dtype[Any]) -> Value:
+    """Floats as integers, where ONNX leaves open what becomes of those that the type does not hold.
+
+    As x86 processors have it, which onnxruntime and numpy leave it to, and on every device: the least value of a signed
+    type, and of a narrow one the lowest bits of its int32.
+    """
+    if dtype.itemsize < 4:
+        return astype(_whole(x, np.dtype(np.int32)), dtype)
+    m, signed = xp(x), np.dtype(f"i{dtype.itemsize}")
+    wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
+    half = 2.0 ** (8 * dtype.itemsize - 1)
+    large = (wide >= half) & (dtype != signed)  # the upper half of an unsigned type
+    wide = m.where(large, wide - half, wide)
+    least = np.asarray(-half, wide.dtype)
+    found = astype(astype(m.where((wide >= -half) & (wide < half), wide, least), signed), dtype)
+    return found if dtype == signed else found + astype(large, dtype) * np.asarray(half, dtype)
 
 
 def _cast_to_power(x: Value, dtype: np.dtype[Any], round_mode: str) -> Value:
@@ -245,7 +264,7 @@ def where(condition: Value, x: Value, y: Value, /) -> Value:
 
 
 @op("Trilu")
-def trilu(x: Value, k: Value = None, /, *, upper: int = 1) -> Value:
+def trilu(x: Value, k: Index = None, /, *, upper: int = 1) -> Value:
     """The part of each matrix on and above (or below) its k-th diagonal, zeros elsewhere."""
     m, diagonal = xp(x, k), 0 if k is None else k.reshape(())
     ahead = np.arange(x.shape[-1]) - np.arange(x.shape[-2])[:, None]

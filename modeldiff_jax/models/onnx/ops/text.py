@@ -14,6 +14,7 @@ from modeldiff_jax.models.graph.registry import Static, Value, xp
 from modeldiff_jax.models.onnx.ops.common import add_at
 from modeldiff_jax.models.onnx.ops.regex import compile_pattern
 from modeldiff_jax.models.onnx.registration import op
+from modeldiff_jax.runtime import x64
 
 
 @op("StringConcat")
@@ -93,6 +94,8 @@ def tf_idf_vectorizer(
     if mode not in ("TF", "IDF", "TFIDF") or (pool_int64s is None) == (pool_strings is None):
         raise InvalidInputError("TfIdfVectorizer has a mode and one pool", got=mode)
     pool = np.asarray(pool_int64s, np.int64) if pool_strings is None else np.asarray(pool_strings, object)
+    if pool_strings is None and x.dtype != np.int64:
+        pool = x64.saturated(pool)
     m, rows = xp(x), x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
     bounds = [*ngram_counts, len(pool)]
     places = np.asarray(ngram_indexes, np.int64)

@@ -34,6 +34,16 @@ declare(
 declare(
     ONNX, "Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", passes_indices=True
 )
+declare(
+    ONNX,
+    "Compress", "Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape",
+    "ReverseSequence", "Scatter", "ScatterElements", "ScatterND", "Slice", "Split", "Squeeze", "Tile", "Transpose",
+    "Unsqueeze", "Where",
+    moves_elements=True,
+)
+declare("ai.onnx.ml", "ArrayFeatureExtractor", moves_elements=True)
+declare(ONNX, "Cast", "CastLike", "Equal", "RegexFullMatch", "StringConcat", reads_each_string=True)
+declare("ai.onnx.ml", "CategoryMapper", "LabelEncoder", "OneHotEncoder", reads_each_string=True)
 # fmt: on
 declare(ONNX, "If", deciding=(0,), branches=True)
 declare(ONNX, "Loop", deciding=(0, 1))

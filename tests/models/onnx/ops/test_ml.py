@@ -154,13 +154,15 @@ def test_tree_classifier_of_two(low, post):
     check("TreeEnsembleClassifier", [WITH_GAPS], attrs | {"classlabels_int64s": [5, 2], "post_transform": post}, 2)
 
 
-def test_string_labels_are_their_index_under_jit():
+def test_string_labels_are_places_in_a_list_under_jit():
     trees = Tree(3, 3)
     attrs = trees.nodes() | trees.weights("class", range(3)) | {"classlabels_strings": ["a", "b", "c"]}
     proto = node_model("TreeEnsembleClassifier", [X], attrs, n_outputs=2, domain=ML)
     labels, scores = expected(proto, {"x0": X})
-    index, ours = jax.jit(convert(proto).apply)({}, X)
-    assert [("a", "b", "c")[i] for i in index] == list(labels)
+    found, ours = jax.jit(convert(proto).apply)({}, X)
+    assert found.words == ("a", "b", "c")
+    assert found.places.dtype == np.int32
+    assert np.asarray(found).tolist() == list(labels)
     assert_same(ours, [scores])
 
 
