@@ -12,8 +12,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Value, op, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type
-from modeldiff_jax.models.onnx.ops.math import matmul
+from modeldiff_jax.models.onnx.ops.activation import softmax
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type, in_float32
+from modeldiff_jax.models.onnx.ops.math import accumulated_product, matmul
 
 _RAW, _CAPPED, _BIASED, _PROBABILITIES = range(4)  # what `qk_matmul_output_mode` asks for
 
@@ -40,12 +41,6 @@ def _shared(x: Value, heads: int) -> Value:
     if heads % x.shape[1]:
         raise InvalidInputError("Key heads divide the query heads", got=f"{x.shape[1]} of {heads}")
     return xp(x).repeat(x, heads // x.shape[1], axis=1)
-
-
-def _softmax(x: Value) -> Value:
-    m = xp(x)
-    powers = m.exp(x - m.max(x, axis=-1, keepdims=True))
-    return powers / m.sum(powers, axis=-1, keepdims=True)
 
 
 def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: tuple[int, int], valid: Value) -> Value:
@@ -121,7 +116,7 @@ def _attention(
     # a query that may look at nothing sees zeros; without the detour its scores would be NaN
     blind = m.max(bias, axis=-1, keepdims=True) == -np.inf
     wide = q.dtype if softmax_precision is None else element_type(softmax_precision)
-    weights = m.where(blind, 0, _softmax(m.where(blind, 0, astype(scores, wide))))
+    weights = m.where(blind, 0, softmax(m.where(blind, 0, astype(scores, wide))))
     weights = astype(weights, q.dtype)
     if qk_matmul_output_mode == _PROBABILITIES:
         shown = weights
@@ -224,10 +219,10 @@ def flex_attention(
     keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
     factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
     wide = jnp.promote_types(q.dtype, np.float32) if softmax_precision is None else element_type(softmax_precision)
-    scores = astype(matmul(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
+    scores = astype(accumulated_product(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
     if score_mod is not None:
         scores = astype(score_mod(scores)[0], wide)
-    weights = _softmax(scores)
+    weights = softmax(scores)
     if prob_mod is not None:
         weights = astype(prob_mod(weights)[0], wide)
     return astype(matmul(weights, astype(values, wide)), v.dtype)
@@ -244,6 +239,7 @@ def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:
 
 
 @op("RotaryEmbedding")
+@in_float32
 def rotary_embedding(
     x: Value,
     cosines: Value,

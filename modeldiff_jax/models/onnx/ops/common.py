@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Value, concrete, op, xp
 from modeldiff_jax.models.graph.sizes import is_sizes
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MICROSOFT = "com.microsoft"
 """The domain of onnxruntime's own operators."""
@@ -63,6 +65,45 @@ def astype(x: Value, dtype: Any) -> Value:
     if concrete(x):
         return np.asarray(x).astype(dtype)
     return x.astype(jax.dtypes.canonicalize_dtype(dtype))
+
+
+def is_narrow(x: Value) -> bool:
+    """Whether `x` holds floats of fewer than 32 bits, such as float16 and bfloat16."""
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and dtype.itemsize < 4 and bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def widened(x: Value) -> Value:
+    """`x` in float32 where it holds narrower floats, else as it is."""
+    return astype(x, np.float32) if is_narrow(x) else x
+
+
+def in_float32(function: F) -> F:
+    """Evaluates an operator of narrower floats in float32, and rounds its results once.
+
+    Sums, squares and products of float16 and bfloat16 overflow, or lose their last bits, where the result itself fits.
+    onnxruntime likewise puts casts to float32 around the operators it has no kernels of 16 bits for.
+
+    Args:
+      function: an operator whose float results all have the type of its first float input.
+    """
+
+    @wraps(function)
+    def evaluated(*inputs: Value, **attributes: Any) -> Any:
+        if not any(map(is_narrow, inputs)):
+            return function(*inputs, **attributes)
+        dtypes = (getattr(x, "dtype", None) for x in inputs)
+        dtype = next(dtype for dtype in dtypes if dtype is not None and jnp.issubdtype(dtype, jnp.floating))
+        results = function(*map(widened, inputs), **attributes)
+        if isinstance(results, tuple):
+            return tuple(_narrowed(result, dtype) for result in results)
+        return _narrowed(results, dtype)
+
+    return evaluated  # type: ignore[return-value]
+
+
+def _narrowed(result: Value, dtype: Any) -> Value:
+    return astype(result, dtype) if getattr(result, "dtype", None) == np.float32 else result
 
 
 def is_integer(x: Value) -> bool:
@@ -170,8 +211,12 @@ def divide(x: Value, scale: Value) -> Value:
 
 
 def rounded(product: Value) -> Value:
-    """A product that is rounded before it is added to: with a maximum between, XLA cannot fuse the two."""
-    return jnp.maximum(product, finite_range(product.dtype)[0])
+    """Rounds a product before anything is added to it.
+
+    XLA on CPU contracts a multiplication and the addition after it, and skips the rounding between them. A maximum with
+    the least finite number keeps the two apart, where a maximum with -inf would be optimised away; -inf itself goes by.
+    """
+    return jnp.where(product == -jnp.inf, product, jnp.maximum(product, finite_range(product.dtype)[0]))
 
 
 def add_at(x: Value, index: np.ndarray, values: Value) -> Value:

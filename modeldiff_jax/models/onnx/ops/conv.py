@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypedDict
 
+import jax
 import jax.numpy as jnp
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.convolution import convolve, convolve_transpose
 from modeldiff_jax.models.graph.registry import Value, op
+from modeldiff_jax.models.onnx.ops.common import in_float32, is_narrow
 
 
 @op("Conv")
@@ -28,7 +31,7 @@ def conv(
 ) -> Value:
     """Convolution of (N, C, spatial...) with (O, C / group, taps...)."""
     windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
-    return _plus_bias(convolve(x, w, groups=group, **windows), b)
+    return _plus_bias(partial(convolve, groups=group, **windows), x, w, b)
 
 
 class Windows(TypedDict):
@@ -108,8 +111,8 @@ def conv_transpose(
     elif auto_pad == "VALID":
         padding = _pairs(None, n)
     padding = tuple((before, after - more) for (before, after), more in zip(padding, extra, strict=True))
-    y = convolve_transpose(x, w, strides=strides, padding=padding, dilation=dilations, groups=group)
-    return _plus_bias(y, b)
+    transposed = partial(convolve_transpose, strides=strides, padding=padding, dilation=dilations, groups=group)
+    return _plus_bias(transposed, x, w, b)
 
 
 def _per_axis(
@@ -157,5 +160,17 @@ def _halves(total: Any, auto_pad: str) -> tuple[Any, Any]:
     return (total // 2, total - total // 2) if auto_pad == "SAME_UPPER" else (total - total // 2, total // 2)
 
 
-def _plus_bias(y: Value, b: Value) -> Value:
-    return y if b is None else y + jnp.reshape(b, (-1,) + (1,) * (y.ndim - 2))
+def _plus_bias(convolution: Callable[[Value, Value], Value], x: Value, w: Value, b: Value) -> Value:
+    """`convolution(x, w) + b`, narrower floats added up in float32.
+
+    CPUs convolve those in float32 anyway, so there the bias is added before the result is rounded. Other devices have
+    units for them, whose results are already rounded.
+    """
+    if b is None:
+        return convolution(x, w)
+
+    def added(x: Value, w: Value, b: Value) -> Value:
+        y = convolution(x, w)
+        return y + jnp.reshape(b, (-1,) + (1,) * (y.ndim - 2))
+
+    return jax.lax.platform_dependent(x, w, b, cpu=in_float32(added), default=added) if is_narrow(x) else added(x, w, b)

@@ -12,7 +12,7 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_image, check_made
 from modeldiff_jax.models.graph.registry import Static, Value, op, xp
-from modeldiff_jax.models.onnx.ops.common import add_at, axis_indices, sizes
+from modeldiff_jax.models.onnx.ops.common import add_at, axis_indices, in_float32, sizes
 
 _FORMATS = ("BMP", "JPEG", "JPEG2000", "TIFF", "PNG", "WEBP", "PPM")  # those the operator's definition names
 
@@ -52,6 +52,7 @@ def center_crop_pad(x: Value, shape: Static, /, *, axes: Sequence[int] | None = 
 
 
 @op("Col2Im")
+@in_float32
 def col_to_im(
     x: Value,
     image_shape: Static,

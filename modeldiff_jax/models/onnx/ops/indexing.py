@@ -12,7 +12,7 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, sizes
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, is_narrow, sizes, widened
 
 # Exporters write some large number for "to the end"; an axis of symbolic size has no size to compare it with.
 _FAR = 10**8
@@ -87,6 +87,8 @@ _UFUNCS = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maxim
 
 
 def _scatter(x: Value, index: tuple[Value, ...], updates: Value, reduction: str) -> Value:
+    if reduction in ("add", "mul") and is_narrow(x):  # several updates of one place
+        return astype(_scatter(widened(x), index, widened(updates), reduction), x.dtype)
     if reduction not in _SCATTERS:
         raise InvalidInputError(f"Reduction is one of {', '.join(_SCATTERS)}", got=reduction)
     if not concrete(x, updates, *index):

@@ -6,7 +6,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Value, op, xp
-from modeldiff_jax.models.onnx.ops.common import astype
+from modeldiff_jax.models.onnx.ops.common import astype, in_float32
 
 
 def _negative_log_likelihood(
@@ -20,8 +20,9 @@ def _negative_log_likelihood(
     index = astype(m.clip(labels, 0, classes - 1), np.int64)
     loss = -m.take_along_axis(log_prob, index, 1)
     share = m.ones_like(loss) if weights is None else m.take(m.asarray(weights), index)
-    if ignore_index is not None:
-        share = m.where(labels == ignore_index, m.zeros((), share.dtype), share)
+    if ignore_index is not None:  # also where the loss is infinite, whose product with 0 is NaN
+        ignored = labels == ignore_index
+        share, loss = (m.where(ignored, m.zeros((), part.dtype), part) for part in (share, loss))
     loss = astype((loss * share)[:, 0], log_prob.dtype)
     if reduction == "none":
         return loss
@@ -30,6 +31,7 @@ def _negative_log_likelihood(
 
 
 @op("NegativeLogLikelihoodLoss")
+@in_float32
 def negative_log_likelihood_loss(
     log_prob: Value,
     labels: Value,
@@ -44,6 +46,7 @@ def negative_log_likelihood_loss(
 
 
 @op("SoftmaxCrossEntropyLoss")
+@in_float32
 def softmax_cross_entropy_loss(
     scores: Value, labels: Value, weights: Value = None, /, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> tuple[Value, Value]:

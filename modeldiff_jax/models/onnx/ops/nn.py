@@ -9,7 +9,7 @@ import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, known
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, in_float32, known, widened
 
 _EPSILON = float(np.float32(1e-5))
 _MOMENTUM = float(np.float32(0.9))
@@ -20,6 +20,7 @@ def _per_channel(values: Value, rank: int) -> Value:
     return values.reshape((1, -1) + (1,) * (rank - 2)) if rank > 1 else values
 
 
+@in_float32
 def _batch_norm(x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float) -> Value:
     if mean.ndim > 1:  # `spatial` 0: statistics per place as well as per channel
         return (x - mean) / xp(variance).sqrt(variance + epsilon) * scale + bias
@@ -84,13 +85,13 @@ def batch_normalization(
     if not training_mode:
         return _batch_norm(x, scale, bias, mean, variance, epsilon)
     axes = tuple(i for i in range(x.ndim) if i != 1)
-    wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
+    wide = widened(x)
     batch_mean, batch_variance = wide.mean(axes), wide.var(axes)
     y = _batch_norm(x, scale, bias, batch_mean, batch_variance, epsilon)
     return (
         y,
-        astype(mean * momentum + batch_mean * (1 - momentum), mean.dtype),
-        astype(variance * momentum + batch_variance * (1 - momentum), variance.dtype),
+        astype(widened(mean) * momentum + batch_mean * (1 - momentum), mean.dtype),
+        astype(widened(variance) * momentum + batch_variance * (1 - momentum), variance.dtype),
     )
 
 
@@ -117,6 +118,7 @@ def instance_normalization_1(
 
 
 @op("InstanceNormalization", since=6)
+@in_float32
 def instance_normalization(x: Value, scale: Value, bias: Value, /, *, epsilon: float = _EPSILON) -> Value:
     """Normalisation of each channel of each example over its places."""
     y, _, _ = _standardise(x, tuple(range(2, x.ndim)), epsilon)
@@ -181,6 +183,7 @@ def group_normalization(
 
 
 @op("MeanVarianceNormalization")
+@in_float32
 def mean_variance_normalization(x: Value, /, *, axes: Sequence[int] = (0, 2, 3)) -> Value:
     """(x - mean) / (deviation + 1e-9) over the axes."""
     over = axis_indices(axes, x.ndim)
@@ -189,6 +192,7 @@ def mean_variance_normalization(x: Value, /, *, axes: Sequence[int] = (0, 2, 3))
 
 
 @op("LpNormalization")
+@in_float32
 def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
     """x over its L1 or L2 norm along an axis; 0 where that is 0."""
     at = axis_index(axis, x.ndim)
@@ -201,6 +205,7 @@ def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
 
 
 @op("LRN")
+@in_float32
 def lrn(
     x: Value, /, *, size: int, alpha: float = float(np.float32(1e-4)), beta: float = 0.75, bias: float = 1.0
 ) -> Value:

@@ -17,7 +17,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Static, Value, op
-from modeldiff_jax.models.onnx.ops.common import astype, divide, finite_range, sizes
+from modeldiff_jax.models.onnx.ops.common import astype, divide, finite_range, in_float32, sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +185,7 @@ def _indices_of_max(x: Value, over: Sequence[Window], storage_order: int) -> Val
 
 
 @op("AveragePool")
+@in_float32
 def average_pool(
     x: Value,
     /,
@@ -255,6 +256,7 @@ def _root(total: Value, p: float) -> Value:
 
 
 @op("LpPool")
+@in_float32
 def lp_pool_1(
     x: Value,
     /,
@@ -270,6 +272,7 @@ def lp_pool_1(
 
 
 @op("LpPool", since=2)
+@in_float32
 def lp_pool(
     x: Value,
     /,
@@ -296,6 +299,7 @@ def _over_places(reduce: Callable[..., Value], x: Value) -> Value:
 
 
 @op("GlobalAveragePool")
+@in_float32
 def global_average_pool(x: Value, /) -> Value:
     """The mean of each channel."""
     return _over_places(jnp.mean, x)
@@ -308,6 +312,7 @@ def global_max_pool(x: Value, /) -> Value:
 
 
 @op("GlobalLpPool")
+@in_float32
 def global_lp_pool(x: Value, /, *, p: int = 2) -> Value:
     """The p-norm of each channel."""
     return _root(_over_places(jnp.sum, _raised(jnp.asarray(x), p)), p)

@@ -10,21 +10,23 @@ import numpy as np
 
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
 from modeldiff_jax.models.graph.sizes import is_sizes
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, finite_range, is_integer
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, finite_range, in_float32, is_integer
 from modeldiff_jax.models.onnx.ops.math import truncated_division
 
 Axes = tuple[int, ...]
 
 
+@in_float32
 def _sum(x: Value, axis: Axes, keepdims: bool) -> Value:
-    # of x's type only in the end: asked for a sum in float16, JAX would add up in it
     return astype(xp(x).sum(x, axis=axis, keepdims=keepdims), x.dtype)
 
 
+@in_float32
 def _prod(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(xp(x).prod(x, axis=axis, keepdims=keepdims), x.dtype)
 
 
+@in_float32
 def _mean(x: Value, axis: Axes, keepdims: bool) -> Value:
     if not is_integer(x):
         return xp(x).mean(x, axis=axis, keepdims=keepdims)
@@ -43,14 +45,17 @@ def _extreme(name: str) -> Callable[[Value, Axes, bool], Value]:
     return function
 
 
+@in_float32
 def _sum_square(x: Value, axis: Axes, keepdims: bool) -> Value:
     return _sum(x * x, axis, keepdims)
 
 
+@in_float32
 def _l1(x: Value, axis: Axes, keepdims: bool) -> Value:
     return _sum(xp(x).abs(x), axis, keepdims)
 
 
+@in_float32
 def _l2(x: Value, axis: Axes, keepdims: bool) -> Value:
     squares = _sum_square(x, axis, keepdims)
     if concrete(x) or is_integer(x):
@@ -60,10 +65,12 @@ def _l2(x: Value, axis: Axes, keepdims: bool) -> Value:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), squares)
 
 
+@in_float32
 def _log_sum(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(xp(x).log(_sum(x, axis, keepdims)), x.dtype)
 
 
+@in_float32
 def _log_sum_exp(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(jax.scipy.special.logsumexp(jnp.asarray(x), axis=axis, keepdims=keepdims), x.dtype)
 

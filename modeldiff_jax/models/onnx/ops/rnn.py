@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.registry import Value, op
 from modeldiff_jax.models.onnx.ops.activation import elu, hard_sigmoid, leaky_relu
-from modeldiff_jax.models.onnx.ops.common import HIGHEST
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, in_float32
 
 Activation = Callable[[Value], Value]
 Carry = tuple[Value, ...]
@@ -159,6 +159,7 @@ def _names(given: Sequence[str] | None, default: tuple[str, ...], n_directions: 
 
 
 @op("RNN")
+@in_float32
 def rnn(
     x: Value,
     w: Value,
@@ -190,6 +191,7 @@ def rnn(
 
 
 @op("GRU")
+@in_float32
 def gru(
     x: Value,
     w: Value,
@@ -232,6 +234,7 @@ def gru(
 
 
 @op("LSTM")
+@in_float32
 def lstm(
     x: Value,
     w: Value,

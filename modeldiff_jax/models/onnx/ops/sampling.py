@@ -12,7 +12,7 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, known, sizes
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, in_float32, known, sizes
 
 _CUBIC = -0.75
 
@@ -84,6 +84,7 @@ def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corn
 
 
 @op("GridSample")
+@in_float32
 def grid_sample_16(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> Value:
@@ -93,6 +94,7 @@ def grid_sample_16(
 
 
 @op("GridSample", since=20)
+@in_float32
 def grid_sample(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> Value:
@@ -101,6 +103,7 @@ def grid_sample(
 
 
 @op("AffineGrid")
+@in_float32
 def affine_grid(theta: Value, size: Static, /, *, align_corners: int = 0) -> Value:
     """The grid of a GridSample that applies the affine map `theta` to an image of that size."""
     spatial = sizes(size)[2:]
@@ -168,11 +171,12 @@ def _roi_align(
             :, None, None, None, :
         ]
         pooled = m.where(taken[..., None], m.stack(samples).max(0), -np.inf).max((3, 4))
-        pooled = m.where(m.isfinite(pooled), pooled, 0)
+        pooled = m.where(np.all(counts > 0, 1, keepdims=True)[..., None, None], pooled, 0)
     return astype(m.moveaxis(pooled, -1, 1), x.dtype)
 
 
 @op("RoiAlign")
+@in_float32
 def roi_align_10(
     x: Value,
     rois: Value,
@@ -190,6 +194,7 @@ def roi_align_10(
 
 
 @op("RoiAlign", since=16)
+@in_float32
 def roi_align(
     x: Value,
     rois: Value,
@@ -209,6 +214,7 @@ def roi_align(
 
 
 @op("MaxRoiPool")
+@in_float32
 def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Value:
     """The largest entry of each bin of each region, which are in whole pixels; 0 where a bin is empty."""
     m = xp(x, rois)
@@ -218,6 +224,7 @@ def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spati
     low, high = corners[:, 1::-1], corners[:, :1:-1]
     extent = m.maximum(high - low + 1, 1)
     best = m.asarray(x)[astype(rois[:, 0], np.int32)]
+    filled: Any = True
     for axis, (bins, size) in enumerate(zip(pooled_shape, x.shape[2:], strict=True)):
         each = extent[:, axis, None] / bins
         edge = np.arange(bins + 1).astype(each.dtype)  # in the regions' type, whose rounding decides borders
@@ -227,10 +234,13 @@ def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spati
         inside = (at >= first[..., None]) & (at < last[..., None])  # (rois, bins, size)
         shape = (inside.shape[0], 1, *((bins, size, 1) if axis == 0 else (1, bins, size)))
         best = m.where(inside.reshape(shape), m.expand_dims(best, 2 + axis), -np.inf).max(3 + axis)
-    return astype(m.where(m.isfinite(best), best, 0), x.dtype)
+        bins_shape = (inside.shape[0], 1, *((bins, 1) if axis == 0 else (1, bins)))
+        filled = filled & inside.any(2).reshape(bins_shape)
+    return astype(m.where(filled, best, 0), x.dtype)
 
 
 @op("DeformConv")
+@in_float32
 def deform_conv(
     x: Value,
     w: Value,

@@ -7,7 +7,7 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Static, Value, op, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, element_type
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, element_type, in_float32
 
 
 def _scalar(value: Static) -> float:
@@ -65,6 +65,7 @@ def dft(x: Value, length: Static = None, axis: Static = None, /, *, inverse: int
 
 
 @op("STFT")
+@in_float32
 def stft(x: Value, step: Static, window: Value = None, length: Static = None, /, *, onesided: int = 1) -> Value:
     """The transform of each frame of a signal (batch, time[, 1 or 2]), `step` after the one before."""
     signal = x if x.ndim == 3 else x[..., None]
