@@ -164,24 +164,34 @@ def max_pool(
     x = jnp.asarray(x)
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     largest = _fold(x, over, _larger, _least(x.dtype))
-    return (largest, _indices_of_max(x, over, storage_order)) if n_outputs > 1 else largest
+    return (largest, _indices_of_max(x, largest, over, storage_order)) if n_outputs > 1 else largest
 
 
-def _indices_of_max(x: Value, over: Sequence[Window], storage_order: int) -> Value:
+def _indices_of_max(x: Value, largest: Value, over: Sequence[Window], storage_order: int) -> Value:
+    """The place of each window's largest entry (or NaN) in the flat tensor, the first of equals; -1 if all is padding.
+
+    Padding is never that place, although an entry may be as low as what padding is filled with.
+    """
     taps = _padded(x, over, _least(x.dtype), first=2)[..., None]
     for axis, window in enumerate(over, start=2):  # (n, c, outputs..., taps of all axes, the last axis fastest)
         stacked = jnp.stack(window.slices(taps, axis), -1)
         taps = stacked.reshape(*stacked.shape[:-2], -1)
-    tap = jnp.argmax(taps, -1)
     spatial = [w.size for w in over]
     weights = np.cumprod([1, *spatial[:-1]]) if storage_order else np.cumprod([1, *spatial[:0:-1]])[::-1]
-    flat = np.zeros((1,), np.int64)
+    # of each tap of each window: (outputs..., taps)
+    flat: np.ndarray = np.zeros((1,), np.int64)
+    inside: np.ndarray = np.ones((1,), bool)
     for i, (window, weight) in enumerate(zip(over, weights, strict=True)):
-        place = (window.places() * weight).reshape((1,) * i + (window.outputs,) + (1,) * (len(over) - 1 - i) + (1, -1))
-        flat = (flat[..., :, None] + place).reshape(*np.broadcast_shapes(flat.shape[:-1], place.shape[:-2]), -1)
-    inner = jnp.take_along_axis(jnp.asarray(flat)[None, None], tap[..., None], -1)[..., 0]
+        places = window.places().reshape((1,) * i + (window.outputs,) + (1,) * (len(over) - 1 - i) + (1, -1))
+        flat = flat[..., :, None] + places * weight
+        inside = inside[..., :, None] & (places >= 0) & (places < window.size)
+        flat, inside = flat.reshape(*flat.shape[:-2], -1), inside.reshape(*inside.shape[:-2], -1)
+    is_largest = jnp.asarray(inside) & ((taps == largest[..., None]) | (taps != taps))
+    tap = jnp.argmax(is_largest, -1)
+    found = jnp.take_along_axis(jnp.asarray(flat)[None, None], tap[..., None], -1)[..., 0]
     start = jnp.arange(x.shape[0] * x.shape[1]).reshape((x.shape[0], x.shape[1]) + (1,) * len(over))
-    return astype(start * int(np.prod(spatial)) + inner, np.int64)
+    index = start * int(np.prod(spatial)) + found
+    return astype(index if inside.any(-1).all() else jnp.where(inside.any(-1), index, -1), np.int64)
 
 
 @op("AveragePool")
@@ -335,8 +345,9 @@ def max_unpool(
     natural = x.shape[:2] + tuple(
         (x.shape[2 + i] - 1) * strides[i] + kernel_shape[i] - pads[i] - pads[n + i] for i in range(n)
     )
-    flat = jnp.zeros(int(np.prod(natural)), x.dtype).at[jnp.ravel(indices)].set(jnp.ravel(x))
-    small = flat.reshape(natural)
+    total = int(np.prod(natural))
+    places = jnp.ravel(jnp.where(indices < 0, total, indices))  # a window of padding alone has no place
+    small = jnp.zeros(total, x.dtype).at[places].set(jnp.ravel(x), mode="drop").reshape(natural)
     if output_shape is None:
         return small
     wanted = sizes(output_shape)

@@ -16,7 +16,7 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Static, Value, op
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, axis_indices, sizes
+from modeldiff_jax.models.onnx.ops.common import HIGHEST, axis_indices, finite_range, in_float32, sizes
 
 _F32 = np.float32
 
@@ -151,7 +151,18 @@ def _resize(x: Value, axes: dict[int, _Axis], how: _Sampling) -> Value:
         for at, axis in changed.items():
             outside = _outside(axis).reshape((-1,) + (1,) * (y.ndim - 1 - at))
             y = jnp.where(outside, jnp.asarray(how.extrapolation, y.dtype), y)
-    return y if y.dtype == x.dtype else jnp.rint(y).astype(x.dtype)
+    return y if y.dtype == x.dtype else _as_integers(y, x.dtype, how)
+
+
+def _as_integers(y: Value, dtype: Any, how: _Sampling) -> Value:
+    """Interpolated values as integers: linear ones are cut off, as in onnxruntime, others rounded and saturated.
+
+    The specification leaves it open. onnxruntime's weights need not add up to 1, which darkens areas of one value here
+    and there; these do.
+    """
+    if how.mode == "linear" and not how.antialias:
+        return y.astype(dtype)
+    return jnp.clip(jnp.rint(y), *map(float, finite_range(dtype))).astype(dtype)
 
 
 def _scaled(x: Value, over: Sequence[int], scales: Sequence[float], roi: Sequence[float] = ()) -> dict[int, _Axis]:
@@ -163,7 +174,8 @@ def _scaled(x: Value, over: Sequence[int], scales: Sequence[float], roi: Sequenc
         start, end = bounds[i], bounds[len(over) + i]
         if scale == 1 and (start, end) == (0, 1):
             continue  # also an axis of symbolic size
-        found[at] = _Axis(x.shape[at], int(np.floor(x.shape[at] * (end - start) * scale)), scale, start, end)
+        resized = _F32(x.shape[at]) * _F32(end - start) * _F32(scale)  # in float32, where 9 * (13 / 9) is 13
+        found[at] = _Axis(x.shape[at], int(np.floor(resized)), scale, start, end)
     return found
 
 
@@ -189,6 +201,7 @@ def _sized(x: Value, over: Sequence[int], wanted: Sequence[Any], policy: str, ro
 
 
 @op("Resize", since=10)
+@in_float32
 def resize_10(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
     """`x` resized by scales; output place i reads place i / scale."""
     how = _Sampling(mode, "asymmetric", "simple", -0.75, 0, 0.0, 0)
@@ -196,6 +209,7 @@ def resize_10(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
 
 
 @op("Resize", since=11)
+@in_float32
 def resize(
     x: Value,
     roi: Static = None,
@@ -240,18 +254,21 @@ def _upsample(x: Value, scales: Sequence[float], mode: str) -> Value:
 
 
 @op("Upsample")
+@in_float32
 def upsample_1(x: Value, /, *, height_scale: float, width_scale: float, mode: str = "nearest") -> Value:
     """`x` enlarged by scales."""
     return _upsample(x, (1.0, 1.0, height_scale, width_scale), mode)
 
 
 @op("Upsample", since=7)
+@in_float32
 def upsample_7(x: Value, /, *, scales: Sequence[float], mode: str = "nearest") -> Value:
     """`x` enlarged by scales."""
     return _upsample(x, scales, mode)
 
 
 @op("Upsample", since=9)
+@in_float32
 def upsample(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
     """`x` enlarged by scales."""
     return _upsample(x, np.ravel(scales).tolist(), mode)

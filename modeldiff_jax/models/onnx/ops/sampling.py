@@ -69,7 +69,7 @@ def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corn
         place = (at + 1) / 2 * (size - 1) if align_corners else ((at + 1) * size - 1) / 2
         if mode == "nearest":
             place = m.rint(place)
-        if padding_mode == "border":
+        if padding_mode == "border" and mode != "cubic":  # whose taps are clamped one by one, by `_read`
             place = m.where((place < low) | (place > high), m.clip(place, 0, size - 1), place)
         elif padding_mode == "reflection":
             place = _reflected(place, low, high)
