@@ -47,13 +47,13 @@ def compare(form: str, count: int, rounds: int) -> dict[str, Any]:
     import numpy as np
 
     import modeldiff_jax as md
-    from modeldiff_jax.models.inputs.space import space_of
+    from modeldiff_jax.models.inputs.probed_input import probed_input
     from modeldiff_jax.probes.probe_set import ProbeSet
 
     jax.clear_caches()
     models = {"onnx": onnx_models, "flax": flax_models}[form](count)
     alone = [replace(model, apply=own(model.apply)) for model in models]
-    space, rng = space_of(models[0]), np.random.default_rng(0)
+    space, rng = probed_input(models[0]).space, np.random.default_rng(0)
     seeds = rng.random((PAIRS, *space.shape), np.float32)
     partners = np.clip(seeds + rng.uniform(-0.05, 0.05, seeds.shape), 0, 1).astype(np.float32)
     probes = ProbeSet(seeds, partners, space, "cosine", {"method": "noise"})

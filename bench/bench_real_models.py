@@ -159,7 +159,7 @@ def inputs_for(path: Path, model: Any, batch: int) -> Any:
     import numpy as np
 
     from modeldiff_jax.models.inputs.examples import example_inputs
-    from modeldiff_jax.models.inputs.sizes import main_input
+    from modeldiff_jax.models.inputs.roles import main_input
 
     examples = example_inputs(model, batch=batch)
     if path.stem.startswith(_DETECTOR):
@@ -207,7 +207,7 @@ def differentiated(model: Any) -> str:
     import numpy as np
 
     from modeldiff_jax.models.inputs.examples import example_inputs
-    from modeldiff_jax.models.inputs.sizes import main_input
+    from modeldiff_jax.models.inputs.roles import main_input
 
     examples = example_inputs(model)
     ready = examples.model

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modeldiff_jax.limits import Limits as Limits
     from modeldiff_jax.models.callable import from_callable as from_callable
     from modeldiff_jax.models.flax import from_flax as from_flax
+    from modeldiff_jax.models.inputs.probed_input import InputHint as InputHint
     from modeldiff_jax.models.load import load as load
     from modeldiff_jax.models.model import Model as Model
     from modeldiff_jax.models.weights.load import load_weights as load_weights
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Comparison": "detection.compare",
     "DDV": "evidence.decision_distance",
+    "InputHint": "models.inputs.probed_input",
     "Limits": "limits",
     "Lineage": "detection.lineage",
     "Model": "models.model",
@@ -60,8 +62,8 @@ _HOMES = {
     "load_weights": "models.weights.load",
     "make_probes": "probes.make",
     "profile": "profiling",
-    "screen": "detection.screen",
     "remake_probes": "probes.remake",
+    "screen": "detection.screen",
     "verify_commitment": "probes.commitment",
 }
 

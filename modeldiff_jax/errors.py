@@ -5,6 +5,9 @@ The command line turns any `ModelDiffError` into exit code 2; anything else esca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class ModelDiffError(Exception):
     """Root of every error this package raises on purpose.
@@ -26,6 +29,18 @@ class ModelDiffError(Exception):
         if fix:
             parts.append(f"To do: {fix}.")
         super().__init__(" ".join(parts))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.rule, self.got, self.where, self.fix)
+
+    def to_dict(self) -> dict[str, str]:
+        """Returns type, rule, got, where and fix as JSON-able data."""
+        fields = {"rule": self.rule, "got": self.got, "where": self.where, "fix": self.fix}
+        return {"type": type(self).__name__, **fields}
+
+
+def _rebuilt(kind: type[ModelDiffError], rule: str, got: str, where: str, fix: str) -> ModelDiffError:
+    return kind(rule, got=got, where=where, fix=fix)
 
 
 class InvalidModelError(ModelDiffError):
@@ -66,3 +81,15 @@ class NotAdaptableError(ModelDiffError):
 
 class MissingExtraError(ModelDiffError, ImportError):
     """An optional dependency is needed and absent; `fix` holds the line that installs it."""
+
+
+class ChildFailedError(ModelDiffError):
+    """A child process that a model ran in ended without an answer."""
+
+
+def error_from(record: Mapping[str, str]) -> ModelDiffError:
+    """Returns the error that `ModelDiffError.to_dict` described; its root for a type that is not of this tree."""
+    kind = globals().get(record.get("type", ""), ModelDiffError)
+    if not (isinstance(kind, type) and issubclass(kind, ModelDiffError)):
+        kind = ModelDiffError
+    return kind(record["rule"], got=record["got"], where=record["where"], fix=record["fix"])

@@ -57,8 +57,16 @@ class Limits:
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
     """Files looked at in a seed folder."""
+    listed_files: int = 100_000
+    """Files of one folder of models."""
     probe_bytes: int = 8 * _GIB
     """One saved probe set."""
+    process_bytes: int = 8 * _GIB
+    """Memory of a child process that a model runs in; the largest real file tried takes 3 GB."""
+    process_cpu_seconds: int = 1_800
+    """Its processor time for one model; the slowest real file tried takes 60 s on two cores."""
+    process_seconds: int = 900
+    """Its wall time for one model."""
 
     def check(self, name: str, value: int, *, where: str = "") -> None:
         """Raises `LimitExceededError` when `value` is above the limit `name`."""

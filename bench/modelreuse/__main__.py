@@ -2,7 +2,7 @@
 
 python -m bench.modelreuse build FOLDER [--size small|full|population|track] [--seed 0] [--beyond]
 python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
-    [--orientation owner|suspect|both] [--pairs 100] [--access answers|probabilities|top-K|labels] [--black-box]
+    [--orientation owner|suspect|both] [--pairs 100] [--access outputs|probabilities|top-K|labels] [--black-box]
     [--format text|json]
 python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--any-architecture] [--pairs 100]
     [--plot FILE.svg] [--format text|json]
@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     judge.add_argument("--orientation", default="suspect", choices=["owner", "suspect", "both"])
     judge.add_argument("--pairs", type=int, default=100)
     judge.add_argument("--key", type=int, default=0)
-    judge.add_argument("--access", default="answers", metavar="answers|probabilities|top-K|labels", help="what is told")
+    judge.add_argument("--access", default="outputs", metavar="outputs|probabilities|top-K|labels", help="what is told")
     judge.add_argument("--black-box", action="store_true", help="partners by asking, not by gradients")
     judge.add_argument("--format", default="text", choices=["text", "json"])
     trust = commands.add_parser("reliability", help="whether p-values hold")

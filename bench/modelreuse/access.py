@@ -10,7 +10,7 @@ from bench.modelreuse.protocols import PROTOCOLS
 from bench.modelreuse.study import Study
 from bench.tables import table as markdown
 
-LEVELS = ("answers", "probabilities", "top-5", "labels")
+LEVELS = ("outputs", "probabilities", "top-5", "labels")
 _METHODS = ("ours", "modeldiff")
 
 

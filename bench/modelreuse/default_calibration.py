@@ -14,8 +14,8 @@ import modeldiff_jax as md
 from bench.modelreuse.folder import Entry, Zoo
 from bench.modelreuse.reactions import Reactor
 from modeldiff_jax.detection.conformal import conformal_p_value
-from modeldiff_jax.evidence.decision_distance import measure
-from modeldiff_jax.models.inputs.space import InputHint
+from modeldiff_jax.evidence.decision_distance import measure_ddv
+from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.probes.adapt import adapt
 
 NAME = "image-classifiers-1"
@@ -38,7 +38,9 @@ def similarities(zoo: Zoo, n_owners: int, key: int = 0) -> list[tuple[Entry, Ent
     found = []
     for owner in owners:
         probes = md.make_probes(reactor.models[owner.name], hint=hint, key=key)
-        vectors = {name: measure(adapt(model, probes.space, hint), probes) for name, model in reactor.models.items()}
+        vectors = {
+            name: measure_ddv(adapt(model, probes.space, hint), probes) for name, model in reactor.models.items()
+        }
         own = vectors.pop(owner.name)
         found += [(owner, zoo.entries[name], float(md.ddv_similarity(own, v))) for name, v in vectors.items()]
     return found

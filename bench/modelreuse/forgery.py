@@ -21,8 +21,9 @@ from bench.modelreuse.likeness import Term, likeness
 from bench.modelreuse.methods.decision_distance import cosine, ddv
 from bench.modelreuse.study import EPS, Study
 from modeldiff_jax.detection.conformal import conformal_p_value
-from modeldiff_jax.evidence.relatedness import Reactions, relatedness
-from modeldiff_jax.models.inputs.space import InputHint, generic_space
+from modeldiff_jax.evidence.relatedness import ReactionTable, relatedness
+from modeldiff_jax.models.inputs.probed_input import InputHint
+from modeldiff_jax.models.inputs.space import generic_space
 from modeldiff_jax.probes.adapt import Adapter, adapt
 from modeldiff_jax.probes.remake import TOLERANCE
 from modeldiff_jax.runtime.compilation import Program
@@ -47,7 +48,7 @@ def scores(
       references: which of the others are known to be unrelated.
     """
     told = [one, *others]
-    reactions = Reactions([t[0] for t in told], [t[1] for t in told], [0] * len(told))
+    reactions = ReactionTable([t[0] for t in told], [t[1] for t in told], [0] * len(told))
     known = np.isin(np.arange(len(told)), np.asarray(references) + 1)
     own = ddv(*one)
     return {

@@ -19,8 +19,8 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from bench.modelreuse.folder import Zoo
 from bench.modelreuse.study import Study
-from modeldiff_jax.evidence.arborescence import probabilities
-from modeldiff_jax.evidence.descent import Answers, Kinship, clues, kinship
+from modeldiff_jax.evidence.arborescence import edge_probabilities
+from modeldiff_jax.evidence.descent import Descent, ReactionsOfModels, edge_features, infer_descent
 
 SETS = ("random", "families", "whole")
 _BINS = (0.0, 0.5, 0.7, 0.9, 1.01)
@@ -60,10 +60,12 @@ def drawn(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
     return [chosen[i] for i in rng.permutation(size)]
 
 
-def answered(study: Study, names: Sequence[str]) -> tuple[list[tuple[Answers, Answers]], list[Hashable]]:
-    """What some models answer to each other's pairs, and their tasks."""
+def answered(
+    study: Study, names: Sequence[str]
+) -> tuple[list[tuple[ReactionsOfModels, ReactionsOfModels]], list[Hashable]]:
+    """Returns some models' reactions to each other's pairs, and their tasks."""
     seeds_of: dict[str, list[np.ndarray]] = {}
-    pairs: list[tuple[Answers, Answers]] = []
+    pairs: list[tuple[ReactionsOfModels, ReactionsOfModels]] = []
     for name in names:
         seeds, partners = study.on_pairs(study.prober(name), study.names)
         own = seeds_of.setdefault(study.entry(name).dataset, [seeds[other] for other in names])
@@ -88,15 +90,15 @@ def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
     tree = minimum_spanning_tree(2 - near)  # no weight may be 0: that would be no edge
     center = int(near.sum(axis=1).argmax())
     _, parents = breadth_first_order(tree, center, directed=False)
-    return Kinship(np.where(parents < 0, -1, parents), np.ones(m), near)
+    return Descent(np.where(parents < 0, -1, parents), np.ones(m), near)
 
 
 def ours(study: Study, names: Sequence[str]) -> Kinship:
     """The shipped method."""
-    return kinship(*answered(study, names))
+    return infer_descent(*reactions_to_each_other(study, names))
 
 
-METHODS: dict[str, Callable[[Study, Sequence[str]], Kinship]] = {"ours": ours, "ddv": by_ddv}
+METHODS: dict[str, Callable[[Study, Sequence[str]], Descent]] = {"ours": ours, "ddv": by_ddv}
 
 
 def lineage(study: Study, method: str, n_sets: int = 200, size: int = 10) -> dict[str, Any]:
@@ -114,7 +116,7 @@ def lineage(study: Study, method: str, n_sets: int = 200, size: int = 10) -> dic
     return found
 
 
-def judged(zoo: Zoo, names: Sequence[str], told: Kinship) -> list[dict[str, Any]]:
+def judged(zoo: Zoo, names: Sequence[str], told: Descent) -> list[dict[str, Any]]:
     """One row for each model of a set."""
     real = truth(zoo, names)
     rows = []
@@ -184,7 +186,7 @@ def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
-    """Weights of clues under which the zoo's true forests are likeliest, with a small ridge.
+    """Weights of edge_features under which the zoo's true forests are likeliest, with a small ridge.
 
     On random sets and families of 10, on random sets of 30, and on the whole zoo, each kind counting the same.
     """
@@ -195,7 +197,7 @@ def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
     for how, size, count in plan:
         for _ in range(count):
             chosen = drawn(study.zoo, how, size, rng)
-            found = clues(*answered(study, chosen))
+            found = edge_features(*reactions_to_each_other(study, chosen))
             names = list(found)
             examples.append((np.stack(list(found.values()), -1), truth(study.zoo, chosen), 1 / count / len(plan)))
     size = np.sqrt(np.mean(np.concatenate([x.reshape(-1, x.shape[-1]) ** 2 for x, _, _ in examples]), axis=0)) + 1e-9
@@ -219,7 +221,7 @@ def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
 def _expected(odds: Float[np.ndarray, "m m"]) -> tuple[Float[np.ndarray, "m m"], float]:
     """How likely each edge is, and the logarithm of the sum over all forests."""
     own = np.eye(len(odds), dtype=bool)
-    edges, _ = probabilities(odds, np.zeros(len(odds)))
+    edges, _ = edge_probabilities(odds, np.zeros(len(odds)))
     top = np.maximum(np.where(own, 0, odds).max(axis=0), 0)
     weights = np.where(own, 0, np.exp(np.minimum(odds - top, 0)))
     laplacian = np.diag(weights.sum(axis=0) + np.exp(-top)) - weights

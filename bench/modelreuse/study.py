@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from bench.modelreuse.folder import Entry, Zoo
 from bench.modelreuse.reactions import Reactor
-from modeldiff_jax.evidence.access import ALL, check, told
+from modeldiff_jax.evidence.access import ALL, check_access, restrict
 from modeldiff_jax.probes.pgd import Direction
 
 Orientation: TypeAlias = Literal["owner", "suspect", "both"]
@@ -43,7 +43,8 @@ class Study:
         access: str = ALL,
         black_box: bool = False,
     ) -> None:
-        self.zoo, self.n_pairs, self.key, self.access, self.black_box = zoo, n_pairs, key, check(access), black_box
+        self.zoo, self.n_pairs, self.key, self.black_box = zoo, n_pairs, key, black_box
+        self.access = check_access(access)
         self.queries: dict[str, int] = {}
         """Inputs that each model was asked about to find partners, where that is by asking."""
         self.reactor = reactor or Reactor({name: zoo.path(name) for name in zoo.entries})
@@ -53,7 +54,7 @@ class Study:
     def through(self, access: str) -> Study:
         """The same models under another access; pairs and whole answers are made once for both."""
         seen = copy.copy(self)
-        seen.access, seen._kept = check(access), {}
+        seen.access, seen._kept = check_access(access), {}
         return seen
 
     @property
@@ -124,7 +125,7 @@ class Study:
         if self.access == ALL:
             return whole
         seen: Answers = self.kept(dict, "answers", *what)
-        seen |= {name: told(whole[name], self.access) for name in names if name not in seen}
+        seen |= {name: restrict(whole[name], self.access) for name in names if name not in seen}
         return seen
 
     def on_pairs(self, prober: str, names: Iterable[str], **attack: Any) -> tuple[Answers, Answers]:

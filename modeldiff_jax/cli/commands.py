@@ -110,10 +110,10 @@ def _probing(function: Callable[..., int]) -> Callable[..., int]:
         click.option("--black-box", is_flag=True, help="Use no gradients of any model."),
         click.option(
             "--access",
-            default="answers",
+            default="outputs",
             show_default=True,
             metavar="LEVEL",
-            help="What B tells: answers, probabilities, top-5 (or another number), labels.",
+            help="What B exposes: outputs (all), probabilities, top-5 (or another number), labels.",
         ),
         click.option(
             "--references",

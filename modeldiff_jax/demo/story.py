@@ -14,8 +14,7 @@ from modeldiff_jax.demo import derive
 from modeldiff_jax.demo.data import DIGIT, N_TEST, REMAINDER, Images, Task, load_images
 from modeldiff_jax.demo.zoo import Network, train
 from modeldiff_jax.detection.compare import compare
-from modeldiff_jax.detection.conformal import Verdict
-from modeldiff_jax.models.inputs.space import space_of
+from modeldiff_jax.detection.decision import Verdict
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes
@@ -184,7 +183,7 @@ def _derived(teacher: Network, pool: Images, rng: np.random.Generator) -> list[_
 
 def _accuracy(model: Model, task: Task, test: Images) -> float:
     """Share of the test images whose highest output is at the true label."""
-    outputs = adapt(model, space_of(model)).react(test.pixels)  # as the comparison runs it, so nothing new is compiled
+    outputs = adapt(model).react(test.pixels)  # as the comparison runs it, so nothing new is compiled
     return float(np.mean(np.argmax(outputs, axis=1) == task.labels(test.digits)))
 
 

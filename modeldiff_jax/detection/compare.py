@@ -1,4 +1,4 @@
-"""Two models -> a verdict with the evidence behind it."""
+"""Did this model come from that one? Two models -> a verdict with the evidence behind it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,36 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from modeldiff_jax.detection import conformal as calibrate
-from modeldiff_jax.detection.ranking import Ranking, Reference, measured, rank
-from modeldiff_jax.evidence.access import ALL, check
-from modeldiff_jax.evidence.decision_distance import DDV, ddv_similarity, measure
+from modeldiff_jax.detection.decision import Verdict
+from modeldiff_jax.detection.owner import Failure, Owner
+from modeldiff_jax.detection.ranking import Ranking, Reference
+from modeldiff_jax.detection.settings import Settings
+from modeldiff_jax.evidence.access import ALL
+from modeldiff_jax.evidence.decision_distance import DDV, ddv_similarity, measure_ddv
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.models.inputs.space import InputHint, space_of
+from modeldiff_jax.models.discover import ModelSources, model_sources
+from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.models.load import ModelLike, as_model
-from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import adapt
-from modeldiff_jax.probes.make import make_probes
+from modeldiff_jax.models.model import ModelSummary
+from modeldiff_jax.probes.adapt import Adapter, adapt
+from modeldiff_jax.probes.make import Method, make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.report import render
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, StepClock
 
+_IDENTICAL_ROUNDS = 1
+"""Rounds of search for pairs on which two copies of one file are compared: nothing depends on how good they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """One probe set and what it says of the pair.
+    """One probe set and the pair's similarity under it.
 
     Attributes:
       made_on: the side the partners were made on: `target`, `suspect`, or `given` for probes passed in.
+      probes: N pairs.
+      target_ddv, suspect_ddv: (N,) each.
       similarity: cosine of the two DDVs, in [-1, 1].
     """
 
@@ -41,26 +49,31 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome of comparing a suspect with a target.
+    """The outcome of comparing a suspect with a target. It holds no model and can be pickled.
 
     Attributes:
-      orientations: one per probe set; the first one gives `similarity` and the p-value.
+      target, suspect: where the models came from, and their interfaces.
+      orientations: one for each probe set; the first one gives `similarity` and the p-value.
       ranking: where the suspect stands among references, under the first orientation's probe set.
-      access: what the suspect told.
-      adaptations: what was changed to turn probes into each model's input, by side.
+      access: which part of its outputs the suspect exposed.
+      key: random key.
+      adaptations: every change that turned probes into each model's input, by side.
       queries: inputs each side was run on.
+      failures: references that could not be used.
       notes: what a careful reader should know, such as references left out.
+      limits: bounds the models were read under.
       seconds: wall time by step.
     """
 
-    target: Model
-    suspect: Model
+    target: ModelSummary
+    suspect: ModelSummary
     orientations: tuple[Orientation, ...]
     ranking: Ranking
     access: str
     key: int
     adaptations: Mapping[str, tuple[str, ...]]
     queries: Mapping[str, int]
+    failures: tuple[Failure, ...]
     notes: tuple[str, ...]
     limits: Limits
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -72,13 +85,18 @@ class Comparison:
 
     @property
     def p_value(self) -> float | None:
-        """Conformal p-value against the references, or by the default calibration; None without either."""
-        return self.ranking.judgement.p_value
+        """Conformal p-value, a rank among the references; None without references."""
+        return self.ranking.decision.p_value
 
     @property
-    def verdict(self) -> calibrate.Verdict:
+    def verdict(self) -> Verdict:
         """`reused`, `no_evidence` or `inconclusive`; never "independent"."""
-        return self.ranking.judgement.verdict
+        return self.ranking.decision.verdict
+
+    @property
+    def reason(self) -> str:
+        """What the verdict rests on, in words."""
+        return self.ranking.decision.reason
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -90,14 +108,14 @@ class Comparison:
         """Evidence name -> score.
 
         `ddv_target` is the similarity under partners made on the target, and so on. With enough references also one
-        for each view of the reactions that can compare the two models, in standard deviations of unrelated models, and
-        the fused ones (`modeldiff_jax.evidence.relatedness`).
+        for each representation that can compare the two models, in standard deviations of unrelated models, and the
+        fused one, `related` (`modeldiff_jax.evidence.relatedness`).
         """
         similarities = {f"ddv_{orientation.made_on}": orientation.similarity for orientation in self.orientations}
-        return {**similarities, **(self.ranking.standing.scores if self.ranking.standing else {})}
+        return {**similarities, **(self.ranking.scores.suspect if self.ranking.scores else {})}
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "compare",
@@ -106,9 +124,9 @@ class Comparison:
             "suspect": self.suspect.to_dict(),
             "references": [
                 {
-                    "path": reference.model.origin.path,
-                    "format": reference.model.origin.format,
-                    "sha256": reference.model.origin.sha256,
+                    "path": reference.origin.path,
+                    "format": reference.origin.format,
+                    "sha256": reference.origin.sha256,
                     "similarity": reference.similarity,
                     "related": reference.related,
                     "counted": reference.counted,
@@ -117,14 +135,9 @@ class Comparison:
             ],
             "similarity": self.similarity,
             "evidence": self.evidence,
-            "score": self.ranking.score,
-            "views": self.ranking.views,
-            "p_value": self.p_value,
-            "calibration": self.ranking.calibration,
+            **self.ranking.to_dict(),
             "alpha": self.ranking.alpha,
             "access": self.access,
-            "verdict": self.verdict,
-            "reason": self.ranking.judgement.reason,
             "probe_set_id": self.orientations[0].probes.probe_set_id,
             "probes": [
                 {
@@ -139,6 +152,7 @@ class Comparison:
             ],
             "queries": dict(self.queries),
             "adaptations": {side: list(steps) for side, steps in self.adaptations.items()},
+            "failures": [failure.to_dict() for failure in self.failures],
             "notes": list(self.notes),
             "limits": self.limits.to_dict(),
             "key": self.key,
@@ -146,7 +160,7 @@ class Comparison:
         }
 
     def to_html(self) -> str:
-        """The result as one self-contained HTML page."""
+        """Returns the result as one self-contained HTML page."""
         return render(self.to_dict(), "html")
 
     def _repr_html_(self) -> str:
@@ -157,9 +171,9 @@ def compare(
     a: ModelLike,
     b: ModelLike,
     *,
-    seeds: Any = None,
+    references: ModelSources = (),
     probes: ProbeSet | None = None,
-    references: Sequence[ModelLike] | None = None,
+    seeds: Any = None,
     n_pairs: int | None = None,
     n_steps: int | None = None,
     key: int = 0,
@@ -170,105 +184,119 @@ def compare(
     limits: Limits = DEFAULT,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Did `b` come from `a`?
+    """Compares a suspect with a target: did `b` come from `a`?
 
     Partners are made on every side that has gradients (on both by black-box search when neither has, or when
     `black_box`), and the two DDVs are compared under each of these probe sets. The first one, made on the target where
     possible, gives `similarity`; as it does not depend on the suspect, references measured under it give a valid
-    p-value. With 8 references and more several views of the same reactions are held against them and fused, which finds
-    what the DDV alone does not, stolen models first of all.
+    p-value. With 8 references and more several representations of the reactions are scored against them and fused,
+    which finds what the DDV alone does not, stolen models first of all.
 
     Args:
       a: the target, the owner's model; a `Model` or a file.
       b: the suspect; likewise.
-      seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack.
-      probes: a ready probe set, instead of making any.
       references: models known to be unrelated to the target, of the suspect's kind: task, size, and architecture where
-        it is known. Without any, two image classifiers
-        get a verdict by the default calibration (docs/default-calibration.md), everything else is inconclusive.
-      n_pairs: probe pairs; None for 100, fewer on models too heavy for the default effort.
-      n_steps: attack steps; None for 50, fewer likewise.
-      key: random key; the same key, models and seeds give the same DDVs.
-      alpha: the error rate the verdict is made for, in (0, 1).
-      black_box: use no gradients of either model.
-      access: what the suspect tells: `answers`, all of them; `probabilities`; `top-5` or another number, the greatest
-        few of them; `labels`, which may be numbers. Under all but `answers` pairs are made on the target only, and
-        target and references are seen through the same access. See `modeldiff_jax.evidence.access`.
-      hint: which input is probed, and its layout and value range, where they cannot be told from the model.
-      limits: bounds on hostile input.
+        it is known; models, files or folders. One that cannot be read or run is left out and named in `failures`.
+        Without any the verdict is `inconclusive`, unless the two models are identical.
+      probes: a ready probe set, instead of making any.
+      seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
+        Under any access but `outputs` pairs are made on the target only, and the outputs of target and references are
+        restricted likewise.
       progress: called before each step.
 
     Raises:
-      ModelDiffError: a model cannot be read, adapted or run, or an argument is wrong; see `errors.py`.
+      ModelDiffError: target or suspect cannot be read, adapted or run, or an argument is wrong; see `errors.py`.
     """
+    settings = Settings(
+        seeds=seeds,
+        n_pairs=n_pairs,
+        n_steps=n_steps,
+        key=key,
+        alpha=alpha,
+        black_box=black_box,
+        access=access,
+        hint=hint,
+        limits=limits,
+    )
     clock = StepClock(progress, steps=4)
-    calibrate.judge(0.0, [], alpha)  # a bad alpha should fail before minutes of work
-    check(access)
     with clock("load", "Reading the models"):
-        target, suspect = (as_model(m, limits) for m in (a, b))
-        space = probes.space if probes else space_of(target, hint)
-        sides = {"target": adapt(target, space, hint), "suspect": adapt(suspect, space, hint)}
-    probe_sets: dict[str, ProbeSet] = {"given": probes} if probes else {}
-    notes: list[str] = []
-    if not probes:
-        alone = access == ALL and any(side.n_components == 1 for side in sides.values())
-        metric = "euclidean" if alone else "cosine"
-        gradients = {name: side.has_gradients and not black_box for name, side in sides.items()}
-        makers = [name for name, has in gradients.items() if has] or ["target", "suspect"]
-        makers = makers if access == ALL else ["target"]
-        same = bool(target.origin.sha256) and target.origin.sha256 == suspect.origin.sha256
-        if same:
-            notes.append("The two models are the same file, bit for bit.")
-
-        def made(name: str) -> ProbeSet:
-            return make_probes(
-                sides[name],
-                seeds=seeds,
-                n_pairs=n_pairs,
-                n_steps=n_steps,
-                key=key,
-                method=None if gradients[name] else "search",
-                metric=metric,
-                beside=tuple(side for other, side in sides.items() if other != name),
-                limits=limits,
-            )
-
-        # Compiling takes most of the time and one core, so two models are compiled side by side. A stranger's function,
-        # though, may not stand two calls at once.
-        working = makers[:1] if same else makers
-        threads = len(working) if target.traceable and suspect.traceable else 1
-        with (
-            clock("probes", f"Making partners on the {' and the '.join(working)}"),
-            ThreadPoolExecutor(threads) as pool,
-        ):
-            ready = list(pool.map(made, working))
-        probe_sets = {name: ready[min(i, len(ready) - 1)] for i, name in enumerate(makers)}
+        target = adapt(as_model(a, limits), probes.space if probes else None, hint)
+        suspect = adapt(as_model(b, limits), target.space, hint)
+        unrelated, left_out = model_sources(references, limits)
+    identical = bool(target.model.origin.sha256) and target.model.origin.sha256 == suspect.model.origin.sha256
+    if probes:
+        probe_sets = {"given": probes}
+    else:
+        makers = ["target"] if identical else _makers(target, suspect, settings)
+        with clock("probes", f"Making partners on the {' and the '.join(makers)}"):
+            probe_sets = _make_probe_sets(target, suspect, makers, settings, identical)
     with clock("ddv", "Measuring both models"):
-        first, *more = probe_sets.items()
-        own = measured(sides["target"], first[1], access)
-        labels = own.answers.n_outputs
-        ends = {"target": own, "suspect": measured(sides["suspect"], first[1], access, labels)}
+        (made_on, first), *others = probe_sets.items()
+        owner = Owner(target, first, settings)
+        measured = owner.measure(suspect)
         orientations = (
-            _orientation(*first, ends["target"].ddv, ends["suspect"].ddv),
-            *(_orientation(*each, *(measure(side, each[1]) for side in sides.values())) for each in more),
+            _orientation(made_on, first, owner.measurement.ddv, measured.ddv),
+            *(_orientation(n, p, measure_ddv(target, p), measure_ddv(suspect, p)) for n, p in others),
         )
     with clock("references", "Measuring the references"):
-        models = (as_model(source, limits) for source in references or ())
-        others = (measured(adapt(model, space, hint), first[1], access, labels) for model in models)
-        ranking = rank(ends["target"], ends["suspect"], others, first[1], alpha, access)
+        null, failures = owner.measure_all(unrelated, "reference")
+        ranking = owner.rank(measured, [m for m in null if m])
+    sides = {"target": target, "suspect": suspect}
     return Comparison(
-        target=target,
-        suspect=suspect,
+        target=target.model.summary,
+        suspect=suspect.model.summary,
         orientations=orientations,
         ranking=ranking,
         access=access,
         key=key,
         adaptations={name: side.steps for name, side in sides.items()},
         queries={name: side.queries for name, side in sides.items()},
-        notes=(*notes, *ranking.notes),
+        failures=tuple(failures),
+        notes=(*map(str, failures), *ranking.notes, *left_out),
         limits=limits,
         seconds=clock.finish(),
     )
+
+
+def _makers(target: Adapter, suspect: Adapter, settings: Settings) -> list[str]:
+    """Returns the sides that partners are made on."""
+    if settings.access != ALL:
+        return ["target"]
+    sides = {"target": target, "suspect": suspect}
+    return [name for name, side in sides.items() if _by_gradients(side, settings)] or list(sides)
+
+
+def _by_gradients(side: Adapter, settings: Settings) -> bool:
+    return side.has_gradients and not settings.black_box
+
+
+def _make_probe_sets(
+    target: Adapter, suspect: Adapter, makers: Sequence[str], settings: Settings, identical: bool
+) -> dict[str, ProbeSet]:
+    """Makes a probe set on each of the sides named."""
+    sides = {"target": target, "suspect": suspect}
+    one_component = settings.access == ALL and any(side.n_components == 1 for side in sides.values())
+
+    def make(name: str) -> ProbeSet:
+        search = identical or not _by_gradients(sides[name], settings)
+        method: Method | None = "search" if search else None
+        return make_probes(
+            sides[name],
+            seeds=settings.seeds,
+            n_pairs=settings.n_pairs,
+            n_steps=_IDENTICAL_ROUNDS if identical else settings.n_steps,
+            key=settings.key,
+            method=method,
+            metric="euclidean" if one_component else "cosine",
+            beside=tuple(side for other, side in sides.items() if other != name),
+            limits=settings.limits,
+        )
+
+    # Compiling takes most of the time and one core, so two models are compiled side by side. A stranger's function,
+    # though, may not stand two calls at once.
+    threads = len(makers) if target.model.traceable and suspect.model.traceable else 1
+    with ThreadPoolExecutor(threads) as pool:
+        return dict(zip(makers, pool.map(make, makers), strict=True))
 
 
 def _orientation(made_on: str, probes: ProbeSet, target: DDV, suspect: DDV) -> Orientation:

@@ -1,72 +1,79 @@
-"""Several models -> the tree of who descends from whom, with how sure it is."""
+"""Which of several models descends from which? The likeliest tree, with a probability for each parent."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.descent import kinship
+from modeldiff_jax.detection.owner import Failure, describe
+from modeldiff_jax.errors import InvalidInputError, ModelDiffError
+from modeldiff_jax.evidence.descent import infer_descent
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.models.inputs.space import InputHint, space_of
-from modeldiff_jax.models.load import ModelLike, as_model
-from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import adapt
+from modeldiff_jax.models.discover import ModelSources, model_sources
+from modeldiff_jax.models.inputs.probed_input import InputHint
+from modeldiff_jax.models.load import as_model
+from modeldiff_jax.models.model import ModelSummary
+from modeldiff_jax.probes.adapt import Adapter, adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
-from modeldiff_jax.runtime.progress import Progress
+from modeldiff_jax.runtime.progress import Progress, no_progress
 
 _CAUTION = (
-    "Support was learned on image classifiers, in sets of which some are kin. That a model descends from none of these "
-    "is surer said than known: most of what was stolen by its answers, distilled or pruned heavily looks so."
+    "Support was learned on image classifiers, in sets of which some are related. The probability of no parent among "
+    "these is overstated: most models that were stolen by their outputs, distilled or pruned heavily appear to have "
+    "none. Compare a pair with `modeldiff compare` before acting on its edge."
 )
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """The likeliest descent of M models.
+    """The likeliest descent of M models. It holds no model and can be pickled.
 
     Attributes:
-      models: in the order given.
-      parents: of each the number of its parent among them; None for "descends from none of these".
-      support: how likely each of these is, in [0, 1].
-      edges: (M, M), how likely model i is the parent of model j, at [i, j]; a column's rest is that j has none of them.
+      models: where they came from, in the order given; those that failed are left out.
+      parents: of each the index of its parent among them; None for "descends from none of these".
+      support: probability of each of these, in [0, 1].
+      edges: (M, M), at [i, j] the probability that model i is the parent of model j; the rest of a column is the
+        probability that j has none of them.
       n_pairs: probe pairs made on each model.
       key: random key.
-      seconds: what the parts took.
+      failures: models that could not be read, adapted or run.
+      notes: what a careful reader should know.
+      seconds: wall time by step.
     """
 
-    models: tuple[Model, ...]
+    models: tuple[ModelSummary, ...]
     parents: tuple[int | None, ...]
     support: tuple[float, ...]
     edges: Float[np.ndarray, "m m"]
     n_pairs: int
     key: int
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
     seconds: Mapping[str, float]
 
     @property
     def roots(self) -> tuple[int, ...]:
-        """Numbers of the models that descend from none of the others."""
+        """Indices of the models that descend from none of the others."""
         return tuple(i for i, parent in enumerate(self.parents) if parent is None)
 
     def children(self, parent: int | None) -> tuple[int, ...]:
-        """Numbers of a model's children, each other's siblings; of the roots, which need not be, for None."""
+        """Returns the indices of a model's children, which are siblings; for None the roots, which need not be."""
         return tuple(i for i, above in enumerate(self.parents) if above == parent)
 
     def likely(self, child: int, most: int = 3) -> list[tuple[int | None, float]]:
-        """A model's likeliest parents, None for none of these, and how likely each is; the likeliest first."""
+        """Returns a model's likeliest parents, None for no parent, with their probabilities; the likeliest first."""
         share = np.append(self.edges[:, child], max(0.0, 1 - float(self.edges[:, child].sum())))
         order = [int(i) for i in np.argsort(-share, kind="stable") if i != child][:most]
         return [(i if i < len(self.models) else None, float(share[i])) for i in order]
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "lineage",
@@ -83,35 +90,37 @@ class Lineage:
                 )
             ],
             "n_pairs": self.n_pairs,
-            "notes": [_CAUTION],
+            "failures": [failure.to_dict() for failure in self.failures],
+            "notes": [*self.notes, _CAUTION],
             "key": self.key,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
 
 
 def lineage(
-    models: Sequence[ModelLike],
+    models: ModelSources,
     *,
     seeds: Any = None,
-    n_pairs: int = 100,
+    n_pairs: int | None = None,
     n_steps: int | None = None,
     key: int = 0,
     hint: InputHint | None = None,
     limits: Limits = DEFAULT,
     progress: Progress | None = None,
 ) -> Lineage:
-    """Which of these models descends from which?
+    """Infers which of these models descends from which.
 
-    Partners are made on every model, and every model answers all of them: M^2 N answers. Models with equal numbers of
-    outputs are taken to share a label space. Which weights clues have was learned on image classifiers, 100 pairs each.
-    There support is too low in sets with little kin and too high in families; elsewhere it is no more than a ranking.
-    `bench/modelreuse/README.md`, Lineage, has the measured error rates.
+    Partners are made on every model, and every model reacts to all of them: M^2 N reactions. Models with equal numbers
+    of outputs are taken to share a label space. The weights of edge features were learned on image classifiers, 100
+    pairs each. There support is too low in sets with few relatives and too high in families; elsewhere it is no more
+    than a ranking. `bench/modelreuse/README.md`, Lineage, has the measured error rates.
 
     Args:
-      models: two or more; a `Model` or a file each. They are all probed in the first one's input space.
-      seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack. Best are inputs of
-        the models' own tasks.
-      n_pairs: probe pairs made on each model.
+      models: two or more; models, files or folders. They are all probed in the first one's input space. One that cannot
+        be read or run is left out and named in `failures`.
+      seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack. Inputs of the
+        models' own tasks are best.
+      n_pairs: probe pairs made on each model; None for 100, or for all seeds where there are fewer.
       n_steps: attack steps; None for the usual effort.
       key: random key; the same one gives the same tree.
       hint: which input is probed, and its layout and value range, where they cannot be told from the model.
@@ -119,34 +128,39 @@ def lineage(
       progress: called before each model is probed.
 
     Raises:
-      ModelDiffError: a model cannot be read, adapted or run, or an argument is wrong; see `errors.py`.
+      ModelDiffError: fewer than two models can be read, adapted and run, or an argument is wrong; see `errors.py`.
     """
-    if isinstance(models, (str, Path, Model)) or len(models) < 2:
-        raise InvalidInputError(
-            "A lineage is of two models or more",
-            got="one" if isinstance(models, (str, Path, Model)) else str(len(models)),
-            where="lineage",
-        )
-    start = time.perf_counter()
-    read = tuple(as_model(model, limits) for model in models)
-    space = space_of(read[0], hint)
-    adapters = [adapt(model, space, hint) for model in read]
+    sources, left_out = model_sources(models, limits)
+    if len(sources) < 2:
+        raise InvalidInputError("A lineage is of two models or more", got=str(len(sources)), where="lineage")
+    report, start = progress or no_progress, time.perf_counter()
+    adapters: list[Adapter] = []
+    failures: list[Failure] = []
+    for source in sources:
+        try:
+            adapters.append(adapt(as_model(source, limits), adapters[0].space if adapters else None, hint))
+        except ModelDiffError as error:
+            failures.append(Failure("model", describe(source), error))
     pairs: list[tuple[list[np.ndarray], list[np.ndarray]]] = []
-    for i, adapter in enumerate(adapters):
-        if progress:
-            progress(f"Probing model {i + 1} of {len(read)}", i, len(read))
+    seeds_reactions: list[np.ndarray] = []
+    for i, adapter in enumerate(adapters if len(adapters) > 1 else ()):
+        report(f"Probing model {i + 1} of {len(adapters)}", i, len(adapters))
         probes = make_probes(adapter, seeds=seeds, n_pairs=n_pairs, n_steps=n_steps, key=key, limits=limits)
-        # the key being one, so are the seeds
-        own = pairs[0][0] if pairs else [each.react(probes.seeds) for each in adapters]
-        pairs.append((own, [each.react(probes.partners) for each in adapters]))
+        # one key draws the same seeds for all
+        seeds_reactions = seeds_reactions or [each.react(probes.seeds) for each in adapters]
+        pairs.append((seeds_reactions, [each.react(probes.partners) for each in adapters]))
+    if len(adapters) < 2:
+        raise failures[0].error
     probed = time.perf_counter()
-    found = kinship(pairs, [adapter.n_components for adapter in adapters])
+    descent = infer_descent(pairs, [adapter.n_components for adapter in adapters])
     return Lineage(
-        models=read,
-        parents=tuple(None if parent < 0 else int(parent) for parent in found.parents),
-        support=tuple(map(float, found.support)),
-        edges=found.edges,
-        n_pairs=n_pairs,
+        models=tuple(adapter.model.summary for adapter in adapters),
+        parents=tuple(None if parent < 0 else int(parent) for parent in descent.parents),
+        support=tuple(map(float, descent.support)),
+        edges=descent.edges,
+        n_pairs=len(pairs[0][1][0]),
         key=key,
+        failures=tuple(failures),
+        notes=(*map(str, failures), *left_out),
         seconds={"probing": probed - start, "total": time.perf_counter() - start},
     )

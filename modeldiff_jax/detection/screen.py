@@ -1,27 +1,28 @@
-"""Which of several suspects came from a model? P-values adjusted for how many were asked about."""
+"""Which of several suspects came from the target? Verdicts adjusted for how many suspects there are."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from modeldiff_jax.detection import conformal as calibrate
-from modeldiff_jax.detection.conformal import Correction, Verdict
-from modeldiff_jax.detection.ranking import Ranking, measured, rank
+from modeldiff_jax.detection.conformal import Correction, adjust_p_values
+from modeldiff_jax.detection.decision import Decision, Verdict, decide_among
+from modeldiff_jax.detection.owner import Failure, Owner
+from modeldiff_jax.detection.ranking import Ranking
+from modeldiff_jax.detection.settings import Settings
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.access import ALL, check
+from modeldiff_jax.evidence.access import ALL
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.models.inputs.space import InputHint, space_of
-from modeldiff_jax.models.load import ModelLike, as_model
-from modeldiff_jax.models.model import Model
-from modeldiff_jax.probes.adapt import adapt
-from modeldiff_jax.probes.make import Method, make_probes
+from modeldiff_jax.models.discover import ModelSources, model_sources
+from modeldiff_jax.models.inputs.probed_input import InputHint
+from modeldiff_jax.models.load import ModelLike
+from modeldiff_jax.models.model import ModelSummary
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
-from modeldiff_jax.runtime.progress import Progress
+from modeldiff_jax.runtime.progress import Progress, no_progress
 
 
 @dataclass(frozen=True)
@@ -29,35 +30,58 @@ class Finding:
     """One suspect.
 
     Attributes:
-      similarity: cosine of its DDV and the target's, in [-1, 1].
-      ranking: where it stands among references, and its own p-value.
-      adjusted: the p-value for being one of several; None without a p-value.
-      verdict: of `adjusted`. `inconclusive` where no reference scores as high and yet they are too few for so many
-        suspects.
+      model: where it came from, and its interface.
+      ranking: where it stands among references, and the decision on it alone.
+      adjusted_p_value: its decisive p-value, adjusted for being one of several; None without one.
+      decision: the decision on it as one of several.
     """
 
-    model: Model
-    similarity: float
+    model: ModelSummary
     ranking: Ranking
-    adjusted: float | None
-    verdict: Verdict
+    adjusted_p_value: float | None
+    decision: Decision
+
+    @property
+    def similarity(self) -> float:
+        """Cosine of its DDV and the target's, in [-1, 1]."""
+        return self.ranking.similarity
+
+    @property
+    def verdict(self) -> Verdict:
+        """`reused`, `no_evidence` or `inconclusive`, as one of several."""
+        return self.decision.verdict
 
 
 @dataclass(frozen=True)
 class Screening:
-    """Several suspects held against one target; findings in the suspects' order."""
+    """Several suspects ranked against one target. It holds no model and can be pickled.
 
-    target: Model
+    Attributes:
+      target: where it came from, and its interface.
+      probes: N pairs made on the target.
+      findings: in the suspects' order.
+      failures: suspects and references that could not be read, adapted or run.
+      correction: how p-values were adjusted.
+      alpha: the error rate over all suspects.
+      access: which part of its outputs each suspect exposed.
+      key: random key.
+      notes: what a careful reader should know.
+      seconds: wall time by step.
+    """
+
+    target: ModelSummary
     probes: ProbeSet
     findings: tuple[Finding, ...]
+    failures: tuple[Failure, ...]
     correction: Correction
     alpha: float
     access: str
     key: int
+    notes: tuple[str, ...]
     seconds: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "screen",
@@ -71,16 +95,17 @@ class Screening:
                 {
                     "suspect": finding.model.to_dict(),
                     "similarity": finding.similarity,
-                    "score": finding.ranking.score,
-                    "views": finding.ranking.views,
-                    "calibration": finding.ranking.calibration,
-                    "p_value": finding.ranking.judgement.p_value,
-                    "adjusted_p_value": finding.adjusted,
+                    **finding.ranking.to_dict(),
+                    "adjusted_p_value": finding.adjusted_p_value,
                     "verdict": finding.verdict,
+                    "basis": finding.decision.basis,
+                    "references_needed": finding.decision.references_needed,
+                    "reason": finding.decision.reason,
                 }
                 for finding in self.findings
             ],
-            "notes": sorted({note for finding in self.findings for note in finding.ranking.notes}),
+            "failures": [failure.to_dict() for failure in self.failures],
+            "notes": list(self.notes),
             "key": self.key,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
@@ -88,12 +113,12 @@ class Screening:
 
 def screen(
     target: ModelLike,
-    suspects: Sequence[ModelLike],
+    suspects: ModelSources,
     *,
-    references: Sequence[ModelLike] = (),
+    references: ModelSources = (),
     correction: Correction = "holm",
-    seeds: Any = None,
     probes: ProbeSet | None = None,
+    seeds: Any = None,
     n_pairs: int | None = None,
     n_steps: int | None = None,
     key: int = 0,
@@ -102,64 +127,94 @@ def screen(
     access: str = ALL,
     hint: InputHint | None = None,
     limits: Limits = DEFAULT,
+    isolate: bool | None = None,
     progress: Progress | None = None,
 ) -> Screening:
-    """Which of several suspects came from the target?
+    """Screens several suspects: which of them came from the target?
 
-    Pairs are made once, on the target, and each suspect is ranked among the references as `compare` does. Who asks
-    about many finds a small p-value among them by chance; `correction` allows for that.
+    Pairs are made once, on the target, and each suspect is ranked among the references as `compare` does. Among many
+    suspects one has a small p-value by chance; `correction` allows for that. Suspects identical to the target are
+    `reused` and not counted among the tests.
 
     Args:
       target: the owner's model; a `Model` or a file.
-      suspects: one or more, likewise.
-      references: models known to be unrelated to the target, of the suspects' kinds. Under `holm` it takes
-        m / alpha - 1 of them to tell on any of m suspects.
-      correction: `holm` (no false accusation at all, but for a chance of alpha) or `benjamini-hochberg` (a share of at
-        most alpha among those accused, as expected); see `modeldiff_jax.detection.conformal.adjusted`.
-      seeds, probes, n_pairs, n_steps, key, alpha, black_box, access, hint, limits, progress: as `compare` takes them.
+      suspects: one or more; models, files or folders. One that cannot be read or run is left out and named in
+        `failures`.
+      references: models known to be unrelated to the target, of the suspects' kinds; likewise.
+      correction: `holm` (the chance of even one false accusation is alpha at most) or `benjamini-hochberg` (the
+        expected share of false ones among all accusations is alpha at most); see
+        `modeldiff_jax.detection.conformal.adjust_p_values`.
+      probes: a ready probe set, instead of making any.
+      seeds, n_pairs, n_steps, key, alpha, black_box, access, hint, limits: see `modeldiff_jax.detection.settings`.
+      isolate: measure suspects and references that are files in a child process with limits on memory and time, so that
+        a harmful one is named and left out; None for yes if there are several files.
+      progress: called before each step.
     Raises:
-      ModelDiffError: a model cannot be read, adapted or run, or an argument is wrong; see `errors.py`.
+      ModelDiffError: the target or every suspect cannot be read, adapted or run, or an argument is wrong.
     """
-    say, start = progress or (lambda *_: None), time.perf_counter()
-    calibrate.judge(0.0, [], alpha)  # bad arguments should fail before minutes of work
-    calibrate.adjusted([], correction)
-    check(access)
-    if not suspects:
+    adjust_p_values([], correction)  # a bad argument should fail before minutes of work
+    report, start = progress or no_progress, time.perf_counter()
+    asked, left_out = model_sources(suspects, limits)
+    unrelated, more = model_sources(references, limits)
+    if not asked:
         raise InvalidInputError("There is a suspect to screen", got="none", where="screen")
-    say("Reading the target", 0, len(suspects) + 2)
-    owner = as_model(target, limits)
-    side = adapt(owner, probes.space if probes else space_of(owner, hint), hint)
-    say("Making partners on the target", 1, len(suspects) + 2)
-    method: Method | None = "search" if black_box else None
-    made = probes or make_probes(
-        side, seeds=seeds, n_pairs=n_pairs, n_steps=n_steps, key=key, method=method, limits=limits
+    files = [source for source in (*asked, *unrelated) if isinstance(source, (str, os.PathLike))]
+    settings = Settings(
+        seeds=seeds,
+        n_pairs=n_pairs,
+        n_steps=n_steps,
+        key=key,
+        alpha=alpha,
+        black_box=black_box,
+        access=access,
+        hint=hint,
+        limits=limits,
+        isolate=len(files) > 1 if isolate is None else isolate,
     )
-    own = measured(side, made, access)
-    seen = partial(measured, probes=made, access=access, n_labels=own.answers.n_outputs)
-    prepared = time.perf_counter()
-
-    strangers = [seen(adapt(as_model(source, limits), made.space, hint)) for source in references]
-    rankings = []
-    for i, source in enumerate(suspects):
-        say(f"Suspect {i + 1} of {len(suspects)}", i + 2, len(suspects) + 2)
-        suspect = seen(adapt(as_model(source, limits), made.space, hint))
-        rankings.append((suspect, rank(own, suspect, strangers, made, alpha, access)))
-    p_values = [ranking.judgement.p_value for _, ranking in rankings]
-    asked = [p for p in p_values if p is not None]
-    adjusted = iter(calibrate.adjusted(asked, correction))
-    findings = []
-    for (suspect, ranking), p in zip(rankings, p_values, strict=True):
-        value = None if p is None else next(adjusted)
-        findings.append(Finding(suspect.model, ranking.similarity, ranking, value, _verdict(ranking, value, alpha)))
-    say("Done", len(suspects) + 2, len(suspects) + 2)
+    steps = 1 + len(unrelated) + len(asked)
+    report("Making partners on the target", 0, steps)
+    with Owner.of(target, settings, probes) as owner:
+        prepared = time.perf_counter()
+        null, failures = owner.measure_all(
+            unrelated, "reference", lambda i: report(f"Reference {i + 1} of {len(unrelated)}", 1 + i, steps)
+        )
+        known = [m for m in null if m]
+        measured, failed = owner.measure_all(
+            asked, "suspect", lambda i: report(f"Suspect {i + 1} of {len(asked)}", 1 + len(unrelated) + i, steps)
+        )
+    if len(failed) == len(asked):
+        raise failed[0].error
+    rankings = [owner.rank(suspect, known) for suspect in measured if suspect]
+    report("Done", steps, steps)
     end = time.perf_counter()
-    seconds = {"probes": prepared - start, "suspects": end - prepared, "total": end - start}
-    return Screening(owner, made, tuple(findings), correction, alpha, access, key, seconds)
+    failures += failed
+    notes = dict.fromkeys(note for ranking in rankings for note in ranking.notes)
+    return Screening(
+        target=owner.measurement.model,
+        probes=owner.probes,
+        findings=_findings([m.model for m in measured if m], rankings, correction, alpha),
+        failures=tuple(failures),
+        correction=correction,
+        alpha=alpha,
+        access=access,
+        key=key,
+        notes=(*map(str, failures), *notes, *left_out, *more),
+        seconds={"probes": prepared - start, "suspects": end - prepared, "total": end - start},
+    )
 
 
-def _verdict(ranking: Ranking, adjusted: float | None, alpha: float) -> Verdict:
-    if adjusted is None or ranking.judgement.verdict == "inconclusive":
-        return "inconclusive"
-    if adjusted <= alpha:
-        return "reused"
-    return "inconclusive" if ranking.judgement.p_value == ranking.least_p_value else "no_evidence"
+def _findings(
+    models: Sequence[ModelSummary], rankings: Sequence[Ranking], correction: Correction, alpha: float
+) -> tuple[Finding, ...]:
+    """Adjusts the p-values of all suspects that were tested, and decides on each."""
+    p_values = [
+        None if ranking.decision.basis == "identity" else ranking.decision.decisive_p_value for ranking in rankings
+    ]
+    tested = [p for p in p_values if p is not None]
+    adjusted = iter(adjust_p_values(tested, correction))
+    findings = []
+    for model, ranking, p in zip(models, rankings, p_values, strict=True):
+        value = None if p is None else next(adjusted)
+        decision = decide_among(ranking.decision, value, alpha, len(tested))
+        findings.append(Finding(model, ranking, value, decision))
+    return tuple(findings)

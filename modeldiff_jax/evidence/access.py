@@ -1,7 +1,8 @@
-"""How much of its answers a suspect tells: all, probabilities, the greatest few of them, or a label.
+"""Access levels: which part of its outputs a suspect exposes: all, probabilities, the greatest few, or a label.
 
-What it does not tell may not speak for or against it. So target and references are seen through the same access as the
-suspect: then the same views compare all of them, and an unrelated suspect ranks among references as before.
+Hidden outputs must not count for or against it. So the outputs of target and references are restricted to the suspect's
+access level: then the same representations compare all of them, and an unrelated suspect ranks among references as
+before.
 """
 
 from __future__ import annotations
@@ -14,36 +15,36 @@ from scipy.special import softmax
 
 from modeldiff_jax.errors import InvalidInputError
 
-ALL = "answers"
+ALL = "outputs"
 _TOP = re.compile(r"top-([1-9]\d{0,5})")
 
 
-def check(access: str) -> str:
-    """The access, if it is one of `answers`, `probabilities`, `top-K` and `labels`."""
+def check_access(access: str) -> str:
+    """Returns the access level; raises unless it is `outputs`, `probabilities`, `top-K` or `labels`."""
     if access in (ALL, "probabilities", "labels") or _TOP.fullmatch(access):
         return access
     raise InvalidInputError(
-        "Access is `answers`, `probabilities`, `labels`, or `top-5` with any number", got=repr(access), where="access"
+        "Access is `outputs`, `probabilities`, `labels`, or `top-5` with any number", got=repr(access), where="access"
     )
 
 
-def told(
+def restrict(
     reactions: Num[np.ndarray, "n c"], access: str, n_labels: int | None = None
 ) -> Float[np.ndarray, "n d"] | Num[np.ndarray, "n c"]:
-    """What is left of a model's reactions under an access.
+    """Restricts a model's reactions to an access level.
 
     Args:
       reactions: logits, probabilities (rows that are not negative, of sums up to 1: what is missing of 1 is spread over
         the zeros), or label numbers, (N, 1).
-      access: `answers` leaves them as they are. `probabilities`: softmax of logits. `top-K`: the K greatest
+      access: `outputs` leaves them as they are. `probabilities`: softmax of logits. `top-K`: the K greatest
         probabilities; the others share what is left of 1. `labels`: 1 for the greatest, 0 for all others.
       n_labels: of label numbers, how many labels there are.
     Returns:
-      (N, C), or (N, n_labels) of label numbers; for all but `answers` probabilities.
+      (N, C), or (N, n_labels) of label numbers; for all but `outputs` probabilities.
     Raises:
       InvalidInputError: the access is unknown, or numbers in one column are no labels.
     """
-    if check(access) == ALL:
+    if check_access(access) == ALL:
         return reactions
     x = np.asarray(reactions, np.float64)
     c = x.shape[1]
@@ -65,13 +66,13 @@ def told(
     return x
 
 
-def looks_like(reactions: Num[np.ndarray, "n c"]) -> str:
-    """The least access that such reactions would be all of: `labels`, `top-K`, or `answers`.
+def infer_access(reactions: Num[np.ndarray, "n c"]) -> str:
+    """Returns the most restrictive access level consistent with these outputs: `labels`, `top-K`, or `outputs`.
 
     Args:
-      reactions: of one model, as it gave them. One column of whole numbers looks like labels, and so do rows of zeros
-        and one 1. Rows of zeros and K positive numbers look like the K greatest probabilities, if what their sum leaves
-        of 1 can be spread over the zeros with none of them becoming one of the greatest.
+      reactions: of one model, unrestricted. One column of whole numbers is consistent with labels, and so are rows of
+        zeros and one 1. Rows of zeros and K positive numbers are consistent with the K greatest probabilities, if the
+        rest of 1 can be spread over the zeros with none of them becoming one of the greatest.
     """
     x = np.asarray(reactions)
     c = x.shape[1]
@@ -79,9 +80,9 @@ def looks_like(reactions: Num[np.ndarray, "n c"]) -> str:
         return ALL
     if c == 1:
         return "labels"
-    told_of = np.count_nonzero(x, axis=1)
-    k, sums = int(told_of[0]), x.sum(axis=1)
-    if not 0 < k < c or (told_of != k).any() or sums.max() > 1 + 1e-3:
+    exposed = np.count_nonzero(x, axis=1)
+    k, sums = int(exposed[0]), x.sum(axis=1)
+    if not 0 < k < c or (exposed != k).any() or sums.max() > 1 + 1e-3:
         return ALL
     if k == 1 and (sums == 1).all():
         return "labels"
@@ -93,7 +94,7 @@ def _one_hot(numbers: Float[np.ndarray, " n"], access: str, n_labels: int | None
     whole = np.rint(numbers).astype(int)
     if access != "labels" or not n_labels or (whole != numbers).any() or whole.min() < 0 or whole.max() >= n_labels:
         raise InvalidInputError(
-            f"One number for each input is a label, a whole number below {n_labels}, under the access `labels`",
+            f"One number for each input is a label, a whole number below {n_labels}, under access `labels`",
             got=f"{numbers.min():g} to {numbers.max():g} under `{access}`",
             where="access",
         )

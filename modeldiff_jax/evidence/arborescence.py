@@ -1,6 +1,6 @@
-"""Directed forests over models: the one of the greatest total, and how likely each of its edges is.
+"""Spanning arborescences over models: the one of greatest weight, and the probability of each edge.
 
-A forest over M models is a tree over M + 1 nodes whose root, node 0, stands for "descends from none of these".
+A directed forest over M models is a tree over M + 1 nodes whose root, node 0, stands for "descends from none of these".
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def best_forest(edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
-    """The forest whose edges and roots have the greatest total (Chu and Liu 1965; Edmonds 1967).
+def maximum_forest(edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m"]) -> Int[np.ndarray, " m"]:
+    """Returns the directed forest of greatest total weight (Chu and Liu 1965; Edmonds 1967).
 
     Args:
-      edges: [i, j] is the weight of i as the parent of j; the diagonal is not looked at.
+      edges: [i, j] is the weight of i as the parent of j; the diagonal is ignored.
       roots: the weight of each model having no parent. Finite, as are all weights.
     Returns:
       The parent of each model, -1 for none.
@@ -25,17 +25,17 @@ def best_forest(edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m"])
     return _arborescence(weights)[1:] - 1
 
 
-def probabilities(
+def edge_probabilities(
     edges: Float[np.ndarray, "m m"], roots: Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, "m m"], Float[np.ndarray, " m"]]:
-    """How likely each edge and each root is, when a forest is as likely as the exponential of its total.
+    """Returns the probability of each edge and root, where a forest's probability is the exponential of its weight.
 
     All forests are summed by a determinant (Tutte's matrix-tree theorem; Koo et al., EMNLP 2007).
 
     Args:
-      edges, roots: as in `best_forest`; here they are log-odds.
+      edges, roots: as in `maximum_forest`; here they are log-odds.
     Returns:
-      [i, j], that i is the parent of j, and [j], that j has none. For each j they add up to 1.
+      (M, M), at [i, j] that i is the parent of j, and (M,), at [j] that j has none. For each j they add up to 1.
     """
     m = len(edges)
     top = np.maximum(np.max(np.where(np.eye(m, dtype=bool), -np.inf, edges), axis=0, initial=-np.inf), roots)
@@ -48,32 +48,32 @@ def probabilities(
 
 
 def _arborescence(weights: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
-    """Parents of the greatest tree below node 0, -1 for node 0 itself."""
+    """Returns the parents in the arborescence of greatest weight below node 0; -1 for node 0 itself."""
     n = len(weights)
     weights = weights.copy()
     weights[:, 0] = -np.inf
     parents = weights.argmax(axis=0)
     parents[0] = -1
-    circle = _circle(parents)
-    if not circle.size:
+    cycle = _cycle(parents)
+    if not cycle.size:
         return parents
-    # the circle becomes one node; an edge into it also does away with the edge it replaces
-    rest = np.setdiff1d(np.arange(n), circle)
-    into = weights[np.ix_(rest, circle)] - weights[parents[circle], circle]
-    out = weights[np.ix_(circle, rest)]
+    # the cycle is contracted to one node; an edge into it also removes the edge it replaces
+    rest = np.setdiff1d(np.arange(n), cycle)
+    into = weights[np.ix_(rest, cycle)] - weights[parents[cycle], cycle]
+    out = weights[np.ix_(cycle, rest)]
     smaller = np.full((len(rest) + 1,) * 2, -np.inf)
     smaller[:-1, :-1] = weights[np.ix_(rest, rest)]
     smaller[:-1, -1], smaller[-1, :-1] = into.max(axis=1), out.max(axis=0)
     found = _arborescence(smaller)
     above = found[:-1]
-    parents[rest] = np.where(above == len(rest), circle[out.argmax(axis=0)], rest[np.minimum(above, len(rest) - 1)])
+    parents[rest] = np.where(above == len(rest), cycle[out.argmax(axis=0)], rest[np.minimum(above, len(rest) - 1)])
     parents[0] = -1
-    parents[circle[into[found[-1]].argmax()]] = rest[found[-1]]
+    parents[cycle[into[found[-1]].argmax()]] = rest[found[-1]]
     return parents
 
 
-def _circle(parents: Int[np.ndarray, " n"]) -> Int[np.ndarray, " c"]:
-    """Nodes of one circle, none if there is none."""
+def _cycle(parents: Int[np.ndarray, " n"]) -> Int[np.ndarray, " c"]:
+    """Returns the nodes of one cycle, or none."""
     passed = np.zeros(len(parents), int)
     for start in range(1, len(parents)):
         node = start
@@ -81,8 +81,8 @@ def _circle(parents: Int[np.ndarray, " n"]) -> Int[np.ndarray, " c"]:
             passed[node] = start
             node = parents[node]
         if node > 0 and passed[node] == start:
-            circle = [node]
-            while parents[circle[-1]] != node:
-                circle.append(int(parents[circle[-1]]))
-            return np.array(circle)
+            cycle = [node]
+            while parents[cycle[-1]] != node:
+                cycle.append(int(parents[cycle[-1]]))
+            return np.array(cycle)
     return np.array([], int)

@@ -1,4 +1,4 @@
-"""Models and probes -> decision distance vectors."""
+"""Decision distance vectors of models under a probe set, and their cosine similarity: the paper's evidence."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ class DDV(np.ndarray[Any, np.dtype[np.float32]]):
     def __array_finalize__(self, source: Any) -> None:
         self.probe_set_id = getattr(source, "probe_set_id", "")
 
+    def __reduce__(self) -> Any:
+        return DDV, (np.asarray(self), self.probe_set_id)
+
 
 def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
     """Decision distance vectors of one model, or of several under the same probes.
@@ -58,14 +61,14 @@ def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
       NonFiniteError: a model's outputs hold NaN or infinity.
     """
     if isinstance(models, Model):
-        return measure(adapt(models, probes.space), probes)
+        return measure_ddv(adapt(models, probes.space), probes)
     if not models:
         raise InvalidInputError("At least one model is needed", got="an empty sequence", where="ddv")
     families: dict[Hashable, list[tuple[int, Adapter]]] = {}
     for place, model in enumerate(united(models)):
         with _naming(place, len(models), model):
             adapter = adapt(model, probes.space)
-        families.setdefault(adapter.kinship, []).append((place, adapter))
+        families.setdefault(adapter.program_key, []).append((place, adapter))
     vectors = np.empty((len(models), len(probes)), np.float32)
     for family in families.values():
         size = family[0][1].n_components
@@ -77,7 +80,7 @@ def ddv(models: Model | Sequence[Model], probes: ProbeSet) -> DDV:
                 sides = [react_together(adapters, x) for x in (probes.seeds, probes.partners)]
             for (place, adapter), seeds, partners in zip(members, *sides, strict=True):
                 with _naming(place, len(models), adapter.model):
-                    before, after = adapter.settled(seeds), adapter.settled(partners)
+                    before, after = adapter.verified(seeds), adapter.verified(partners)
                 vectors[place] = paired_distances(before, after, metric=probes.metric)
     return DDV(vectors, probes.probe_set_id)
 
@@ -92,15 +95,15 @@ def _naming(place: int, count: int, model: Model) -> Iterator[None]:
         raise type(error)(error.rule, got=error.got, where=where, fix=error.fix) from error
 
 
-def measure(adapter: Adapter, probes: ProbeSet) -> DDV:
-    """The decision distance vector of one adapted model."""
+def measure_ddv(adapter: Adapter, probes: ProbeSet) -> DDV:
+    """Returns the decision distance vector of one adapted model."""
     return react_to_pairs(adapter, probes)[0]
 
 
 def react_to_pairs(
     adapter: Adapter, probes: ProbeSet
 ) -> tuple[DDV, Float[np.ndarray, "n c"], Float[np.ndarray, "n c"]]:
-    """The decision distance vector of one adapted model, and its reactions to seeds and to their partners."""
+    """Returns the decision distance vector of one adapted model, and its reactions to seeds and to their partners."""
     if adapter.space != probes.space:
         raise ProbeSetMismatchError(
             "An adapter serves the probe space it was made for",

@@ -1,9 +1,9 @@
-"""Who descends from whom among several models, by what they answer alone.
+"""Descent among several models: a probability for each pair that one is the other's parent, from reactions alone.
 
-For each two models, clues are taken from their answers to probe pairs made on each of them: how alike they are in
-several views, with and without what all models of their task share, and what tells a parent from a child and from a
-sibling. Their weighted sum is the log-odds of one being the other's parent, and a forest is as likely as the product of
-its edges' odds, so every edge has a probability among all forests.
+Features of each pair are computed from both models' reactions to probe pairs made on each of them: similarity in
+several representations, with and without what all models of their task share, and differences that tell a parent from a
+child and from a sibling. Their weighted sum is the log-odds of one being the other's parent, and a forest's probability
+is proportional to the product of its edges' odds, so every edge has a probability among all forests.
 """
 
 from __future__ import annotations
@@ -16,55 +16,55 @@ from jaxtyping import Float, Int
 from scipy.special import log_softmax, softmax
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.arborescence import best_forest, probabilities
-from modeldiff_jax.evidence.representations import VIEWS, as_logits
+from modeldiff_jax.evidence.arborescence import edge_probabilities, maximum_forest
+from modeldiff_jax.evidence.representations import REPRESENTATIONS, as_logits
 
-Answers = Sequence[Float[np.ndarray, "n _"]]
+ReactionsOfModels = Sequence[Float[np.ndarray, "n _"]]
 
-WEIGHTS: Mapping[str, float] = {
+EDGE_WEIGHTS: Mapping[str, float] = {
     "constant": -4.119,
     "same_task": 2.148,
     "logits": 1.056,
-    "logits_apart": 4.545,
-    "logits_central": 3.636,
+    "logits_centred": 4.545,
+    "logits_centrality": 3.636,
     "probabilities": -0.9901,
-    "probabilities_apart": 1.219,
-    "probabilities_central": 0.5942,
+    "probabilities_centred": 1.219,
+    "probabilities_centrality": 0.5942,
     "ddv": -0.5968,
-    "ddv_across": 1.532,
-    "ddv_turned": -1.492,
-    "ddv_apart": -2.689,
-    "ddv_apart_across": 3.852,
-    "ddv_apart_turned": 0.5005,
-    "ddv_central": 1.638,
+    "ddv_cross_task": 1.532,
+    "ddv_asymmetry": -1.492,
+    "ddv_centred": -2.689,
+    "ddv_centred_cross_task": 3.852,
+    "ddv_centred_asymmetry": 0.5005,
+    "ddv_centrality": 1.638,
     "geometry": 0.378,
-    "geometry_across": 1.899,
-    "geometry_apart": -1.022,
-    "geometry_apart_across": 3.922,
-    "geometry_central": -1.199,
+    "geometry_cross_task": 1.899,
+    "geometry_centred": -1.022,
+    "geometry_centred_cross_task": 3.922,
+    "geometry_centrality": -1.199,
     "entropy": 1.626,
     "scale": 0.3156,
     "classes": 1.837,
-    "moved": -0.6738,
-    "moved_across": -0.008743,
-    "moved_both": 0.5506,
+    "ddv_level": -0.6738,
+    "ddv_level_cross_task": -0.008743,
+    "ddv_level_sum": 0.5506,
 }
-"""Of each clue: under these the true forests of a zoo of 180 image classifiers are likeliest (`python -m
-bench.modelreuse lineage FOLDER --fit`). Clues overlap, so a sign alone says little."""
+"""Weight of each edge feature: the maximum-likelihood estimate on the true forests of a zoo of 180 image classifiers
+(`python -m bench.modelreuse lineage FOLDER --fit`). Features are correlated, so a sign alone says little."""
 _MOST = 0.999
-"""Correlation above which two models count as copies: which of them was first does not show in it."""
+"""Correlation above which two models count as copies, between which similarity gives no direction."""
 _FOCUS = 4.0
-"""How much more models near to both count than far ones, when two models' centrality is compared."""
+"""Exponential weight of models similar to both, when two models' centrality is compared."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kinship:
-    """A forest, and how likely it is.
+class Descent:
+    """A directed forest over M models, with probabilities.
 
     Attributes:
-      parents: of each model the number of its parent, -1 for none among the given.
-      support: how likely each of these is, in [0, 1].
-      edges: [i, j], how likely i is the parent of j.
+      parents: of each model the index of its parent, -1 for none among the given.
+      support: probability of each of these, in [0, 1].
+      edges: at [i, j] the probability that i is the parent of j.
     """
 
     parents: Int[np.ndarray, " m"]
@@ -72,109 +72,111 @@ class Kinship:
     edges: Float[np.ndarray, "m m"]
 
 
-def kinship(pairs: Sequence[tuple[Answers, Answers]], tasks: Sequence[Hashable]) -> Kinship:
-    """The forest most of whose edges are expected to be right.
+def infer_descent(pairs: Sequence[tuple[ReactionsOfModels, ReactionsOfModels]], tasks: Sequence[Hashable]) -> Descent:
+    """Returns the forest with the greatest expected number of right edges.
 
     Args:
-      pairs, tasks: as in `clues`.
+      pairs, tasks: as in `edge_features`.
     """
-    odds = log_odds(clues(pairs, tasks))
-    edges, roots = probabilities(odds, np.zeros(len(odds)))
-    parents = best_forest(edges, roots)
-    return Kinship(parents, np.where(parents < 0, roots, edges[parents, np.arange(len(odds))]), edges)
+    odds = log_odds(edge_features(pairs, tasks))
+    edges, roots = edge_probabilities(odds, np.zeros(len(odds)))
+    parents = maximum_forest(edges, roots)
+    return Descent(parents, np.where(parents < 0, roots, edges[parents, np.arange(len(odds))]), edges)
 
 
-def clues(pairs: Sequence[tuple[Answers, Answers]], tasks: Sequence[Hashable]) -> dict[str, Float[np.ndarray, "m m"]]:
-    """What speaks for i being the parent of j, at [i, j], by name.
+def edge_features(
+    pairs: Sequence[tuple[ReactionsOfModels, ReactionsOfModels]], tasks: Sequence[Hashable]
+) -> dict[str, Float[np.ndarray, "m m"]]:
+    """Returns features of i as the parent of j, at [i, j], by name.
 
     Args:
-      pairs: of each of M models, all models' answers to the seeds, and to the partners made on it: M arrays (N, C)
-        each, logits or probabilities, C a model's own. Answers to seeds that are one object are looked at once.
+      pairs: for each of M models, all models' reactions to the seeds, and to the partners made on it: M arrays (N, C)
+        each, logits or probabilities, C a model's own. Reactions to seeds that are one object are processed once.
       tasks: of each model; equal for models of one label space.
     """
     m = len(tasks)
     if not pairs or any(m != n for n in (len(pairs), *(len(side) for pair in pairs for side in pair))):
         got = f"{len(pairs)} sets of pairs, {m} tasks"
-        raise InvalidInputError("Each model has a task, probe pairs, and answers to all models' pairs", got=got)
+        raise InvalidInputError("Each model has a task, probe pairs, and reactions to all models' pairs", got=got)
     names = list(dict.fromkeys(tasks))
     task = np.array([names.index(each) for each in tasks])
     same, other = task[:, None] == task[None], ~np.eye(m, dtype=bool)
-    tables = {name: np.zeros((2, m, m)) for name in VIEWS}
+    tables = {name: np.zeros((2, m, m)) for name in REPRESENTATIONS}
     levels = np.zeros((3, m, m))
-    made: dict[int, tuple[dict[str, np.ndarray], np.ndarray]] = {}
+    of_seeds: dict[int, tuple[dict[str, np.ndarray], np.ndarray]] = {}
     for one, (seeds, partners) in enumerate(pairs):
-        if id(seeds) not in made:
-            made[id(seeds)] = _of_seeds(seeds, task)
-        views, level = made[id(seeds)]
-        ddv = np.stack([VIEWS["ddv"].features(x, y) for x, y in zip(seeds, partners, strict=True)])
-        for name, table in {**views, "ddv": _alike(ddv, task)}.items():
+        if id(seeds) not in of_seeds:
+            of_seeds[id(seeds)] = _seed_similarities(seeds, task)
+        similarities, level = of_seeds[id(seeds)]
+        ddv = np.stack([REPRESENTATIONS["ddv"].vector(x, y) for x, y in zip(seeds, partners, strict=True)])
+        for name, table in {**similarities, "ddv": _correlations(ddv, task)}.items():
             tables[name][:, one] = table[:, one]
         levels[:, one] = [*level, ddv.mean(axis=1)]
     found: dict[str, np.ndarray] = {"constant": np.ones((m, m)), "same_task": same * 1.0}
     for name, table in tables.items():
-        comparable = other & same if VIEWS[name].same_labels else other
-        for kind, values in zip(("", "_apart"), table, strict=True):
+        comparable = other & same if REPRESENTATIONS[name].same_labels else other
+        for kind, values in zip(("", "_centred"), table, strict=True):
             near = np.where(comparable, np.arctanh(np.clip(values, -_MOST, _MOST)), 0)
             mean = (near + near.T) / 2
             found[f"{name}{kind}"] = mean * same
-            if not VIEWS[name].same_labels:
-                found[f"{name}{kind}_across"] = mean * ~same
+            if not REPRESENTATIONS[name].same_labels:
+                found[f"{name}{kind}_cross_task"] = mean * ~same
             if name == "ddv":
-                found[f"{name}{kind}_turned"] = near - near.T
+                found[f"{name}{kind}_asymmetry"] = near - near.T
             if kind:
-                found[f"{name}_central"] = _central(mean, comparable)
+                found[f"{name}_centrality"] = _centrality(mean, comparable)
     entropy, scale, moved = levels - np.diagonal(levels, axis1=1, axis2=2)[:, :, None]
-    classes = np.array([answer.shape[1] for answer in pairs[0][0]])
+    classes = np.array([reaction.shape[1] for reaction in pairs[0][0]])
     found["entropy"] = (entropy - entropy.T) * same
     found["scale"] = (scale - scale.T) * same
     found["classes"] = np.sign(classes[:, None] - classes[None]).astype(float)
-    found["moved"], found["moved_across"] = (moved - moved.T) * same, (moved - moved.T) * ~same
-    found["moved_both"] = moved + moved.T
+    found["ddv_level"], found["ddv_level_cross_task"] = (moved - moved.T) * same, (moved - moved.T) * ~same
+    found["ddv_level_sum"] = moved + moved.T
     return found
 
 
-def log_odds(clues: Mapping[str, Float[np.ndarray, "m m"]]) -> Float[np.ndarray, "m m"]:
-    """Of i being the parent of j rather than nobody, at [i, j]."""
-    total = np.zeros_like(clues["constant"])
-    for name, weight in WEIGHTS.items():
-        total += weight * clues[name]
+def log_odds(features: Mapping[str, Float[np.ndarray, "m m"]]) -> Float[np.ndarray, "m m"]:
+    """Returns the log-odds of i being the parent of j rather than no model, at [i, j]."""
+    total = np.zeros_like(features["constant"])
+    for name, weight in EDGE_WEIGHTS.items():
+        total += weight * features[name]
     return total
 
 
-def _of_seeds(
-    answers: Answers, task: Int[np.ndarray, " m"]
+def _seed_similarities(
+    reactions: ReactionsOfModels, task: Int[np.ndarray, " m"]
 ) -> tuple[dict[str, Float[np.ndarray, "2 m m"]], Float[np.ndarray, "2 m"]]:
-    """What seeds tell: `_alike` by view, 0 where a view cannot compare; and each model's mean entropy and scale."""
-    logits = [as_logits(answer) for answer in answers]
-    found = {"geometry": _alike(np.stack([VIEWS["geometry"].features(x, x) for x in logits]), task)}
+    """Returns `_correlations` by representation, 0 where one cannot compare, and models' mean entropy and scale."""
+    logits = [as_logits(reaction) for reaction in reactions]
+    found = {"geometry": _correlations(np.stack([REPRESENTATIONS["geometry"].vector(x, x) for x in logits]), task)}
     for each in np.unique(task):
         rows = np.flatnonzero(task == each)
         if len({logits[i].shape for i in rows}) > 1:
             raise InvalidInputError("Models of one task have as many outputs", got="different numbers")
-        views = {
+        vectors_by_name = {
             "logits": np.stack([(logits[i] - logits[i].mean(axis=1, keepdims=True)).ravel() for i in rows]),
             "probabilities": np.stack([softmax(logits[i], axis=1).ravel() for i in rows]),
         }
-        for name, vectors in views.items():
+        for name, vectors in vectors_by_name.items():
             table = found.setdefault(name, np.zeros((2, len(task), len(task))))
-            table[:, rows[:, None], rows] = _alike(vectors, task[rows])
+            table[:, rows[:, None], rows] = _correlations(vectors, task[rows])
     return found, np.array([[_entropy(x).mean() for x in logits], [_scale(x).mean() for x in logits]])
 
 
-def _alike(vectors: Float[np.ndarray, "m d"], task: Int[np.ndarray, " m"]) -> Float[np.ndarray, "2 m m"]:
-    """Correlations, and the same after taking away what models of one task share, as far as there are many."""
+def _correlations(vectors: Float[np.ndarray, "m d"], task: Int[np.ndarray, " m"]) -> Float[np.ndarray, "2 m m"]:
+    """Returns correlations of the vectors, and the same after subtracting the (shrunk) mean of each task."""
     x = vectors - vectors.mean(axis=1, keepdims=True)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     products = (x @ x.T).astype(np.float64)
-    alike = (task[:, None] == task[None]).astype(float)
-    centring = np.eye(len(x)) - alike / (1 + alike.sum(axis=1, keepdims=True))
-    apart = centring @ products @ centring.T
-    size = np.sqrt(np.maximum(np.diag(apart), 1e-12))
-    return np.stack([products, apart / size / size[:, None]])
+    same = (task[:, None] == task[None]).astype(float)
+    centring = np.eye(len(x)) - same / (1 + same.sum(axis=1, keepdims=True))
+    centred = centring @ products @ centring.T
+    size = np.sqrt(np.maximum(np.diag(centred), 1e-12))
+    return np.stack([products, centred / size / size[:, None]])
 
 
-def _central(near: Float[np.ndarray, "m m"], comparable: np.ndarray) -> Float[np.ndarray, "m m"]:
-    """How much nearer i is than j to those near both: a parent is nearer to its children than they to one another."""
+def _centrality(near: Float[np.ndarray, "m m"], comparable: np.ndarray) -> Float[np.ndarray, "m m"]:
+    """Returns how much more similar i is than j to models similar to both: a parent is closer to its children."""
     found = np.zeros_like(near)
     for i in range(len(near)):
         both = comparable[i][None] & comparable
@@ -185,11 +187,11 @@ def _central(near: Float[np.ndarray, "m m"], comparable: np.ndarray) -> Float[np
 
 
 def _entropy(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
-    """Of the probabilities, as a share of the greatest."""
+    """Returns the entropy of the probabilities, as a share of the greatest possible."""
     logs = log_softmax(logits, axis=1)
     return -np.sum(np.exp(logs) * logs, axis=1) / np.log(max(2, logits.shape[1]))
 
 
 def _scale(logits: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
-    """Logarithm of the logits' deviation."""
+    """Returns the logarithm of the logits' standard deviation."""
     return np.log(logits.std(axis=1) + 1e-6)

@@ -1,10 +1,9 @@
-"""Similarity of what sets two models apart from all others.
+"""Within-class covariance normalisation: similarity of what sets two models apart from all others.
 
-Unrelated models of one task react alike, because the task is the same. What they share says nothing of descent, so it
-is taken away: from each model the mean of unrelated models of its task, then the directions in which unrelated models
-differ from one another anyway, by how much they do (within-class covariance normalisation as in speaker verification,
-Hatch et al., Interspeech 2006). All of it needs inner products of the models' vectors only, so that it costs the same
-for vectors of any length.
+Unrelated models of one task react alike, because the task is the same. What they share is no evidence of descent, so it
+is removed: from each model the mean of unrelated models of its task, then the directions in which unrelated models
+differ from one another anyway, by how much they do (as in speaker verification, Hatch et al., Interspeech 2006). All of
+it needs inner products of the models' vectors only, so it costs the same for vectors of any length.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ _FEWEST = 3
 """References of a task with which it has a mean of its own."""
 
 
-def gram(features: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
-    """Inner products of models' vectors about their mean, in float64."""
-    x = np.asarray(features, np.float64)
+def gram(vectors: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
+    """Returns inner products of models' vectors about their mean, in float64."""
+    x = np.asarray(vectors, np.float64)
     x = x - x.mean(axis=0)
     return x @ x.T
 
 
-class Residuals:
-    """What sets models apart, seen against references.
+class WithinClassWhitening:
+    """Whitens models' vectors by the covariance of unrelated models within each task.
 
     Args:
       products: inner products of the models' vectors, about any origin.
       tasks: of each model; references of the same one give its mean, all where they are fewer than three.
-      references: which models are known to be unrelated to those of interest. At least two.
-      shrinkage: see `SHRINKAGE`; large values leave the residuals as they are.
+      references: which models are known to be unrelated to the targets. At least two.
+      shrinkage: see `SHRINKAGE`; large values leave the centred vectors as they are.
     """
 
     def __init__(
@@ -70,13 +69,16 @@ class Residuals:
         self._weight = np.where(references, size / np.maximum(size - 1, 1) / (n * floor), 0)
         self._draws = np.where(references, 1 / np.maximum(size - 1, 1), 0)
 
-    def similarities(self, ones: Sequence[int]) -> Float[np.ndarray, "k m"]:
-        """Cosine similarities of some models' residuals, no reference's, with all models', in [-1, 1].
+    def similarities(self, targets: Sequence[int]) -> Float[np.ndarray, "k m"]:
+        """Returns cosine similarities of the targets' whitened vectors with all models', in [-1, 1].
 
-        A reference is left out of the references while it is compared itself, so that its similarity is what a
-        stranger's would be. This takes no more work than leaving it in (the formula of Sherman and Morrison).
+        A reference is left out of the references while it is compared itself, so that its similarity is distributed
+        like an unrelated suspect's. This takes no more work than leaving it in (Sherman-Morrison formula).
+
+        Args:
+          targets: indices of models that are no references.
         """
-        rows = np.asarray(ones)
+        rows = np.asarray(targets)
         cross = self._inner[rows] - self._along[:, rows].T @ self._along
         own, other = self._norms[rows, None], self._norms
         draws = np.where(self._task == self._task[rows, None], self._draws, 0)

@@ -12,8 +12,9 @@ from modeldiff_jax.models.files import to_device
 from modeldiff_jax.models.graph.digest import digest
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.passes.fold import fold
-from modeldiff_jax.models.graph.passes.layout import Order, as_the_graph_says, kept_orders
+from modeldiff_jax.models.graph.passes.layout import kernel_layouts, to_graph_layout
 from modeldiff_jax.models.graph.trace import as_arrays, run
+from modeldiff_jax.models.graph.traits import Order
 from modeldiff_jax.models.model import Conversion, Model, Origin
 from modeldiff_jax.types import Apply, Params
 
@@ -48,7 +49,7 @@ def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
     """Folds the graph and wraps it as a pure function of its parameters and inputs."""
     with active(limits):
         program = fold(graph, limits)
-    orders = kept_orders(program.graph, program.params)
+    orders = kernel_layouts(program.graph, program.params)
     apply = _function(program.graph, orders, limits)
     params = {
         name: to_device(value.transpose(orders[name]) if name in orders else value)
@@ -66,7 +67,7 @@ def _function(graph: Graph, orders: Mapping[str, Order], limits: Limits) -> Appl
     names = tuple(spec.name for spec in graph.inputs)
 
     def apply(params: Params, *inputs: Any) -> Any:
-        values = {**graph.constants, **as_the_graph_says(params, orders), **dict(zip(names, inputs, strict=True))}
+        values = {**graph.constants, **to_graph_layout(params, orders), **dict(zip(names, inputs, strict=True))}
         with active(limits):
             return as_arrays(run(graph, values))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from modeldiff_jax.errors import MissingExtraError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT
+from modeldiff_jax.models.formats import format_named
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.inputs.examples import example_inputs
 from modeldiff_jax.models.model import Model
@@ -70,7 +71,9 @@ def describe(model: Model) -> Description:
     """Counts what a model is made of."""
     conversion = model.conversion
     leaves = [np.asarray(leaf) if not hasattr(leaf, "nbytes") else leaf for leaf in jax.tree.leaves(model.params)]
-    operators = _operators(conversion.folded) if conversion else Counter()
+    known = format_named(model.origin.format)
+    domain = known.domain if known else ""
+    operators = _operators(conversion.folded, domain) if conversion else Counter()
     return Description(
         path=model.origin.path,
         format=model.origin.format,
@@ -78,8 +81,8 @@ def describe(model: Model) -> Description:
         inputs=tuple(map(str, model.inputs)),
         outputs=tuple(map(str, model.outputs)),
         bound=dict(model.bound),
-        opsets={domain or "ai.onnx": n for domain, n in conversion.folded.opsets.items()} if conversion else {},
-        nodes_in_file=_operators(conversion.source).total() if conversion else 0,
+        opsets=dict(conversion.folded.versions) if conversion else {},
+        nodes_in_file=_operators(conversion.source, domain).total() if conversion else 0,
         nodes=operators.total(),
         operators=dict(sorted(operators.items(), key=lambda entry: (-entry[1], entry[0]))),
         static_constants=len(conversion.folded.constants) if conversion else 0,
@@ -89,8 +92,9 @@ def describe(model: Model) -> Description:
     )
 
 
-def _operators(graph: Graph) -> Counter[str]:
-    return Counter(f"{node.domain}.{node.op}" if node.domain else node.op for node in graph.walk())
+def _operators(graph: Graph, domain: str) -> Counter[str]:
+    """Counts calls by operator; those of `domain` by their bare name."""
+    return Counter(node.op if node.domain == domain else f"{node.domain}.{node.op}" for node in graph.walk())
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,12 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
-from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
+from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.files import map_file, sha256
+from modeldiff_jax.models.formats import HEAD, recognise
 from modeldiff_jax.models.model import Model, Origin
-from modeldiff_jax.models.weights.safetensors import is_safetensors
-
-# First bytes of what people pass by mistake, and what to tell them. ONNX itself has no magic number.
-_TO_ONNX = "export the model to ONNX"
-_WITH_MODULE = "weights need a module: md.from_flax(module, md.load_weights(path), input_spec); or export to ONNX"
-_FOREIGN = (
-    (0, b"PK\x03\x04", "a zip archive (PyTorch, Keras or an app package)", _WITH_MODULE),
-    *((0, bytes([0x80, protocol]), "a pickle, which could run code", _WITH_MODULE) for protocol in (2, 3, 4, 5)),
-    (0, b"\x89HDF\r\n", "an HDF5 file", _TO_ONNX),
-    (4, b"TFL3", "a TFLite model", "convert it to ONNX"),
-    (0, b"GGUF", "a GGUF model", "convert it to ONNX"),
-    (0, b"version https://git-lfs", "a Git LFS pointer instead of the file", "fetch the file: git lfs pull"),
-)
-
 
 ModelLike: TypeAlias = Model | str | os.PathLike[str]
 
@@ -45,19 +32,20 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
     """
     file = Path(path)
     mapped = map_file(file, limits, "external_bytes")
-    if is_safetensors(mapped):
-        raise UnsupportedModelError(
-            "A model file must be ONNX", got="safetensors: weights alone", where=str(file), fix=_WITH_MODULE
-        )
-    for offset, magic, what, fix in _FOREIGN:
-        if mapped[offset : offset + len(magic)].tobytes() == magic:
-            raise UnsupportedModelError("A model file must be ONNX", got=what, where=str(file), fix=fix)
+    known = recognise(mapped[:HEAD].tobytes(), mapped.size)
+    if known is not None and known.read_graph is None:
+        raise UnsupportedModelError("A model file must be ONNX", got=known.name, where=str(file), fix=known.advice)
     limits.check("model_bytes", len(mapped), where=str(file))
+    if known is None or known.read_graph is None:
+        raise InvalidModelError(
+            "A model file must be a whole file of a known format",
+            got="bytes of no known format",
+            where=str(file),
+            fix="check that the file is ONNX and was copied whole",
+        )
     digest = sha256(mapped)
-    from modeldiff_jax.models.onnx import read_graph  # onnx takes 0.4 s to import
-
-    graph = read_graph(mapped, folder=file.absolute().parent, limits=limits, where=str(file))
-    return to_model(graph, Origin(str(file), "onnx", digest), limits)
+    graph = known.read_graph(mapped, file.absolute().parent, limits, str(file))
+    return to_model(graph, Origin(str(file), known.name, digest), limits)
 
 
 def as_model(source: ModelLike, limits: Limits = DEFAULT) -> Model:

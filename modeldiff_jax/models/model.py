@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -13,10 +14,12 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.models.graph.bounded import Bounds, Example, data_dependent, under
+from modeldiff_jax.models.graph.bounded import Bounds, Example, data_dependent, evaluating_under
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
+
+_FEWEST_WEIGHTS = 64
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,33 @@ class Origin:
     path: str
     format: str
     sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """What results keep of a model: where it came from and its interface, without weights or code; can be pickled.
+
+    Attributes:
+      origin: file or object it was made from.
+      inputs, outputs: specs in declared order.
+      bound: inputs fixed by `Model.bind`, with their values (long ones: their shapes).
+    """
+
+    origin: Origin
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    bound: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns origin and specs as JSON-able data."""
+        return {
+            "path": self.origin.path,
+            "format": self.origin.format,
+            "sha256": self.origin.sha256,
+            "inputs": [str(spec) for spec in self.inputs],
+            "outputs": [str(spec) for spec in self.outputs],
+            "bound": dict(self.bound),
+        }
 
 
 @dataclass(frozen=True)
@@ -83,21 +113,34 @@ class Model:
         """Names of the inputs in declared order."""
         return tuple(spec.name for spec in self.inputs)
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Hash of the values of all weights, whatever their names and order: SHA-256 in hexadecimal.
+
+        Empty for a model of fewer than 64 weights, such as a black box: equal hashes would then mean little.
+        """
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(self.params)]
+        if sum(leaf.size for leaf in leaves) < _FEWEST_WEIGHTS:
+            return ""
+        hashes = sorted(
+            hashlib.sha256(f"{leaf.dtype.name} {leaf.shape} ".encode() + np.ascontiguousarray(leaf).data).digest()
+            for leaf in leaves
+        )
+        return hashlib.sha256(b"".join(hashes)).hexdigest()
+
     @property
     def has_gradients(self) -> bool:
         """Whether outputs can be differentiated by at least one input."""
         return self.traceable and any(np.issubdtype(spec.dtype, np.floating) for spec in self.inputs)
 
+    @property
+    def summary(self) -> ModelSummary:
+        """What results keep of the model."""
+        return ModelSummary(self.origin, self.inputs, self.outputs, dict(self.bound))
+
     def to_dict(self) -> dict[str, Any]:
-        """Origin and specs as JSON-able data."""
-        return {
-            "path": self.origin.path,
-            "format": self.origin.format,
-            "sha256": self.origin.sha256,
-            "inputs": [str(spec) for spec in self.inputs],
-            "outputs": [str(spec) for spec in self.outputs],
-            "bound": dict(self.bound),
-        }
+        """Returns origin and specs as JSON-able data."""
+        return self.summary.to_dict()
 
     def __call__(self, *args: Any, **named: Any) -> Any:
         """Runs the model, compiled once per input shape.
@@ -224,7 +267,7 @@ class Model:
           otherwise than the example did.
         """
         names = self._data_dependent()
-        with under(Example(frozenset(names))) as example:
+        with evaluating_under(Example(frozenset(names))) as example:
             self.eager(*args, **named)
         return replace(self, apply=_guarded(self.apply, example, self.origin.path), traceable=False)
 
@@ -237,7 +280,7 @@ class Model:
 @lru_cache(maxsize=256)
 def _with_bounds(inner: Apply, sizes: tuple[tuple[str, int], ...], n_outputs: int) -> Apply:
     def apply(params: Params, *inputs: Any) -> Any:
-        with under(Bounds(dict(sizes))) as bounds:
+        with evaluating_under(Bounds(dict(sizes))) as bounds:
             outputs = inner(params, *inputs)
         found = [bounds.dimensions[name] for name, _ in sizes]
         beside = [part for dimension in found for part in (dimension.mask(), dimension.count)]
@@ -249,7 +292,7 @@ def _with_bounds(inner: Apply, sizes: tuple[tuple[str, int], ...], n_outputs: in
 def _guarded(inner: Apply, example: Example, where: str) -> Apply:
     @jax.jit
     def compiled(params: Params, *inputs: Any) -> Any:
-        with under(Bounds(example.sizes, example.decisions)) as bounds:
+        with evaluating_under(Bounds(example.sizes, example.decisions)) as bounds:
             return inner(params, *inputs), bounds.guards
 
     def apply(params: Params, *inputs: Any) -> Any:

@@ -11,7 +11,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.models.inputs.space import InputHint, ProbeSpace, space_of
+from modeldiff_jax.models.inputs.probed_input import InputHint
+from modeldiff_jax.models.inputs.space import ProbeSpace
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes import hill_climbing, pgd
 from modeldiff_jax.probes.adapt import Adapter, adapt
@@ -97,7 +98,7 @@ def make_probes(
         settings["direction"] = direction or ("toward" if own.min() >= 0 and own.max() <= 1 else "away")
         settings["step"] = pgd.default_step(settings["eps"], steps) if step is None else step
         start = jax.random.key(int(rng.integers(2**31)))
-        partners = pgd.pgd(adapter.reactions, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
+        partners = pgd.pgd(adapter.function, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
     else:
         budget = 2 * len(chosen) * steps if query_budget is None else query_budget - len(chosen)
         partners, asked = hill_climbing.search(adapter.react, chosen, rng=rng, budget=budget, **settings, **bounds)
@@ -164,7 +165,7 @@ def _planned(
 
 def _adapted(model: Model | Adapter, space: ProbeSpace | None, hint: InputHint | None) -> Adapter:
     if not isinstance(model, Adapter):
-        return adapt(model, space or space_of(model, hint), hint)
+        return adapt(model, space, hint)
     if (space is not None and space != model.space) or hint is not None:
         raise InvalidInputError(
             "An adapter already has its space and hint", got="another `space` or a `hint`", where="make_probes"

@@ -17,8 +17,8 @@ from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.runtime.threads import cores, each
 from modeldiff_jax.types import Array, Params
 
-Reactions: TypeAlias = Callable[[Params, Any], Any]
-"""`reactions(params, x (N, ...)) -> (N, C)`: pure, hashable, row i of the result depends on row i of `x` alone."""
+ReactionFunction: TypeAlias = Callable[[Params, Any], Any]
+"""`function(params, x (N, ...)) -> (N, C)`: pure, hashable, row i of the result depends on row i of `x` alone."""
 Direction: TypeAlias = Literal["away", "toward"]
 Loss: TypeAlias = Literal["modeldiff", "even"]
 
@@ -42,7 +42,7 @@ _CHUNK_VALUES_ON_CPU = 2**17
 
 
 def pgd(
-    reactions: Reactions,
+    function: ReactionFunction,
     params: Params,
     seeds: Float[Array, "n ..."],
     *,
@@ -72,7 +72,7 @@ def pgd(
     to a corner of the ball; so its distance tells more than rounding, and it may find a gradient on the way.
 
     Args:
-      reactions: the model; models that share it (or give equal ones) share one compilation.
+      function: the model; models that share it (or give equal ones) share one compilation.
       params: its parameters.
       seeds: (N, ...) inputs within [low, high].
       key: of the random start.
@@ -101,7 +101,7 @@ def pgd(
     x = np.asarray(seeds, np.float32)  # what follows is little work, in numpy because it need not compile
     start = np.asarray(jax.random.uniform(key, x.shape, jnp.float32, -1.0, 1.0))
     if own is None:
-        own = np.concatenate([np.asarray(_react(reactions, params, part)) for part in chunked(x)])[:n]
+        own = np.concatenate([np.asarray(_react(function, params, part)) for part in chunked(x)])[:n]
     own = np.asarray(own, np.float32)
     if not np.isfinite(own).all():
         raise NonFiniteError(
@@ -114,7 +114,7 @@ def pgd(
     numbers = tuple(np.float32(v) for v in (sign, eps * scale, step * scale, low, high))
     run = _on_host if _on_cpu() else _on_device
     first = _project(x + numbers[1] * start, x, numbers)
-    found = run(reactions, loss, params, chunked(x), chunked(first), chunked(targets), np.int32(n_steps), numbers)
+    found = run(function, loss, params, chunked(x), chunked(first), chunked(targets), np.int32(n_steps), numbers)
     return np.asarray(found).reshape(-1, *shape)[:n]
 
 
@@ -152,7 +152,7 @@ def _check(direction: str, loss: str, eps: float, step: float | None, n_steps: i
 
 
 def _on_host(
-    reactions: Reactions,
+    function: ReactionFunction,
     loss: Loss,
     params: Params,
     seeds: Float[Array, "k m ..."],
@@ -166,12 +166,12 @@ def _on_host(
     Inside a loop XLA's CPU backend runs a convolution's gradient, and any convolution that is not NHWC, by naive code
     4 to 20 times slower: it puts only those outside loops into a form its libraries take. A call costs microseconds.
     """
-    _step.lower(reactions, loss, params, first[0], seeds[0], targets[0], numbers).compile()  # once, not in each thread
+    _step.lower(function, loss, params, first[0], seeds[0], targets[0], numbers).compile()  # once, not in each thread
 
     def walk(chunk: tuple[Any, Any, Any]) -> np.ndarray:
         x, *pair = chunk
         for _ in range(n_steps):
-            x = _step(reactions, loss, params, x, *pair, numbers)
+            x = _step(function, loss, params, x, *pair, numbers)
         return np.asarray(x)
 
     return np.stack(each(walk, list(zip(first, seeds, targets, strict=True))))
@@ -179,7 +179,7 @@ def _on_host(
 
 @partial(Program, static_argnums=(0, 1))
 def _on_device(
-    reactions: Reactions,
+    function: ReactionFunction,
     loss: Loss,
     params: Params,
     seeds: Float[Array, "k m ..."],
@@ -194,7 +194,7 @@ def _on_device(
         seed, x, target = parts
 
         def step(_: Any, x: Any) -> Any:
-            return _step(reactions, loss, params, x, seed, target, numbers)
+            return _step(function, loss, params, x, seed, target, numbers)
 
         return jax.lax.fori_loop(0, n_steps, step, x)
 
@@ -202,13 +202,13 @@ def _on_device(
 
 
 @partial(Program, static_argnums=0)
-def _react(reactions: Reactions, params: Params, x: Float[Array, "m ..."]) -> Float[jax.Array, "m c"]:
-    return reactions(params, x).astype(jnp.float32)
+def _react(function: ReactionFunction, params: Params, x: Float[Array, "m ..."]) -> Float[jax.Array, "m c"]:
+    return function(params, x).astype(jnp.float32)
 
 
 @partial(Program, static_argnums=(0, 1))
 def _step(
-    reactions: Reactions,
+    function: ReactionFunction,
     loss: Loss,
     params: Params,
     x: Float[Array, "m ..."],
@@ -219,7 +219,7 @@ def _step(
     """One step along the sign of the gradient, projected."""
 
     def total(x: Any) -> Any:
-        return jnp.sum(_LOSSES[loss](reactions(params, x).astype(jnp.float32), targets))
+        return jnp.sum(_LOSSES[loss](function(params, x).astype(jnp.float32), targets))
 
     gradient = jax.grad(total)(x)
     gradient = jnp.where(jnp.isnan(gradient), 0.0, gradient)  # a square root at zero, say: no direction there

@@ -58,6 +58,9 @@ class ProbeSet:
             raise InvalidInputError("A probe set's origin is JSON-able", got=str(error), where="ProbeSet") from error
         object.__setattr__(self, "origin", MappingProxyType(copy))
 
+    def __reduce__(self) -> Any:  # a mapping proxy cannot be pickled
+        return ProbeSet, (self.seeds, self.partners, self.space, self.metric, dict(self.origin))
+
     def __len__(self) -> int:
         return len(self.seeds)
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from modeldiff_jax.errors import NotAdaptableError
-from modeldiff_jax.models.inputs.space import ProbedInput, ProbeSpace
+from modeldiff_jax.models.inputs.probed_input import ProbedInput
+from modeldiff_jax.models.inputs.space import ProbeSpace
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ FAST = {"n_pairs": 24, "n_steps": 5}
 def test_a_model_is_as_similar_as_can_be_to_itself():
     result = md.compare(mlp(0), mlp(0), **FAST)
     assert result.similarity > 0.999
-    assert result.evidence.keys() == {"ddv_target", "ddv_suspect"}
-    assert any("same file" in note for note in result.notes)
+    assert result.evidence.keys() == {"ddv_target"}
+    assert (result.verdict, result.ranking.identity) == ("reused", "file")
 
 
 def test_without_references_the_verdict_is_inconclusive_and_says_what_to_pass():
@@ -35,16 +35,17 @@ def test_a_child_stands_out_from_unrelated_models():
     assert stranger.p_value > child.p_value
 
 
-def test_with_enough_references_the_views_that_spoke_are_shown():
+def test_with_enough_references_the_representations_are_shown():
     target = mlp(0)
     references = [mlp(seed) for seed in range(100, 119)]
     child = md.compare(target, perturbed(target, 0.1), references=references, **FAST)
     assert child.ranking.score == child.evidence["related"] > max(reference.related for reference in child.references)
-    assert [view["name"] for view in child.ranking.views] == ["logits", "probabilities", "ddv", "geometry"]
-    assert {view["says"] for view in child.ranking.views} == {"for"}
+    found = child.ranking.representations
+    assert [each["name"] for each in found] == ["logits", "probabilities", "ddv", "geometry"]
+    assert {each["supports"] for each in found} == {"reuse"}
     few = md.compare(target, perturbed(target, 0.1), references=references[:3], **FAST)
     assert few.ranking.score == few.similarity
-    assert few.ranking.views == []
+    assert few.ranking.representations == []
 
 
 @pytest.mark.parametrize(("classes", "ranked"), [(5, 12), (9, 8), (7, 8)])
@@ -122,7 +123,7 @@ def test_given_probes_are_used_as_they_are():
 def test_copies_among_the_references_are_left_out_with_a_note():
     target, suspect = mlp(0), mlp(1)
     result = md.compare(target, suspect, references=[mlp(0), mlp(1), mlp(2)], **FAST)
-    assert [r.model.origin.path for r in result.references] == ["mlp-2"]
+    assert [r.origin.path for r in result.references] == ["mlp-2"]
     assert sum("left out" in note for note in result.notes) == 2
 
 

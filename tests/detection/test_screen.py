@@ -3,8 +3,8 @@
 import pytest
 
 import modeldiff_jax as md
-from modeldiff_jax.detection.conformal import adjusted
-from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.detection.conformal import adjust_p_values
+from modeldiff_jax.errors import InvalidInputError, InvalidModelError
 from tests.models_for_tests import mlp, perturbed
 
 FAST = {"n_pairs": 24, "n_steps": 5}
@@ -21,24 +21,43 @@ def references():
 def test_p_values_are_those_of_each_alone_adjusted(references, correction):
     found = md.screen(TARGET, SUSPECTS[:3], references=references, correction=correction, alpha=0.1, **FAST)
     alone = [md.compare(TARGET, s, references=references, probes=found.probes, alpha=0.1) for s in SUSPECTS[:3]]
-    assert [finding.ranking.judgement.p_value for finding in found.findings] == [c.p_value for c in alone]
-    assert [finding.adjusted for finding in found.findings] == adjusted([c.p_value for c in alone], correction)
+    assert [finding.ranking.decision.p_value for finding in found.findings] == [c.p_value for c in alone]
+    assert [finding.adjusted_p_value for finding in found.findings] == adjust_p_values(
+        [c.ranking.decision.decisive_p_value for c in alone], correction
+    )
     assert [finding.verdict for finding in found.findings][::2] == ["reused", "reused"]
     assert found.findings[1].verdict == "no_evidence"
 
 
-def test_too_few_references_for_so_many_suspects_are_said_to_be(references):
-    children = [perturbed(TARGET, 0.05, seed=seed) for seed in range(1, 4)]
-    found = md.screen(TARGET, children, references=references[:19], **FAST)
-    assert {finding.ranking.judgement.verdict for finding in found.findings} == {"reused"}
-    assert {finding.verdict for finding in found.findings} == {"inconclusive"}
+def test_near_copies_among_many_are_found_with_few_references(references):
+    children = [perturbed(TARGET, 0.05, seed=seed) for seed in range(1, 14)]
+    found = md.screen(TARGET, children, references=references[:24], **FAST)
+    assert {finding.verdict for finding in found.findings} == {"reused"}
+    assert {finding.decision.basis for finding in found.findings} == {"tail"}
+
+
+def test_a_model_that_fails_is_named_and_left_out(references, tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    broken = str(tmp_path / "broken.onnx")
+    found = md.screen(TARGET, [SUSPECTS[0], broken], references=[*references[:19], broken], **FAST)
+    assert [(failure.role, failure.path) for failure in found.failures] == [("reference", broken), ("suspect", broken)]
+    assert len(found.findings) == 1
+    assert found.findings[0].verdict == "reused"
+    with pytest.raises(InvalidModelError):
+        md.screen(TARGET, [broken], **FAST)
+
+
+def test_an_identical_suspect_is_reused_and_not_counted_among_the_tests(references):
+    found = md.screen(TARGET, [mlp(0), *SUSPECTS[:2]], references=references[:19], **FAST)
+    assert found.findings[0].decision.basis == "identity"
+    assert found.findings[0].adjusted_p_value is None
 
 
 def test_suspects_that_no_reference_fits_are_left_open(references):
     found = md.screen(TARGET, SUSPECTS, references=references, alpha=0.1, **FAST)
-    assert found.findings[3].adjusted is None
+    assert found.findings[3].adjusted_p_value is None
     assert found.findings[3].verdict == "inconclusive"
-    assert found.findings[0].adjusted == pytest.approx(3 / 41)  # the three that have a p-value
+    assert found.findings[0].adjusted_p_value == pytest.approx(3 * 0.001)  # the three that have a p-value
 
 
 @pytest.mark.parametrize(("suspects", "settings"), [([], {}), ([mlp(1)], {"correction": "none"})])

@@ -6,7 +6,7 @@ from scipy.special import softmax
 
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.access import check, looks_like, told
+from modeldiff_jax.evidence.access import check_access, infer_access, restrict
 
 RNG = np.random.default_rng(0)
 LOGITS = 3 * RNG.normal(size=(12, 6))
@@ -16,29 +16,29 @@ WIDTH = 20
 
 @pytest.mark.parametrize("access", LEVELS)
 def test_logits_and_their_probabilities_tell_the_same(access):
-    np.testing.assert_allclose(told(LOGITS, access), told(softmax(LOGITS, axis=1), access), atol=1e-12)
-    np.testing.assert_allclose(told(LOGITS, access).sum(axis=1), 1)
-    np.testing.assert_array_equal(told(LOGITS, access).argmax(axis=1), LOGITS.argmax(axis=1))
+    np.testing.assert_allclose(restrict(LOGITS, access), restrict(softmax(LOGITS, axis=1), access), atol=1e-12)
+    np.testing.assert_allclose(restrict(LOGITS, access).sum(axis=1), 1)
+    np.testing.assert_array_equal(restrict(LOGITS, access).argmax(axis=1), LOGITS.argmax(axis=1))
 
 
 @pytest.mark.parametrize("access", LEVELS)
 def test_nothing_more_is_told_at_a_second_look(access):
-    once = told(LOGITS, access)
-    np.testing.assert_allclose(told(once, access), once, atol=1e-12)
+    once = restrict(LOGITS, access)
+    np.testing.assert_allclose(restrict(once, access), once, atol=1e-12)
 
 
 def test_what_is_not_among_the_greatest_is_spread():
-    whole, seen = softmax(LOGITS, axis=1), told(LOGITS, "top-2")
+    whole, seen = softmax(LOGITS, axis=1), restrict(LOGITS, "top-2")
     top = np.argsort(-whole, axis=1)[:, :2]
     np.testing.assert_allclose(np.take_along_axis(seen, top, 1), np.take_along_axis(whole, top, 1))
     assert all(len(np.unique(row.round(12))) == 3 for row in seen)
     only_told = np.where(whole >= np.sort(whole, axis=1)[:, -2:-1], whole, 0)
-    np.testing.assert_allclose(told(only_told, "top-2"), seen, atol=1e-12)
+    np.testing.assert_allclose(restrict(only_told, "top-2"), seen, atol=1e-12)
 
 
 def test_numbers_of_labels_are_labels():
     numbers = LOGITS.argmax(axis=1)[:, None]
-    np.testing.assert_array_equal(told(numbers, "labels", 6), told(LOGITS, "labels"))
+    np.testing.assert_array_equal(restrict(numbers, "labels", 6), restrict(LOGITS, "labels"))
 
 
 @pytest.mark.parametrize(
@@ -47,30 +47,30 @@ def test_numbers_of_labels_are_labels():
 )
 def test_what_is_no_label_is_refused(numbers, access, n_labels):
     with pytest.raises(InvalidInputError, match="label"):
-        told(np.array(numbers), access, n_labels)
+        restrict(np.array(numbers), access, n_labels)
 
 
 @pytest.mark.parametrize("access", ["", "top-0", "top-", "logits", "top-1234567"])
 def test_unknown_access_is_refused(access):
     with pytest.raises(InvalidInputError, match="Access"):
-        check(access)
+        check_access(access)
 
 
 @pytest.mark.parametrize(
     ("reactions", "kind"),
     [
-        (LOGITS, "answers"),
-        (softmax(LOGITS, axis=1), "answers"),
-        (np.maximum(LOGITS, 0), "answers"),
+        (LOGITS, "outputs"),
+        (softmax(LOGITS, axis=1), "outputs"),
+        (np.maximum(LOGITS, 0), "outputs"),
         (np.eye(6)[LOGITS.argmax(axis=1)], "labels"),
         (LOGITS.argmax(axis=1)[:, None], "labels"),
-        (LOGITS[:, :1], "answers"),
+        (LOGITS[:, :1], "outputs"),
         (np.where(np.sort(LOGITS, axis=1)[:, -2:-1] <= LOGITS, softmax(LOGITS, axis=1), 0), "top-2"),
-        (np.eye(6)[LOGITS.argmax(axis=1)] * 0.05, "answers"),
+        (np.eye(6)[LOGITS.argmax(axis=1)] * 0.05, "outputs"),
     ],
 )
 def test_labels_and_the_greatest_few_are_known_by_their_looks(reactions, kind):
-    assert looks_like(reactions) == kind
+    assert infer_access(reactions) == kind
 
 
 def network(rng, parent=None):
@@ -90,9 +90,9 @@ def function(parts, tells):
 
 
 TELLS = {
-    "answers": lambda x: x,
+    "outputs": lambda x: x,
     "probabilities": lambda x: softmax(x, axis=1),
-    "top-3": lambda x: told(x, "top-3"),
+    "top-3": lambda x: restrict(x, "top-3"),
     "labels": lambda x: x.argmax(axis=1)[:, None],
 }
 
@@ -101,13 +101,13 @@ TELLS = {
 def test_a_copy_that_tells_little_is_found(access):
     rng = np.random.default_rng(1)
     owner = network(rng)
-    references = [function(network(rng), TELLS["answers"]) for _ in range(19)]
+    references = [function(network(rng), TELLS["outputs"]) for _ in range(19)]
     asked = settings(references) | {"access": access}
-    target = function(owner, TELLS["answers"])
+    target = function(owner, TELLS["outputs"])
     found = md.compare(target, function(network(rng, owner), TELLS[access]), **asked)
     assert found.verdict == "reused"
     assert found.to_dict()["access"] == access
-    assert len(found.orientations) == (2 if access == "answers" else 1)
+    assert len(found.orientations) == (2 if access == "outputs" else 1)
     screened = md.screen(target, [function(network(rng), TELLS[access])], **asked)
     assert screened.findings[0].ranking.score < found.ranking.score
 
@@ -134,7 +134,7 @@ def heads(parts):
     return md.from_callable(both, spec)
 
 
-@pytest.mark.parametrize(("owns", "gives"), [("answers", features), (features, features), (heads, heads)])
+@pytest.mark.parametrize(("owns", "gives"), [("outputs", features), (features, features), (heads, heads)])
 def test_models_without_a_label_space_and_of_several_outputs(owns, gives):
     rng = np.random.default_rng(1)
     owner = network(rng)
@@ -142,7 +142,7 @@ def test_models_without_a_label_space_and_of_several_outputs(owns, gives):
     asked = settings([gives(network(rng)) for _ in range(19)])
     found = md.compare(target, gives(network(rng, owner)), **asked)
     assert found.verdict == "reused"
-    assert ("logits" in found.evidence) == callable(owns)  # views of one label space need one
+    assert ("logits" in found.evidence) == callable(owns)  # representations of one label space need one
     assert md.compare(target, gives(network(rng)), **asked).ranking.score < found.ranking.score
 
 
@@ -150,8 +150,8 @@ def test_models_without_a_label_space_and_of_several_outputs(owns, gives):
 def test_labels_that_are_not_declared_are_noted(tells):
     rng = np.random.default_rng(1)
     owner = network(rng)
-    asked = settings([function(network(rng), TELLS["answers"]) for _ in range(3)])
+    asked = settings([function(network(rng), TELLS["outputs"]) for _ in range(3)])
     suspect = function(owner, TELLS[tells] if isinstance(tells, str) else tells)
-    silent = md.compare(function(owner, TELLS["answers"]), suspect, **asked)
-    said = md.compare(function(owner, TELLS["answers"]), suspect, access="labels", **asked)
-    assert [sum("look like no more than labels" in note for note in r.notes) for r in (silent, said)] == [1, 0]
+    silent = md.compare(function(owner, TELLS["outputs"]), suspect, **asked)
+    said = md.compare(function(owner, TELLS["outputs"]), suspect, access="labels", **asked)
+    assert [sum("consistent with labels alone" in note for note in r.notes) for r in (silent, said)] == [1, 0]

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from modeldiff_jax.evidence.arborescence import best_forest, probabilities
+from modeldiff_jax.evidence.arborescence import edge_probabilities, maximum_forest
 
 
 def forests(m):
@@ -35,9 +35,9 @@ def test_the_best_forest_and_the_share_of_each_edge(m, seed):
     every = list(forests(m))
     assert len(every) == (m + 1) ** (m - 1)  # Cayley's formula
     totals = np.array([total(parents, edges, roots) for parents in every])
-    np.testing.assert_array_equal(best_forest(edges, roots), every[totals.argmax()])
+    np.testing.assert_array_equal(maximum_forest(edges, roots), every[totals.argmax()])
     share = np.exp(totals) / np.exp(totals).sum()
-    found, none = probabilities(edges, roots)
+    found, none = edge_probabilities(edges, roots)
     for j in range(m):
         assert none[j] == pytest.approx(share[[parents[j] < 0 for parents in every]].sum())
         for i in range(m):
@@ -57,7 +57,7 @@ def test_a_planted_forest_is_found_through_circles_of_every_size(m):
     edges[planted[children], children] += 16
     edges[children, planted[children]] += 16  # the way back tempts into a circle
     roots = np.where(planted < 0, 30.0, 0.0)
-    found = best_forest(edges, roots)
+    found = maximum_forest(edges, roots)
     assert all(ends(found, i) for i in range(m))
     assert total(found, edges, roots) >= total(planted, edges, roots)
     np.testing.assert_array_equal(found < 0, planted < 0)
@@ -65,6 +65,6 @@ def test_a_planted_forest_is_found_through_circles_of_every_size(m):
 
 def test_odds_of_any_size_stay_numbers():
     edges = np.array([[0.0, 900.0, -900.0], [-900.0, 0.0, 900.0], [-900.0, -900.0, 0.0]])
-    found, none = probabilities(edges, np.zeros(3))
+    found, none = edge_probabilities(edges, np.zeros(3))
     np.testing.assert_allclose(found[[0, 1], [1, 2]], 1)
     np.testing.assert_allclose(none, [1, 0, 0], atol=1e-12)

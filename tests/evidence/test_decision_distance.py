@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError, ProbeSetMismatchError
 from modeldiff_jax.evidence.decision_distance import DDV
-from modeldiff_jax.models.inputs.space import space_of
+from modeldiff_jax.models.inputs.probed_input import probed_input
 from modeldiff_jax.probes import adapt as adapting
 from modeldiff_jax.probes.probe_set import ProbeSet
 from tests.models.test_family import loaded, network
@@ -18,7 +18,7 @@ from tests.models_for_tests import mlp
 
 def probes_for(model, n=12, metric="cosine", seed=0):
     rng = np.random.default_rng(seed)
-    space = space_of(model)
+    space = probed_input(model).space
     seeds = rng.uniform(size=(n, *space.shape)).astype(np.float32)
     partners = np.clip(seeds + rng.uniform(-0.05, 0.05, seeds.shape), 0, 1).astype(np.float32)
     return ProbeSet(seeds, partners, space, metric, {"method": "test"})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.descent import WEIGHTS, clues, kinship
+from modeldiff_jax.evidence.descent import EDGE_WEIGHTS, edge_features, infer_descent
 
 N, INPUTS, HIDDEN, WIDTH = 60, 8, 40, 24
 
@@ -44,7 +44,7 @@ def family():
 
 
 def test_families_are_told_from_strangers(family):
-    found = kinship(*family)
+    found = infer_descent(*family)
     assert (found.parents[5:] == -1).all()
     inside = found.edges[:5, :5].sum() / 4
     assert inside > 0.9
@@ -53,7 +53,7 @@ def test_families_are_told_from_strangers(family):
 
 
 def test_children_hang_on_their_parent_not_on_one_another(family):
-    found = kinship(*family)
+    found = infer_descent(*family)
     ends = {frozenset((int(i), j)) for j, i in enumerate(found.parents[:5]) if i >= 0}
     assert ends == {frozenset((0, j)) for j in range(1, 5)}
 
@@ -62,12 +62,12 @@ def test_the_richer_task_comes_first():
     rng = np.random.default_rng(2)
     root = stranger(rng)
     bodies = [child(rng, root, 0.05), root, stranger(rng), stranger(rng)]
-    found = kinship(*asked(bodies, ["poor", "rich", "poor", "rich"]))
+    found = infer_descent(*asked(bodies, ["poor", "rich", "poor", "rich"]))
     assert found.edges[1, 0] > 5 * found.edges[0, 1]
 
 
 def test_probabilities_of_a_model_add_up_and_support_is_of_what_is_said(family):
-    found = kinship(*family)
+    found = infer_descent(*family)
     none = 1 - found.edges.sum(axis=0)
     assert none.min() > -1e-9
     for j, (parent, support) in enumerate(zip(found.parents, found.support, strict=True)):
@@ -81,13 +81,13 @@ def test_order_does_not_matter():
     given, tasks = asked(bodies, ["poor", "poor", "poor", "rich"])
     order = [2, 0, 3, 1]
     turned = [tuple([side[i] for i in order] for side in given[one]) for one in order]
-    straight = clues(given, tasks)
-    for name, table in clues(turned, [tasks[i] for i in order]).items():
+    straight = edge_features(given, tasks)
+    for name, table in edge_features(turned, [tasks[i] for i in order]).items():
         np.testing.assert_allclose(table, straight[name][np.ix_(order, order)], atol=1e-5, err_msg=name)
 
 
 def test_every_clue_has_its_weight(family):
-    assert set(WEIGHTS) == set(clues(*family))
+    assert set(EDGE_WEIGHTS) == set(edge_features(*family))
 
 
 def test_probabilities_say_what_logits_say(family):
@@ -96,7 +96,7 @@ def test_probabilities_say_what_logits_say(family):
         tuple([np.exp(x - np.logaddexp.reduce(x, axis=1, keepdims=True)) for x in side] for side in pair)
         for pair in given
     ]
-    told, meant = clues(shares, tasks), clues(given, tasks)
+    told, meant = edge_features(shares, tasks), edge_features(given, tasks)
     for name in ("logits", "probabilities", "geometry", "entropy"):
         np.testing.assert_allclose(told[name], meant[name], atol=0.05, err_msg=name)
 
@@ -111,4 +111,4 @@ def test_probabilities_say_what_logits_say(family):
 )
 def test_refuses_what_does_not_fit_together(pairs, tasks, rule):
     with pytest.raises(InvalidInputError, match=rule):
-        clues(pairs, tasks)
+        edge_features(pairs, tasks)

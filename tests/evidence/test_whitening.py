@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from modeldiff_jax.evidence.whitening import SHRINKAGE, Residuals, gram
+from modeldiff_jax.evidence.whitening import SHRINKAGE, WithinClassWhitening, gram
 
 RNG = np.random.default_rng(0)
 REFERENCES = np.arange(24) >= 4
 
 
 def residual_similarity(products, tasks, references, one, shrinkage=SHRINKAGE):
-    return Residuals(products, tasks, references, shrinkage).similarities([one])[0]
+    return WithinClassWhitening(products, tasks, references, shrinkage).similarities([one])[0]
 
 
 def directly(x, tasks, references, shrinkage, left_out=None):

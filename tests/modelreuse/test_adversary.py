@@ -6,7 +6,7 @@ import pytest
 from bench.modelreuse import adversary
 from bench.modelreuse.forgery import ALPHA, METHODS, accused
 from bench.modelreuse.likeness import likeness
-from modeldiff_jax.evidence.representations import VIEWS
+from modeldiff_jax.evidence.representations import REPRESENTATIONS
 
 RNG = np.random.default_rng(0)
 ONE, OTHER, *STRANGERS = RNG.normal(size=(6, 2, 12, 5)).astype(np.float32)
@@ -18,8 +18,8 @@ def cosine(a, b):
 
 def test_what_is_repelled_is_what_the_evidence_looks_at():
     wanted = []
-    for view in VIEWS.values():
-        one, other, *rest = (view.features(*told) for told in (ONE, OTHER, *STRANGERS))
+    for view in REPRESENTATIONS.values():
+        one, other, *rest = (view.vector(*told) for told in (ONE, OTHER, *STRANGERS))
         common = np.mean(rest, axis=0)
         wanted.append(cosine(one - common, other - common))
     np.testing.assert_allclose(likeness("evidence", ONE, OTHER, np.stack(STRANGERS)), wanted, atol=1e-4)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.modelreuse import lineage, recipes
-from modeldiff_jax.evidence.descent import Kinship
+from modeldiff_jax.evidence.descent import Descent
 
 from .test_recipes import zoo_of
 
@@ -20,7 +20,7 @@ class Judged:
 
 def forest(parents):
     parents, m = np.array(parents), len(parents)
-    return Kinship(parents, np.ones(m), 1.0 * (np.arange(m)[:, None] == parents))
+    return Descent(parents, np.ones(m), 1.0 * (np.arange(m)[:, None] == parents))
 
 
 def knows(study, names):

@@ -37,7 +37,7 @@ def study(reactor, **settings):
 
 
 def test_access_takes_away_what_is_not_told(reactor):
-    whole, seen = (study(reactor, access=access).on_pairs("a", ["a"]) for access in ("answers", "labels"))
+    whole, seen = (study(reactor, access=access).on_pairs("a", ["a"]) for access in ("outputs", "labels"))
     for logits, labels in zip(whole, seen, strict=True):
         np.testing.assert_array_equal(labels["a"], np.eye(5)[logits["a"].argmax(axis=1)])
 

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
-from modeldiff_jax.models.inputs.space import space_of
+from modeldiff_jax.models.inputs.probed_input import probed_input
 from modeldiff_jax.probes.probe_set import ProbeSet
 from tests.models.onnx.helpers import convert, expected
 from tests.onnx_protos import branch, dense, model, node, tensor, value
@@ -104,7 +104,7 @@ def test_a_bounded_detector_has_gradients_and_a_ddv():
     slope = jax.jit(jax.grad(lambda x: bounded.apply(bounded.params, x)[1].sum()))(image(0))
     assert np.isfinite(slope).all()
     assert np.abs(slope).max() > 0
-    space = space_of(bounded)
+    space = probed_input(bounded).space
     seeds = np.random.default_rng(0).random((6, *space.shape), np.float32)
     probes = ProbeSet(seeds, 1 - seeds, space, "cosine", {"method": "test"})
     assert (md.ddv([bounded, convert(detector()).bounded(36)], probes) > 0).all()

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError
-from modeldiff_jax.models.inputs.space import InputHint, generic_space, image_space, signal_space, space_of, token_space
+from modeldiff_jax.models.inputs.probed_input import InputHint, probed_input
+from modeldiff_jax.models.inputs.space import generic_space, image_space, signal_space, token_space
 from modeldiff_jax.probes import adapt as adapt_module
 from modeldiff_jax.probes.adapt import adapt
 from tests.probes.small_models import flat, model, spec
@@ -35,7 +36,7 @@ def reactions(a_model, space, x, hint=None):
 @pytest.mark.parametrize("traceable", [True, False])
 def test_in_its_own_space_a_model_sees_the_probe_itself(shape, traceable):
     a_model = model(spec(shape), traceable=traceable, apply=flat if traceable else lambda p, x: x.reshape(len(x), -1))
-    space = space_of(a_model)
+    space = probed_input(a_model).space
     x = probes(space)
     native = np.moveaxis(x, 3, 1) if shape[1:] == (3, 8, 9) else x
     np.testing.assert_array_equal(reactions(a_model, space, x), native.reshape(5, -1))
@@ -222,7 +223,7 @@ def test_a_black_box_has_neither_gradients_nor_trace_nor_known_cost():
     assert adapter.flops(1) is None
     assert adapter.n_components is None
     with pytest.raises(NotAdaptableError, match="black box"):
-        _ = adapter.reactions
+        _ = adapter.function
 
 
 # Outputs -----------------------------------------------------------------------------------------------------------
@@ -300,8 +301,8 @@ def test_one_compilation_serves_chunks_of_all_sizes_and_models_of_one_graph(monk
     for weight, adapter in zip((2, 3), adapters, strict=True):
         np.testing.assert_array_equal(adapter.react(x), weight * x)
     assert len(traces) == before + 1
-    assert adapters[0].reactions == adapters[1].reactions
-    assert hash(adapters[0].reactions) == hash(adapters[1].reactions)
+    assert adapters[0].function == adapters[1].function
+    assert hash(adapters[0].function) == hash(adapters[1].function)
 
 
 @pytest.mark.parametrize("traceable", [True, False])
@@ -323,7 +324,7 @@ def test_models_are_vmapped_over_their_parameters():
     adapter = adapt(model(spec((1, 6))), generic_space((6,)))
     x = probes(generic_space((6,)))
     stacked = {"w": np.array([1.0, 2.0, 3.0], np.float32)}
-    seen = jax.vmap(adapter.reactions, (0, None))(stacked, x)
+    seen = jax.vmap(adapter.function, (0, None))(stacked, x)
     np.testing.assert_allclose(seen, stacked["w"][:, None, None] * x)
 
 
@@ -347,7 +348,7 @@ def test_gradients_through_the_adapter_match_finite_differences(space, shape, hi
     x, direction = probes(space, 4), rng.standard_normal((4, *space.shape)).astype(np.float32)
     weights = rng.standard_normal((4, adapter.n_components)).astype(np.float32)
 
-    gradient = jax.jit(jax.grad(lambda z: jnp.sum(adapter.reactions(adapter.params, z) * weights)))(x)
+    gradient = jax.jit(jax.grad(lambda z: jnp.sum(adapter.function(adapter.params, z) * weights)))(x)
     step = 5e-3
     ahead, behind = (adapter.react(x + np.float32(s) * direction).astype(np.float64) for s in (step, -step))
     slope = np.sum((ahead - behind) * weights) / (2 * step)
@@ -359,7 +360,7 @@ def test_gradients_through_the_adapter_match_finite_differences(space, shape, hi
 @pytest.mark.parametrize("dtype", ["int32", "uint8"])
 def test_integer_inputs_have_no_gradients(dtype):
     a_model = model(spec((1, 8, 8, 3), dtype)) if dtype == "uint8" else model(spec((1, 9), dtype))
-    adapter = adapt(a_model, space_of(a_model))
+    adapter = adapt(a_model)
     assert not adapter.has_gradients
     assert adapter.flops(1, gradient=True) is None
     assert adapter.flops(1) is not None

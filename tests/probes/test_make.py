@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError
-from modeldiff_jax.models.inputs.space import generic_space, space_of
+from modeldiff_jax.models.inputs.probed_input import probed_input
+from modeldiff_jax.models.inputs.space import generic_space
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import BUDGET, FLOPS_A_VALUE, effort, make_probes
@@ -45,7 +46,7 @@ def test_a_model_with_gradients_is_attacked_by_them_and_the_origin_says_how():
     probes = make_probes(model, key=5, **FAST)
     assert len(probes) == 8
     assert probes.metric == "cosine"
-    assert probes.space == space_of(model)
+    assert probes.space == probed_input(model).space
     assert np.abs(probes.partners - probes.seeds).max() <= 0.1 + 1e-6
     origin = dict(probes.origin)
     assert origin.pop("seeds").startswith("built-in")
@@ -138,8 +139,8 @@ def test_models_of_one_function_share_the_compiled_attack():
         return inner.apply(params, x)
 
     models = [Model(apply, mlp(seed).params, inner.inputs, inner.outputs, Origin("m", "test")) for seed in (0, 1)]
-    first = make_probes(adapt(models[0], space_of(models[0])), **FAST)
-    adapter = adapt(models[1], space_of(models[1]))
+    first = make_probes(adapt(models[0]), **FAST)
+    adapter = adapt(models[1])
     once = len(traces)
     assert make_probes(adapter, **FAST).probe_set_id != first.probe_set_id
     assert len(traces) == once
@@ -210,7 +211,7 @@ def test_a_heavy_model_beside_lowers_the_pairs_but_not_those_asked_for():
     ],
 )
 def test_bad_arguments_are_refused(bad):
-    model = adapt(mlp(0), space_of(mlp(0))) if "space" in bad else mlp(0)
+    model = adapt(mlp(0)) if "space" in bad else mlp(0)
     with pytest.raises(InvalidInputError):
         make_probes(model, **bad)
 

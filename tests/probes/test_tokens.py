@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.detection.compare import compare
-from modeldiff_jax.models.inputs.space import probed_input
+from modeldiff_jax.models.inputs.probed_input import probed_input
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.probes.hill_climbing import EPS_TOKENS

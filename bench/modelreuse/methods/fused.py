@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.modelreuse.study import Orientation, Study
-from modeldiff_jax.evidence.relatedness import Reactions, relatedness
+from modeldiff_jax.evidence.relatedness import ReactionTable, relatedness
 from modeldiff_jax.evidence.representations import as_logits
 
 
@@ -47,7 +47,7 @@ def reactions_to(study: Study, prober: str) -> Reactions:
         seeds, partners = study.on_pairs(prober, study.names)
         tasks = [(study.entry(name).dataset, study.entry(name).classes) for name in study.names]
         dataset = study.entry(prober).dataset
-        return Reactions(
+        return ReactionTable(
             [as_logits(seeds[name]) for name in study.names],
             [as_logits(partners[name]) for name in study.names],
             tasks,

@@ -47,10 +47,16 @@ def digest(graph: Graph, label: Label = lambda name: name) -> str:
         elif isinstance(value, Graph):
             text([spec(s) for s in value.inputs])
             text([spec(s) for s in value.outputs])
-            text(sorted(value.opsets.items()))
             text(len(value.nodes))
             for node in value.nodes:
-                text((node.op, node.domain, *(tuple(map(label, names)) for names in (node.inputs, node.outputs))))
+                text(
+                    (
+                        node.op,
+                        node.domain,
+                        node.version,
+                        *(tuple(map(label, names)) for names in (node.inputs, node.outputs)),
+                    )
+                )
                 text(len(node.attributes))
                 for name in sorted(node.attributes):
                     text(name)

@@ -17,13 +17,21 @@ from modeldiff_jax.types import TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator call. An empty input name is an omitted optional input.
+    """One operator call.
 
-    `attributes` hold python ints, floats, strings, tuples of these, numpy arrays and nested `Graph`s.
+    Attributes:
+      op: name of the operator.
+      domain: the dialect the name belongs to, such as `ai.onnx`; never empty.
+      version: the version of the operator the node was written for: of its domain (ONNX's opset) or its own.
+      name: the node's own, for messages.
+      inputs: names of values; an empty one is an omitted optional input.
+      outputs: names of values; an empty one is not asked for.
+      attributes: Python ints, floats, strings, tuples of these, numpy arrays and nested `Graph`s, by name.
     """
 
     op: str
     domain: str
+    version: int
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -35,19 +43,27 @@ class Node:
         return {name: value for name, value in self.attributes.items() if isinstance(value, Graph)}
 
     def __str__(self) -> str:
-        domain = self.domain or "ai.onnx"
-        return f"{domain}.{self.op} node `{self.name or '/'.join(self.outputs)}`"
+        return f"{self.domain}.{self.op} node `{self.name or '/'.join(self.outputs)}`"
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Nodes in topological order, with the opset each domain is read at."""
+    """Nodes in topological order.
+
+    Attributes:
+      name: for messages.
+      nodes: each after those whose outputs it reads.
+      inputs: specs in declared order.
+      outputs: specs in declared order.
+      versions: domain -> the version of its operators that the file asks for; nodes hold their own.
+      constants: values by name; empty in nested graphs.
+    """
 
     name: str
     nodes: tuple[Node, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    opsets: Mapping[str, int]
+    versions: Mapping[str, int]
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def walk(self) -> Iterator[Node]:

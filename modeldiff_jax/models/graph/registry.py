@@ -1,8 +1,9 @@
 """The operator registry: plain functions keyed by (domain, name, since).
 
-An operator is one function whose signature is its whole contract:
+A domain is a dialect of operators: `ai.onnx`, another one of ONNX's, or a format's own. An operator is one function
+whose signature is its whole contract:
 
-    @op("Reshape", since=14)
+    @op("Reshape", since=14, domain="ai.onnx")
     def reshape(x: Value, shape: Static, /, *, allowzero: int = 0) -> Value: ...
 
 - positional-only parameters are the inputs in order (an omitted optional one arrives as `None`), `*xs` a variadic one;
@@ -11,8 +12,8 @@ An operator is one function whose signature is its whole contract:
 - a keyword-only `n_outputs` receives the number of outputs the node asks for, `stream` a number of the node's own;
 - several outputs are a tuple, and a sequence, being a tuple itself, is given as a tuple of one.
 
-The function of greatest `since` not above the model's opset serves a node: seven in ten new versions of an operator
-change types or wording only. `tests/models/onnx/test_schemas.py` holds every signature against the ONNX schemas.
+The function of greatest `since` not above the node's version serves it: seven in ten new versions of an operator change
+types or wording only.
 
 Values are numpy arrays where concrete (shapes, axes, weights being folded) and JAX arrays where traced. `xp(x, y)`
 gives numpy when all values are concrete and jax.numpy otherwise, so that shape arithmetic stays on the host in int64.
@@ -63,15 +64,21 @@ class Op:
 
 
 _REGISTRY: dict[tuple[str, str], dict[int, Op]] = {}
+_VERSION_WORDS: dict[str, str] = {}
 
 
-def op(name: str, *, since: int = 1, domain: str = "") -> Callable[[F], F]:
-    """Registers a function for an operator from opset `since` of `domain` on. Refuses doubles."""
+def name_versions(domain: str, word: str) -> None:
+    """Sets what messages call a version of the domain's operators, such as `opset`."""
+    _VERSION_WORDS[domain] = word
+
+
+def op(name: str, *, domain: str, since: int = 1) -> Callable[[F], F]:
+    """Registers a function for an operator of `domain` from version `since` on; refuses duplicates."""
 
     def register(function: F) -> F:
         versions = _REGISTRY.setdefault((domain, name), {})
         if since in versions:
-            raise ValueError(f"{domain or 'ai.onnx'}.{name} since {since} is registered twice")
+            raise ValueError(f"{domain}.{name} since {since} is registered twice")
         versions[since] = _describe(function, name, since, domain)
         return function
 
@@ -104,38 +111,31 @@ def _describe(function: Callable[..., Any], name: str, since: int, domain: str) 
     )
 
 
-def lookup(node: Node, opsets: Mapping[str, int]) -> Op:
-    """The function that serves `node` at the model's opset.
+def lookup(node: Node) -> Op:
+    """Returns the function that serves a node.
 
     Raises:
-      UnsupportedModelError: unknown domain, operator, version or attribute; names node, operator and opset.
+      UnsupportedModelError: unknown domain, operator, version or attribute; names node, operator and version.
     """
-    domain = node.domain or "ai.onnx"
     versions = _REGISTRY.get((node.domain, node.op), {})
-    opset = opsets.get(node.domain)
-    known = [since for since in versions if opset is not None and since <= opset]
+    at = f"at {_VERSION_WORDS.get(node.domain, 'version')} {node.version}"
+    known = [since for since in versions if since <= node.version]
     if not known:
-        if node.domain not in {d for d, _ in _REGISTRY}:
-            got, fix = f"unknown domain {domain}", "export the model with standard ONNX operators"
-        elif opset is None:
-            got, fix = f"domain {domain}, which the model does not import", "add it to the model's opset imports"
+        fix = "export the model with other operators, or register this one: modeldiff_jax.models.graph.registry.op"
+        if node.domain not in {domain for domain, _ in _REGISTRY}:
+            got = f"unknown domain {node.domain}"
         elif versions:
-            got, fix = (
-                f"{domain}.{node.op} at opset {opset}; implemented since {sorted(versions)}",
-                "re-export at a newer opset",
-            )
+            got = f"{node.domain}.{node.op} {at}; implemented since {sorted(versions)}"
+            fix = "export the model again with a newer one"
         else:
-            got, fix = (
-                f"{domain}.{node.op} at opset {opset}",
-                "export the model with another operator, or register one with `op`",
-            )
+            got = f"{node.domain}.{node.op} {at}"
         raise UnsupportedModelError("Every operator of a model must be implemented", got=got, where=str(node), fix=fix)
     found = versions[max(known)]
     unknown = sorted(set(node.attributes) - set(found.attributes))
     if unknown:
         raise UnsupportedModelError(
             "Every attribute of a node must be one the operator knows",
-            got=f"attribute {', '.join(unknown)} on {domain}.{node.op} at opset {opset}",
+            got=f"attribute {', '.join(unknown)} on {node.domain}.{node.op} {at}",
             where=str(node),
             fix=f"known attributes: {', '.join(sorted(found.attributes)) or 'none'}",
         )
@@ -143,7 +143,7 @@ def lookup(node: Node, opsets: Mapping[str, int]) -> Op:
 
 
 def registered() -> Mapping[tuple[str, str], Mapping[int, Op]]:
-    """All operators: (domain, name) -> since -> `Op`."""
+    """Returns all operators: (domain, name) -> since -> `Op`."""
     return _REGISTRY
 
 

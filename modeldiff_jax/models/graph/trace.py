@@ -12,50 +12,61 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.limits import check_call, check_computed
-from modeldiff_jax.models.graph.bounded import Padded, around, decided, looped, making, needs_bound, refuse_captured
+from modeldiff_jax.models.graph.bounded import (
+    Padded,
+    as_loop_body,
+    bounding_advice,
+    decided,
+    for_mode,
+    padded_function,
+    refuse_padded_captures,
+)
+from modeldiff_jax.models.graph.channels import ChannelAxes, in_channels_last
 from modeldiff_jax.models.graph.ir import Graph, Node
-from modeldiff_jax.models.graph.passes.channels import computed_last, is_elementwise, is_kernel
 from modeldiff_jax.models.graph.registry import Op, Value, concrete, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
+from modeldiff_jax.models.graph.traits import traits_of
 
 Environment = dict[str, Value]
-
-# Inputs that need not be known, but are decisions where an example has made them: condition, and number of trips
-_DECIDING = {"If": (0,), "Loop": (0, 1)}
 
 
 def run(graph: Graph, environment: Mapping[str, Value]) -> tuple[Value, ...]:
     """Evaluates the graph's outputs; `environment` holds its inputs, constants, parameters and outer values."""
     values: Environment = dict(environment)
-    channels_last: set[str] = set()
+    channels = ChannelAxes()
     for node in graph.nodes:
-        moves = is_elementwise(node) and not channels_last.isdisjoint(node.inputs)
-        results = call(node, graph.opsets, values, moves)
-        if moves or is_kernel(node):
-            channels_last.add(node.outputs[0])
+        axis = channels.of_inputs(node)
+        results = call(node, values, axis)
+        channels.propagate(node, axis)
         values.update((name, result) for name, result in zip(node.outputs, results, strict=False) if name)
     return tuple(values[spec.name] for spec in graph.outputs)
 
 
-def call(node: Node, opsets: Mapping[str, int], values: Environment, channels_last: bool = False) -> tuple[Value, ...]:
-    """Evaluates one node, an elementwise one `channels_last` if asked to."""
+def call(node: Node, values: Environment, channel_axis: int | None = None) -> tuple[Value, ...]:
+    """Evaluates one node.
+
+    Args:
+      node: its operator is looked up.
+      values: by name; holds all that the node reads.
+      channel_axis: of an elementwise node that is to be computed channels last, the axis of channels in the graph.
+    """
     check_call()
-    found = lookup(node, opsets)
-    make = making(node)
-    plain = computed_last(found.function) if channels_last else found.function
-    function = make or around(node, plain, found.attributes)
+    found, traits = lookup(node), traits_of(node)
+    padded = padded_function(node)
+    plain = found.function if channel_axis is None else in_channels_last(found.function, channel_axis)
+    function = padded or for_mode(node, plain, found.attributes)
     arguments: list[Value] = [values[name] if name else None for name in node.inputs]
     for i, value in enumerate(arguments):
-        if found.is_static(i) or i in _DECIDING.get(node.op, ()):
+        if found.is_static(i) or i in traits.deciding:  # known by chance, or because an example decided it
             arguments[i] = decided(node, i, value)
-        if found.is_static(i) and not make:
+        if found.is_static(i) and not padded:
             arguments[i] = _static(arguments[i], node, found, i)
     if node.subgraphs:
-        refuse_captured(node, values)
+        refuse_padded_captures(node, values)
     if not node.subgraphs and not concrete(*arguments):  # a symbolic size next to data is data
         arguments = [traced_sizes(v) if is_sizes(v) and not found.is_static(i) else v for i, v in enumerate(arguments)]
     attributes = {
-        name: _closure(value, values, node.op) if isinstance(value, Graph) else value
+        name: _closure(value, values, traits.branches) if isinstance(value, Graph) else value
         for name, value in node.attributes.items()
     }
     if found.wants_n_outputs:
@@ -91,14 +102,14 @@ def call(node: Node, opsets: Mapping[str, int], values: Environment, channels_la
     return tuple(value if isinstance(value, Padded) else settle(value) for value in results)
 
 
-def _closure(graph: Graph, values: Environment, op: str) -> Callable[..., tuple[Value, ...]]:
+def _closure(graph: Graph, values: Environment, branch: bool) -> Callable[..., tuple[Value, ...]]:
     """A nested graph as a function of its own inputs; it sees every outer value."""
 
     def function(*arguments: Value) -> tuple[Value, ...]:
         names = (spec.name for spec in graph.inputs)
         return run(graph, {**values, **dict(zip(names, arguments, strict=True))})
 
-    return function if op == "If" else looped(function)
+    return function if branch else as_loop_body(function)
 
 
 def _static(value: Value, node: Node, found: Op, position: int) -> Value:
@@ -110,7 +121,7 @@ def _static(value: Value, node: Node, found: Op, position: int) -> Value:
         "This input must be known while tracing",
         got=f"input {position} (`{node.inputs[position]}`) of {found.name}, which depends on traced data",
         where=str(node),
-        fix=f"fix the model input it comes from: model.bind(name=value){needs_bound(node)}",
+        fix=f"fix the model input it comes from: model.bind(name=value){bounding_advice(node)}",
     )
 
 
@@ -123,6 +134,6 @@ def _shapes(node: Node, values: Environment) -> str:
 
 def as_arrays(results: tuple[Value, ...]) -> Any:
     """One array, or a tuple of arrays in declared order."""
-    settled = (r.settled() if isinstance(r, Padded) else r for r in results)
+    settled = (r.zero_filled() if isinstance(r, Padded) else r for r in results)
     arrays = tuple(r if isinstance(r, tuple) or r is None else jnp.asarray(r) for r in settled)
     return arrays[0] if len(arrays) == 1 else arrays

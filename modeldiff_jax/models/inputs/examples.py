@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.models.graph.ir import Graph
-from modeldiff_jax.models.inputs.sizes import Resolved, Sizes, is_state, main_input, resolve
+from modeldiff_jax.models.inputs.roles import Role, main_input, role, usual_value
+from modeldiff_jax.models.inputs.sizes import Resolved, Sizes, resolve
+from modeldiff_jax.models.inputs.vocabulary import vocabulary
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.types import TensorSpec
 
 _DEFAULT_VOCABULARY = 256  # bytes; every larger vocabulary holds these too
-_MASK = re.compile(r"(?i).*mask.*")
-_SEGMENT = re.compile(r"(?i).*(token_type|segment|position).*")
-_LENGTH = re.compile(r"(?i).*len.*")
-# Operators that hand indices on unchanged
-_PASSING = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"})
 
 
 @dataclass(frozen=True)
@@ -42,8 +36,8 @@ class Examples:
 def example_inputs(model: Model, key: int = 0, *, batch: int = 1, sizes: Sizes | None = None) -> Examples:
     """Makes random inputs for a model.
 
-    Images are uniform in [0, 1], other floats uniform in [-1, 1], recurrent state is zero, masks are one, lengths are
-    whole, other integers are uniform below the vocabulary.
+    Images are uniform in [0, 1], other floats uniform in [-1, 1], recurrent state is zero, masks are one, positions are
+    0, 1, 2..., lengths are whole, other integers are uniform below the vocabulary.
 
     Args:
       model: any model.
@@ -66,54 +60,15 @@ def example_inputs(model: Model, key: int = 0, *, batch: int = 1, sizes: Sizes |
 def _values(
     model: Model, spec: TensorSpec, shape: tuple[int, ...], length: int, generator: np.random.Generator
 ) -> np.ndarray:
-    kind = spec.dtype.kind
-    if is_state(spec):
-        return np.zeros(shape, spec.dtype)
-    if kind == "b" or (kind in "iu" and _MASK.match(spec.name)):
+    kind, purpose = spec.dtype.kind, role(spec)
+    if purpose is Role.LENGTH and len(shape) <= 1:
+        return np.full(shape, length, spec.dtype)
+    if kind == "b":
         return np.ones(shape, spec.dtype)
+    if purpose in (Role.STATE, Role.CACHE) or (kind in "iu" and purpose is not Role.DATA):
+        return usual_value(spec, shape)
     if kind in "iu":
-        if _SEGMENT.match(spec.name):
-            return np.zeros(shape, spec.dtype)
-        if _LENGTH.match(spec.name) and len(shape) <= 1:
-            return np.full(shape, length, spec.dtype)
         high = min(vocabulary(model, spec.name) or _DEFAULT_VOCABULARY, np.iinfo(spec.dtype).max)
         return generator.integers(0, high, shape).astype(spec.dtype)
     low = 0.0 if len(shape) == 4 else -1.0
     return generator.uniform(low, 1.0, shape).astype(spec.dtype)
-
-
-def vocabulary(model: Model, name: str) -> int | None:
-    """Number of values an integer input may take, read off the tables it indexes.
-
-    Args:
-      model: any model; `None` for those without a graph.
-      name: the input.
-    Returns:
-      Rows of the smallest embedding table (Gather) or classes (OneHot) it reaches; `None` when it reaches neither.
-    """
-    if model.conversion is None:
-        return None
-    sizes = list(_table_sizes(model, model.conversion.folded, {name}))
-    return min(sizes, default=None)
-
-
-def _table_sizes(model: Model, graph: Graph, reached: set[str]) -> Any:
-    for node in graph.nodes:
-        for subgraph in node.subgraphs.values():
-            yield from _table_sizes(model, subgraph, reached)
-        inputs = node.inputs
-        if node.op in _PASSING and inputs[0] in reached:
-            reached.update(node.outputs)
-        elif node.op == "Gather" and inputs[1] in reached:
-            table = _constant(model, inputs[0])
-            if table is not None:
-                yield int(table.shape[int(node.attributes.get("axis", 0))])
-        elif node.op == "OneHot" and inputs[0] in reached:
-            depth = _constant(model, inputs[1])
-            if depth is not None:
-                yield int(np.asarray(depth).reshape(-1)[0])
-
-
-def _constant(model: Model, name: str) -> Any:
-    assert model.conversion is not None
-    return model.conversion.folded.constants.get(name, model.params.get(name))

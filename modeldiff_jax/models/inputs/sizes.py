@@ -8,7 +8,6 @@ first combination that `jax.eval_shape` accepts is taken. Nothing is computed fo
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, product
@@ -19,23 +18,12 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT
+from modeldiff_jax.models.inputs.roles import SETTINGS, Role, is_state, main_input, role
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.types import ANY, Dim, TensorSpec
 
 Sizes: TypeAlias = Mapping[str, int | tuple[int, ...]]
 """Input name -> its whole shape, or the name of a dynamic dimension -> its size."""
-
-# Scalars that exporters leave as inputs and that decide branches, with the value nearly every caller passes
-_KNOWN_SCALARS: Mapping[str, int] = {
-    "sr": 16000,
-    "sample_rate": 16000,
-    "sampling_rate": 16000,
-    "training": 0,
-    "is_training": 0,
-    "training_mode": 0,
-}
-_STATE = re.compile(r"(?i)^(h|c|hx|cx|h_?0|c_?0|.*(state|hidden|cell|cache|past)s?([_./:\-\d].*)?)$")
-_CACHE = re.compile(r"(?i)^.*(past|key_values|kv_?cache).*$")
 
 _SQUARES = (96, 64, 128, 160, 192, 224, 256, 288, 299, 320, 384, 416, 448, 512, 640, 32, 28, 16)
 # Work grows with the area and a probe gains nothing by it, so small usual sizes come first; oblong ones are text lines
@@ -86,9 +74,9 @@ def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolve
       LimitExceededError: an input is larger than `made_elements`.
     """
     fixed = {
-        spec.name: np.full((1,) * len(spec.shape), _KNOWN_SCALARS[spec.name.lower()], spec.dtype)
+        spec.name: np.full((1,) * len(spec.shape), SETTINGS[spec.name.lower()], spec.dtype)
         for spec in model.inputs
-        if spec.dtype.kind in "iub" and spec.shape in ((), (1,)) and spec.name.lower() in _KNOWN_SCALARS
+        if role(spec) is Role.SETTING
     }
     bound = model.bind(**fixed) if fixed else model
     given = _check_sizes(bound, sizes or {})
@@ -119,23 +107,6 @@ def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolve
         where=model.origin.path,
         fix=f"pass sizes for {'; '.join(map(str, bound.inputs))}",
     ) from first
-
-
-def is_state(spec: TensorSpec) -> bool:
-    """Whether an input is recurrent state by its name; zeros are its usual start."""
-    return bool(spec.shape) and _STATE.match(spec.name) is not None
-
-
-def main_input(model: Model) -> TensorSpec:
-    """The input that carries the data: the first that is neither a scalar nor recurrent state.
-
-    Raises:
-      InvalidInputError: the model has no inputs.
-    """
-    if not model.inputs:
-        raise InvalidInputError("A model must have an input", got="none", where=model.origin.path)
-    data = [spec for spec in model.inputs if spec.shape and not is_state(spec)]
-    return (data or list(model.inputs))[0]
 
 
 def _key(spec: TensorSpec, axis: int) -> _Key:
@@ -216,7 +187,7 @@ def _is_image(spec: TensorSpec, axes: list[int]) -> bool:
 
 def _usual(spec: TensorSpec, axis: int, batch: int) -> tuple[int, ...]:
     fixed = [dim for i, dim in enumerate(spec.shape) if isinstance(dim, int) and i != axis]
-    if _CACHE.match(spec.name):  # of keys and values: at first there are none
+    if role(spec) is Role.CACHE:  # at first there are no keys and values
         return (0, 1, *_TOKENS)
     if is_state(spec):
         return tuple(dict.fromkeys((batch, 1, *_FRAMES)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
+from modeldiff_jax.models.onnx.registration import ONNX
+
 
 def text(value: str | bytes) -> str:
     """A string field as text: protobuf hands out bytes where it is not UTF-8."""
@@ -11,8 +13,8 @@ def text(value: str | bytes) -> str:
 
 
 def domain(name: str | bytes) -> str:
-    """An operator domain; `ai.onnx` and the empty string are the same one."""
-    return "" if name == "ai.onnx" else text(name)
+    """Returns an operator domain; the empty string stands for `ai.onnx`."""
+    return text(name) or ONNX
 
 
 def label(node: NodeProto) -> str:

@@ -10,23 +10,24 @@ from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.models.graph.registry import registered
 from modeldiff_jax.models.onnx.fields import domain, label, text
 
 Key: TypeAlias = tuple[str, str, str]
 
 
 class Functions:
-    """The functions of one model, and the call that is being inlined."""
+    """The functions of one model, and the call that is being inlined.
 
-    def __init__(self, proto: ModelProto, opsets: Mapping[str, int], limits: Limits, where: str) -> None:
-        self._opsets, self._limits, self._where = opsets, limits, where
+    Attributes:
+      versions: domain -> version of its operators, of the model or of the function that is being inlined.
+    """
+
+    def __init__(self, proto: ModelProto, versions: Mapping[str, int], limits: Limits, where: str) -> None:
+        self.versions, self._limits, self._where = versions, limits, where
         self._table: dict[Key, FunctionProto] = {}
         self._sizes: dict[Key, int] = {}
         self._given: Mapping[str, AttributeProto] | None = None  # what the call being inlined gave; None outside
         self._depth = 0
-        # A domain of nothing but functions has versions that nobody reads, and that exporters write as they like
-        self._own = {domain(function.domain) for function in proto.functions} - {name for name, _ in registered()}
         for function in proto.functions:
             key = domain(function.domain), text(function.name), text(function.overload)
             if key in self._table:
@@ -63,17 +64,6 @@ class Functions:
     @contextmanager
     def inlining(self, call: NodeProto, function: FunctionProto) -> Iterator[None]:
         """Within, attributes by reference are those of this call, or the function's defaults."""
-        for entry in function.opset_import:
-            if domain(entry.domain) in self._own:
-                continue
-            opset = self._opsets.get(domain(entry.domain), entry.version)
-            if opset != entry.version:
-                raise UnsupportedModelError(
-                    "A function uses the operator sets of its model",
-                    got=f"version {entry.version} of `{text(entry.domain) or 'ai.onnx'}` in a model of {opset}",
-                    where=f"{self._where}, function `{text(function.name)}`",
-                    fix="convert the model to one version: onnx.version_converter",
-                )
         if len(call.input) > len(function.input) or len(call.output) > len(function.output):
             got = f"{len(call.input)} inputs and {len(call.output)} outputs"
             raise self._invalid("A call fits its function", got, label(call))
@@ -90,9 +80,12 @@ class Functions:
             given[text(attribute.name)] = found
         self._depth += 1
         self._limits.check("nesting", self._depth, where=self._where)
-        outer, self._given = self._given, given
+        outer = self._given, self.versions
+        self._given = given
+        # nodes of a function are of the versions that it imports, which need not be its model's
+        self.versions = {**self.versions, **{domain(entry.domain): entry.version for entry in function.opset_import}}
         yield
-        self._given = outer
+        self._given, self.versions = outer
         self._depth -= 1
 
     def resolved(self, attribute: AttributeProto) -> AttributeProto | None:

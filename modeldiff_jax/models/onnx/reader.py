@@ -31,6 +31,7 @@ from modeldiff_jax.models.onnx.fields import label as label_of
 from modeldiff_jax.models.onnx.functions import Functions
 from modeldiff_jax.models.onnx.initializers import Bytes, cut_out
 from modeldiff_jax.models.onnx.order import in_order
+from modeldiff_jax.models.onnx.registration import ONNX
 from modeldiff_jax.types import ANY, Shape, TensorSpec
 
 _MAX_RANK = 64  # numpy's
@@ -126,15 +127,15 @@ class _Reader:
         self.proto, self.limits, self.where = proto, limits, where
         self.weights = weights
         self.external = ExternalData(folder, limits)
-        self.opsets = {domain(entry.domain): entry.version for entry in proto.opset_import}
+        self.versions = {domain(entry.domain): entry.version for entry in proto.opset_import}
         self.constants: dict[str, np.ndarray] = {}
         self.taken: set[str] = set()
-        self.functions = Functions(proto, self.opsets, limits, where)
+        self.functions = Functions(proto, self.versions, limits, where)
         self.n_nodes = 0
         self.n_scopes = 0
 
     def read(self) -> Graph:
-        if not self.proto.HasField("graph") or not self.opsets or not self.proto.graph.output:
+        if not self.proto.HasField("graph") or not self.versions or not self.proto.graph.output:
             raise InvalidModelError(
                 "An ONNX model has a graph with outputs and imports an operator set",
                 got="a file without them",
@@ -185,7 +186,7 @@ class _Reader:
             if text(value.name) not in names:
                 raise self.invalid("Every output is computed by the graph", f"output `{value.name}` is not", label)
         outputs = tuple(self.spec(v, names[text(v.name)]) for v in proto.output)
-        return Graph(label, tuple(nodes), inputs, outputs, self.opsets, self.constants if depth == 0 else {})
+        return Graph(label, tuple(nodes), inputs, outputs, self.versions, self.constants if depth == 0 else {})
 
     def nodes(
         self, protos: Sequence[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
@@ -199,7 +200,7 @@ class _Reader:
             function = self.functions.called(proto)
             if function is not None:
                 found += self.inlined(function, proto, names, define, depth)
-            elif proto.op_type == "Constant" and not domain(proto.domain) and len(proto.output) == 1:
+            elif proto.op_type == "Constant" and domain(proto.domain) == ONNX and len(proto.output) == 1:
                 self.constants[define(proto.output[0])] = self.constant(proto)
             else:
                 found.append(self.node(proto, names, define, depth))
@@ -239,7 +240,7 @@ class _Reader:
             if not inner.get(text(name)):
                 raise self.invalid("A function computes its outputs", f"`{text(name)}` is not", label)
             if written:
-                nodes.append(Node("Identity", "", label, (inner[text(name)],), (define(written),)))
+                nodes.append(Node("Identity", ONNX, 1, label, (inner[text(name)],), (define(written),)))
         return nodes
 
     def node(self, proto: NodeProto, names: Mapping[str, str], define: Any, depth: int) -> Node:
@@ -255,7 +256,16 @@ class _Reader:
         found = {key: self.functions.resolved(a) for key, a in zip(keys, proto.attribute, strict=True)}
         attributes = {k: self.attribute(a, names, label, depth) for k, a in found.items() if a is not None}
         outputs = tuple(define(name) if name else "" for name in proto.output)
-        return Node(text(proto.op_type), domain(proto.domain), text(proto.name), inputs, outputs, attributes)
+        dialect = domain(proto.domain)
+        version = self.functions.versions.get(dialect)
+        if version is None:
+            raise UnsupportedModelError(
+                "A model imports the operator set of every domain it uses",
+                got=f"domain {dialect} without a version",
+                where=f"{self.where}, `{label}`",
+                fix="add it to the model's opset imports",
+            )
+        return Node(text(proto.op_type), dialect, version, text(proto.name), inputs, outputs, attributes)
 
     def attribute(self, proto: AttributeProto, names: Mapping[str, str], label: str, depth: int) -> Any:
         kind = AttributeProto.AttributeType

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from modeldiff_jax.models.inputs.examples import example_inputs, vocabulary
+from modeldiff_jax.models.inputs.examples import example_inputs
+from modeldiff_jax.models.inputs.vocabulary import vocabulary
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.types import TensorSpec

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError, NotStaticError, UnsupportedModelError
-from modeldiff_jax.models.inputs.sizes import is_state, main_input, resolve
+from modeldiff_jax.models.inputs.roles import is_state, main_input
+from modeldiff_jax.models.inputs.sizes import resolve
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.types import ANY, TensorSpec
 

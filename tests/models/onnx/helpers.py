@@ -75,7 +75,7 @@ def split_static(proto, model, feeds):
     graph = md_onnx.read_graph(proto.SerializeToString())
     (node,) = proto.graph.node
     (read,) = graph.nodes
-    found = lookup(read, graph.opsets)
+    found = lookup(read)
     static = {name for i, name in enumerate(node.input) if name and found.is_static(i)}
     bound = model.bind(**{name: feeds[name] for name in static}) if static else model
     return bound, [value for name, value in feeds.items() if name not in static]

@@ -129,9 +129,9 @@ def test_quantised_operators_are_exact(name, form, tmp_path):
         name: known[name]
         for node in nodes
         for i, name in enumerate(node.inputs)
-        if name in values and not lookup(node, graph.opsets).is_static(i)
+        if name in values and not lookup(node).is_static(i)
     }
-    run = jax.jit(lambda traced: [call(node, graph.opsets, {**known, **traced}) for node in nodes])
+    run = jax.jit(lambda traced: [call(node, {**known, **traced}) for node in nodes])
     for node, results in zip(nodes, run(free), strict=True):
         for output, result in zip(node.outputs, results, strict=True):
             np.testing.assert_array_equal(result, values[output], err_msg=str(node))

@@ -23,7 +23,7 @@ def test_nodes_specs_and_constants():
     assert [n.op for n in graph.nodes] == ["MatMul", "Add", "Relu"]
     assert [str(spec) for spec in graph.inputs] == ["x: float32[n, 8]"]
     assert [str(spec) for spec in graph.outputs] == ["y: float32[n, 3]"]
-    assert graph.opsets == {"": 17}
+    assert graph.versions == {"ai.onnx": 17}
     np.testing.assert_array_equal(graph.constants["b"], np.float32([0.1, 0.2, 0.3]))
 
 
@@ -36,8 +36,8 @@ def test_domain_ai_onnx_is_the_default_one():
     proto = model([node("Relu", "x", "y", domain="ai.onnx")])
     proto.opset_import[0].domain = "ai.onnx"
     graph = read(proto)
-    assert graph.nodes[0].domain == ""
-    assert graph.opsets == {"": 17}
+    assert graph.nodes[0].domain == "ai.onnx"
+    assert graph.versions == {"ai.onnx": 17}
 
 
 def test_dimensions_without_name_or_size_are_any():

@@ -14,7 +14,7 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 from PIL import Image, ImageDraw
 
 from modeldiff_jax.models.inputs.examples import example_inputs
-from modeldiff_jax.models.inputs.sizes import is_state, main_input
+from modeldiff_jax.models.inputs.roles import is_state, main_input
 from modeldiff_jax.models.inspect import AGREEMENT, check_against_runtime, describe
 from modeldiff_jax.models.load import load
 from tests.model_packages import FOLDER, MODELS, light_models

@@ -32,7 +32,7 @@ def schemas():
     """(domain, operator) -> its schemas, oldest first."""
     found = defaultdict(list)
     for schema in onnx.defs.get_all_schemas_with_history():
-        found[schema.domain, schema.name].append(schema)
+        found[schema.domain or "ai.onnx", schema.name].append(schema)
     return {key: sorted(versions, key=lambda s: s.since_version) for key, versions in found.items()}
 
 
@@ -48,7 +48,7 @@ def runtime_schemas():
     """The operators onnxruntime adds to those of onnx, each in its newest version."""
     found = {}
     for schema in get_all_operator_schema():
-        key = schema.domain, schema.name
+        key = schema.domain or "ai.onnx", schema.name
         if key not in found or found[key].since_version < schema.since_version:
             found[key] = schema
     return {
@@ -139,4 +139,4 @@ class TestSignature:
 
 def test_the_exceptions_exist():
     for op, attribute in OTHER_DEFAULTS:
-        assert any(attribute in schema.attributes for schema in SCHEMAS["", op])
+        assert any(attribute in schema.attributes for schema in SCHEMAS["ai.onnx", op])

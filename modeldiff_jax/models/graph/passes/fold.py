@@ -21,13 +21,8 @@ from modeldiff_jax.limits import Limits, folding
 from modeldiff_jax.models.graph.ir import Graph, Node, captured, free_names
 from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.graph.trace import call
+from modeldiff_jax.models.graph.traits import traits_of
 
-# Their outputs depend on an input's shape alone, which tracing always knows: values behind them need not be static.
-_SHAPE_READERS = frozenset({"Shape", "Size"})
-# A draw must happen at each call, not once at load.
-_RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
 # An integer constant up to this size is shape arithmetic or an index list, above it a table of data.
 _STATIC_INTEGERS = 4096
 
@@ -87,16 +82,16 @@ def _is_small(value: np.ndarray) -> bool:
 def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spent: _Spent) -> Graph:
     left: list[Node] = []
     for node in graph.nodes:
-        lookup(node, graph.opsets)  # an unknown operator is an error at load, also in a branch never taken
+        lookup(node)  # an unknown operator is an error at load, also in a branch never taken
         subgraphs = {name: _fold_nodes(sub, known, limits, spent) for name, sub in node.subgraphs.items()}
         node = replace(node, attributes={**node.attributes, **subgraphs})
-        if node.op in _RANDOM or subgraphs or not captured(node) <= known.keys():
+        if traits_of(node).random or subgraphs or not captured(node) <= known.keys():
             left.append(node)
             continue
-        _check_growth(node, graph.opsets, known, spent)
+        _check_growth(node, known, spent)
         try:
             with jax.ensure_compile_time_eval(), folding(spent.unbacked):
-                results = call(node, graph.opsets, known)
+                results = call(node, known)
         except InvalidInputError as error:  # no input had a part in it
             raise InvalidModelError(
                 "A model's constants must fit its operators", got=error.got, where=error.where, fix="export it again"
@@ -111,7 +106,7 @@ def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spen
     return replace(graph, nodes=tuple(left), constants={})
 
 
-def _check_growth(node: Node, opsets: Mapping[str, int], known: dict[str, np.ndarray], spent: _Spent) -> None:
+def _check_growth(node: Node, known: dict[str, np.ndarray], spent: _Spent) -> None:
     """Refuses a node whose outputs would pass the limit, before they are computed.
 
     Operators that make tensors out of values check these themselves. All others make at most as many elements as the
@@ -122,13 +117,13 @@ def _check_growth(node: Node, opsets: Mapping[str, int], known: dict[str, np.nda
     sizes = [max(1, value.size) for value in inputs]
     if max(math.prod(sizes), sum(sizes)) * 8 <= spent.left:
         return
-    found = lookup(node, opsets)
+    found = lookup(node)
     static = {
         name for i, name in enumerate(node.inputs) if found.is_static(i) or (name and known[name].dtype == object)
     }
     free = {name: known[name] for name in node.inputs if name and name not in static}
     try:
-        outputs = jax.eval_shape(lambda values: call(node, opsets, {**known, **values}), free)
+        outputs = jax.eval_shape(lambda values: call(node, {**known, **values}), free)
     except (NotStaticError, InvalidInputError):
         return  # needs the values themselves, which bound what it makes; or fails, and says so when computed
     made = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(outputs))
@@ -137,27 +132,26 @@ def _check_growth(node: Node, opsets: Mapping[str, int], known: dict[str, np.nda
 
 def _static_cone(graph: Graph) -> frozenset[str]:
     """Names whose values a static input depends on, stopping at operators that read shapes only."""
-    producer: dict[str, tuple[Node, Graph]] = {}
+    producer: dict[str, Node] = {}
     needed: set[str] = set()
 
     def visit(inner: Graph) -> None:
         for node in inner.nodes:
-            producer.update((name, (node, inner)) for name in node.outputs)
-            found = lookup(node, inner.opsets)
+            producer.update((name, node) for name in node.outputs)
+            found = lookup(node)
             needed.update(name for i, name in enumerate(node.inputs) if name and found.is_static(i))
-            if node.subgraphs:  # conditions and trip counts: a known one takes one branch, or unrolls
-                needed.update(name for name in node.inputs[:2] if name)
+            # conditions and trip counts: a known one takes one branch, or unrolls
+            needed.update(node.inputs[i] for i in traits_of(node).deciding if i < len(node.inputs) and node.inputs[i])
             for subgraph in node.subgraphs.values():
                 visit(subgraph)
 
     visit(graph)
     pending = list(needed)
     while pending:
-        made_by = producer.get(pending.pop())
-        if made_by and made_by[0].op not in _SHAPE_READERS:
-            node = made_by[0]
-            inner_outputs = {s.name for sub in node.subgraphs.values() for s in sub.outputs}
-            fresh = ({name for name in node.inputs if name} | inner_outputs) - needed
+        maker = producer.get(pending.pop())
+        if maker and not traits_of(maker).reads_shapes:  # tracing always knows shapes
+            inner_outputs = {s.name for sub in maker.subgraphs.values() for s in sub.outputs}
+            fresh = ({name for name in maker.inputs if name} | inner_outputs) - needed
             needed |= fresh
             pending += fresh
     return frozenset(needed)

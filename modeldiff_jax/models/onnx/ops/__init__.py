@@ -1,4 +1,4 @@
-"""The operators, one file per section of the ONNX specification. Importing this package registers them all."""
+"""The operators and what passes know of them. Importing this package registers them all."""
 
 from modeldiff_jax.models.onnx.ops import (
     activation,
@@ -35,6 +35,7 @@ from modeldiff_jax.models.onnx.ops import (
     tensor,
     text,
     training,
+    traits,
 )
 
 __all__ = [
@@ -72,4 +73,5 @@ __all__ = [
     "tensor",
     "text",
     "training",
+    "traits",
 ]

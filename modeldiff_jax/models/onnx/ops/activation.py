@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete, op
+from modeldiff_jax.models.graph.registry import Value, concrete
 from modeldiff_jax.models.onnx.ops.common import (
     astype,
     axis_index,
@@ -19,6 +19,7 @@ from modeldiff_jax.models.onnx.ops.common import (
     rounded,
     widened,
 )
+from modeldiff_jax.models.onnx.registration import op
 
 
 def _float(value: float) -> float:

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, op, xp
+from modeldiff_jax.models.graph.registry import Value, xp
 from modeldiff_jax.models.onnx.ops.activation import softmax
 from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type, in_float32
 from modeldiff_jax.models.onnx.ops.math import accumulated_product, matmul
+from modeldiff_jax.models.onnx.registration import op
 
 _RAW, _CAPPED, _BIASED, _PROBABILITIES = range(4)  # what `qk_matmul_output_mode` asks for
 

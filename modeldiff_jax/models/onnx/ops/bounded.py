@@ -1,4 +1,4 @@
-"""Data-dependent operators in bounded form: `size` rows, with padding where there are fewer, and their real number."""
+"""Data-dependent operators in bounded form: `size` rows, padded where fewer are real, and the number of real ones."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.bounded import Made, maker
+from modeldiff_jax.models.graph.bounded import Padded, PaddedResults, padded_implementation, padded_shape_reader
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import axis_index
+from modeldiff_jax.models.onnx.registration import ONNX
 
 
 def _along(attributes: Mapping[str, Any]) -> int:
@@ -24,16 +26,16 @@ def _places(condition: Value, size: int) -> tuple[Value, Value]:
     return found, jnp.count_nonzero(condition)
 
 
-@maker("NonZero", axis=lambda attributes: 1)
-def non_zero(x: Value, /, *, size: int) -> Made:
+@padded_implementation("NonZero", domain=ONNX, axis=lambda attributes: 1)
+def non_zero(x: Value, /, *, size: int) -> PaddedResults:
     """Indices of the elements that are not zero, one column each."""
     x = jnp.atleast_1d(x)
     found, count = _places(jnp.ravel(x != 0), size)
     return [(jnp.stack(jnp.unravel_index(found, x.shape)), 1)], count
 
 
-@maker("Compress", axis=_along)
-def compress(x: Value, condition: Value, /, *, size: int, axis: int | None = None) -> Made:
+@padded_implementation("Compress", domain=ONNX, axis=_along)
+def compress(x: Value, condition: Value, /, *, size: int, axis: int | None = None) -> PaddedResults:
     """Entries along an axis (of the flat tensor by default) where the condition holds."""
     x, at = (jnp.ravel(x), 0) if axis is None else (x, axis_index(axis, x.ndim))
     if condition.shape[0] > x.shape[at]:
@@ -42,8 +44,8 @@ def compress(x: Value, condition: Value, /, *, size: int, axis: int | None = Non
     return [(jnp.take(x, found, at, mode="clip"), at)], count
 
 
-@maker("Unique", axis=_along)
-def unique(x: Value, /, *, size: int, axis: int | None = None, sorted: int = 1) -> Made:
+@padded_implementation("Unique", domain=ONNX, axis=_along)
+def unique(x: Value, /, *, size: int, axis: int | None = None, sorted: int = 1) -> PaddedResults:
     """Distinct entries, their first places, the place of each entry among them, and their counts."""
     x, at = (jnp.ravel(x), 0) if axis is None else (x, axis_index(axis, x.ndim))
     n = x.shape[at]
@@ -63,7 +65,7 @@ def unique(x: Value, /, *, size: int, axis: int | None = None, sorted: int = 1) 
     return [(cut(values, at), at), (cut(first, 0), 0), (inverse, None), (cut(counts, 0), 0)], jnp.count_nonzero(real)
 
 
-@maker("NonMaxSuppression", axis=lambda attributes: 0)
+@padded_implementation("NonMaxSuppression", domain=ONNX, axis=lambda attributes: 0)
 def non_max_suppression(
     boxes: Value,
     scores: Value,
@@ -74,7 +76,7 @@ def non_max_suppression(
     *,
     size: int,
     center_point_box: int = 0,
-) -> Made:
+) -> PaddedResults:
     """(batch, class, box) of the best boxes that overlap no better one."""
     boxes, scores = jax.lax.stop_gradient((boxes, scores))  # which boxes are kept has no derivative
     limit = 0 if overlap is None else jnp.reshape(overlap, ())
@@ -113,3 +115,19 @@ def non_max_suppression(
     real = (jnp.arange(size) < count)[:, None]
     rows = jnp.stack([batch, group, order[batch, group, place]], -1)
     return [(jnp.where(real, rows, 0), 0)], count
+
+
+@padded_shape_reader("Shape", domain=ONNX)
+def shape(x: Padded, /, *, start: int = 0, end: int | None = None) -> Value:
+    """Sizes of the axes, with the number of real rows for the bounded one."""
+    first, last, _ = slice(start, end).indices(x.value.ndim)
+    if not first <= x.axis < last:
+        return np.asarray(x.value.shape[first:last], np.int64)
+    sizes = [x.dimension.kept if axis == x.axis else size for axis, size in enumerate(x.value.shape)]
+    return jnp.stack([jnp.asarray(size, jnp.int32) for size in sizes[first:last]])
+
+
+@padded_shape_reader("Size", domain=ONNX)
+def size(x: Padded, /) -> Value:
+    """Number of elements in real rows."""
+    return x.dimension.kept * (x.value.size // x.dimension.size)

@@ -12,8 +12,9 @@ import ml_dtypes
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Value, concrete, op, xp
+from modeldiff_jax.models.graph.registry import Value, concrete, xp
 from modeldiff_jax.models.graph.sizes import is_sizes
+from modeldiff_jax.models.onnx.registration import op
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, op
+from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops import integer, pool, quantization
 from modeldiff_jax.models.onnx.ops.activation import leaky_relu
 from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index, divide, rounded
 from modeldiff_jax.models.onnx.ops.integer import integer_matmul, requantize
 from modeldiff_jax.models.onnx.ops.quantization import quantize, saturate
+from modeldiff_jax.models.onnx.registration import op
 
 
 def _scalar(value: Value) -> Value:

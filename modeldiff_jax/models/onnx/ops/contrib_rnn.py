@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modeldiff_jax.models.graph.registry import Value, op
+from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import MICROSOFT
 from modeldiff_jax.models.onnx.ops.contrib_quantized import dynamic_quantize_matmul
 from modeldiff_jax.models.onnx.ops.rnn import Options, Product, long_short_term
+from modeldiff_jax.models.onnx.registration import op
 
 
 def _products(weights: Value, scales: Value, zero_points: Value) -> list[Product]:

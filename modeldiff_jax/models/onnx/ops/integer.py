@@ -16,10 +16,11 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.convolution import convolve
-from modeldiff_jax.models.graph.registry import Value, concrete, op
+from modeldiff_jax.models.graph.registry import Value, concrete
 from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, divide
 from modeldiff_jax.models.onnx.ops.conv import Windows, conv_windows
 from modeldiff_jax.models.onnx.ops.quantization import saturate
+from modeldiff_jax.models.onnx.registration import op
 
 _EXACT = 2**24
 """Up to here float32 holds every whole number."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete, op, xp
+from modeldiff_jax.models.graph.registry import Value, concrete, xp
 from modeldiff_jax.models.onnx.ops.common import register_binary
+from modeldiff_jax.models.onnx.registration import op
 
 register_binary("And", lambda a, b: xp(a, b).logical_and(a, b))
 register_binary("Or", lambda a, b: xp(a, b).logical_or(a, b))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
 from modeldiff_jax.models.onnx.ops.common import (
     HIGHEST,
     along_axis,
@@ -24,6 +24,7 @@ from modeldiff_jax.models.onnx.ops.common import (
     register_unary,
     widened,
 )
+from modeldiff_jax.models.onnx.registration import op
 
 # In numpy's names. The first ones had an attribute more before opset 6.
 _OLD_UNARY = {

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, op
+from modeldiff_jax.models.graph.registry import Static, Value, concrete
 from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype
+from modeldiff_jax.models.onnx.registration import op
 
 ML = "ai.onnx.ml"
 

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value, op
+from modeldiff_jax.models.graph.registry import Static, Value
 from modeldiff_jax.models.onnx.ops.common import astype, divide, finite_range, in_float32, sizes
+from modeldiff_jax.models.onnx.registration import op
 
 
 @dataclass(frozen=True, slots=True)

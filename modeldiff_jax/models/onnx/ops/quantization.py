@@ -7,8 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, op, xp
+from modeldiff_jax.models.graph.registry import Value, xp
 from modeldiff_jax.models.onnx.ops.common import astype, axis_index, divide, element_type, finite_range
+from modeldiff_jax.models.onnx.registration import op
 
 
 def _aligned(values: Value, x: Value, axis: int, block_size: int) -> Value:

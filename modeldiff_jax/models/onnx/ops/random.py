@@ -14,8 +14,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Value, op
+from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import astype, element_type
+from modeldiff_jax.models.onnx.registration import op
 
 
 def _key(seed: float | None, stream: int) -> Any:

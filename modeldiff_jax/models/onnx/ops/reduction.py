@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
 from modeldiff_jax.models.graph.sizes import is_sizes
 from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, finite_range, in_float32, is_integer
 from modeldiff_jax.models.onnx.ops.math import truncated_division
+from modeldiff_jax.models.onnx.registration import op
 
 Axes = tuple[int, ...]
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, op
+from modeldiff_jax.models.graph.registry import Static, Value
 from modeldiff_jax.models.onnx.ops.common import HIGHEST, axis_indices, finite_range, in_float32, sizes
+from modeldiff_jax.models.onnx.registration import op
 
 _F32 = np.float32
 

@@ -7,15 +7,18 @@ little, never too much.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.models.graph.bounded import row_by_row
+from modeldiff_jax.models.graph import bounded
 from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.onnx.ops.common import axis_index, axis_indices, sizes
+from modeldiff_jax.models.onnx.registration import ONNX
 
 Axes = Sequence[int | None]
+row_by_row = partial(bounded.batching_rule, domain=ONNX)
 
 
 def _first_alone(axes: Axes) -> int | None:

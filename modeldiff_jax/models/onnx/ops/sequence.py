@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.graph.registry import Static, Value, xp
 from modeldiff_jax.models.onnx.ops.common import axis_index, sizes
 from modeldiff_jax.models.onnx.ops.tensor import split_at
+from modeldiff_jax.models.onnx.registration import op
 
 Sequence_ = tuple[Value, ...]
 

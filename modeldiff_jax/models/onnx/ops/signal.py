@@ -6,8 +6,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.graph.registry import Static, Value, xp
 from modeldiff_jax.models.onnx.ops.common import astype, axis_index, element_type, in_float32
+from modeldiff_jax.models.onnx.registration import op
 
 
 def _scalar(value: Static) -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, op, xp
+from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
 from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
 from modeldiff_jax.models.onnx.ops.common import (
     astype,
@@ -24,6 +24,7 @@ from modeldiff_jax.models.onnx.ops.common import (
     module_for,
     sizes,
 )
+from modeldiff_jax.models.onnx.registration import op
 
 # fmt: off
 _OLD_TYPE_NAMES = (

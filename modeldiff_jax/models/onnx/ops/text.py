@@ -10,9 +10,10 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, op, xp
+from modeldiff_jax.models.graph.registry import Static, Value, xp
 from modeldiff_jax.models.onnx.ops.common import add_at
 from modeldiff_jax.models.onnx.ops.regex import compile_pattern
+from modeldiff_jax.models.onnx.registration import op
 
 
 @op("StringConcat")

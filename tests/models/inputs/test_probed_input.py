@@ -10,16 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NotAdaptableError
-from modeldiff_jax.models.inputs.space import (
-    InputHint,
-    ProbeSpace,
-    generic_space,
-    image_space,
-    probed_input,
-    signal_space,
-    space_of,
-    token_space,
-)
+from modeldiff_jax.models.inputs.probed_input import InputHint, probed_input
+from modeldiff_jax.models.inputs.space import ProbeSpace, generic_space, image_space, signal_space, token_space
 from tests.probes.small_models import model, spec
 
 SPACES = [image_space(8, 9), image_space(8, 9, 1), signal_space(4), token_space(7, 100), generic_space((2, 3), -4, 9)]
@@ -74,13 +66,13 @@ def test_dynamic_sizes_become_sizes_the_model_runs_at():
 
 
 def test_a_dynamic_width_is_not_taken_for_channels():
-    assert space_of(model(spec(("b", 3, 48, "w")))).kind == "image"
-    assert space_of(model(spec(("b", 48, "w", 3)))).kind == "image"
+    assert probed_input(model(spec(("b", 3, 48, "w")))).space.kind == "image"
+    assert probed_input(model(spec(("b", 48, "w", 3)))).space.kind == "image"
 
 
 def test_sizes_of_the_hint_win():
     hint = InputHint(sizes={"w": 40})
-    assert space_of(model(spec(("b", 3, 48, "w"))), hint) == image_space(48, 40)
+    assert probed_input(model(spec(("b", 3, 48, "w"))), hint).space == image_space(48, 40)
 
 
 def _recurrent(*inputs, outputs=("y", "stateN")):
@@ -129,7 +121,7 @@ def test_tokens_with_mask_types_and_positions():
 def test_lengths_are_asked_for_rather_than_guessed():
     audio = model(spec((1, 256)), spec((1,), "int64", "x_lengths"))
     with pytest.raises(NotAdaptableError, match="x_lengths"):
-        space_of(audio)
+        probed_input(audio)
     found = probed_input(audio, InputHint(fixed={"x_lengths": [256]}))
     assert found.space == signal_space(256)
 
@@ -138,9 +130,9 @@ def test_the_largest_input_of_known_kind_is_probed_unless_the_hint_names_another
     several = model(
         spec((1, 9999, 2), name="boxes"), spec((1, 3, 16, 16), name="small"), spec((1, 3, 32, 32), name="large")
     )
-    assert space_of(several) == image_space(32, 32)
-    assert space_of(several, InputHint(name="small")) == image_space(16, 16)
-    assert space_of(several, InputHint(name="boxes")) == generic_space((9999, 2))
+    assert probed_input(several).space == image_space(32, 32)
+    assert probed_input(several, InputHint(name="small")).space == image_space(16, 16)
+    assert probed_input(several, InputHint(name="boxes")).space == generic_space((9999, 2))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +156,7 @@ def test_the_largest_input_of_known_kind_is_probed_unless_the_hint_names_another
     ],
 )
 def test_the_hint_overrides(shape, dtype, hint, expected):
-    assert space_of(model(spec(shape, dtype)), hint) == expected
+    assert probed_input(model(spec(shape, dtype)), hint).space == expected
 
 
 @pytest.mark.parametrize(
@@ -183,13 +175,13 @@ def test_the_hint_overrides(shape, dtype, hint, expected):
 )
 def test_a_hint_that_does_not_fit_says_so(hint):
     with pytest.raises(NotAdaptableError, match="x: float32"):
-        space_of(model(spec((1, 3, 32, 33))), hint)
+        probed_input(model(spec((1, 3, 32, 33))), hint)
 
 
 def test_a_fixed_batch_is_told_from_a_sample_without_batch():
-    assert space_of(model(spec((4, 20)))) == generic_space((20,))
+    assert probed_input(model(spec((4, 20)))).space == generic_space((20,))
     lone = model(spec((4, 20)), apply=lambda params, x: x.sum(1).reshape(2, 2))
-    assert space_of(lone) == generic_space((4, 20))
+    assert probed_input(lone).space == generic_space((4, 20))
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -232,4 +224,4 @@ def test_tokens_stay_within_the_embedding_table_they_index(tmp_path):
     )
     file = tmp_path / "embedding.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), file)
-    assert space_of(md.load(file)) == token_space(16, 50)
+    assert probed_input(md.load(file)).space == token_space(16, 50)

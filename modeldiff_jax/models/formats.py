@@ -1,0 +1,138 @@
+"""The table of file formats: how each is recognised by content, and how a model is read from it.
+
+`load`, discovery in folders and scanning of packages all ask this table, so that a new format is one entry here.
+Formats that hold no model, or none that can be read, have an entry with the advice to give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+
+from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.graph.ir import Graph
+
+HEAD = 4096
+"""Bytes at the start of a file that recognition reads."""
+
+ReadGraph: TypeAlias = Callable[[UInt8[np.ndarray, " size"], Path, Limits, str], Graph]
+"""(bytes of the file, folder its external data lie in, limits, the file for messages) -> graph."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One file format.
+
+    Attributes:
+      name: as `Origin.format` has it, or in words for a format that cannot be read.
+      recognise: (first `HEAD` bytes, size of the whole file) -> whether it is of this format.
+      domain: the dialect of operators that nodes of its graphs belong to unless they say otherwise.
+      read_graph: reads it; None for a format that cannot be read.
+      advice: what to do with a file of a format that cannot be read.
+    """
+
+    name: str
+    recognise: Callable[[bytes, int], bool]
+    domain: str = ""
+    read_graph: ReadGraph | None = None
+    advice: str = ""
+
+
+def _begins(magic: bytes, offset: int = 0) -> Callable[[bytes, int], bool]:
+    return lambda head, size: head[offset : offset + len(magic)] == magic
+
+
+def _is_pickle(head: bytes, size: int) -> bool:
+    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    """A length that fits, then an opening brace."""
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
+
+
+_MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+"""Field numbers of onnx.proto's ModelProto, with their wire types: 0 a varint, 2 bytes after their length."""
+_VARINT, _BYTES = 0, 2
+
+
+def _is_onnx(head: bytes, size: int) -> bool:
+    """Fields of a ModelProto as far as the head goes, each within the file, the graph or the IR version among them.
+
+    ONNX has no magic number; protobuf's wire format is checked instead.
+    """
+    seen: set[int] = set()
+    at = 0
+    while at < min(len(head), size):
+        key, at = _varint(head, at)
+        number, wire = key >> 3, key & 7
+        if _MODEL_FIELDS.get(number) != wire:
+            return False
+        value, at = _varint(head, at)
+        if at > len(head):  # cut by the head, not by the file
+            return bool(seen) and size > len(head)
+        seen.add(number)
+        if wire == _BYTES:
+            at += value
+            if at > size:
+                # a graph longer than the file: cut short, which the reader says better
+                return number == 7 and 1 in seen
+    return bool(seen & {1, 7})
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """Returns a number and where the next byte is; beyond the data where it ends within the number."""
+    value = 0
+    for i in range(10):
+        if at + i >= len(data):
+            return value, len(data) + 1
+        value |= (data[at + i] & 0x7F) << (7 * i)
+        if data[at + i] < 0x80:
+            return value, at + i + 1
+    return value, len(data) + 1
+
+
+def _read_onnx(data: UInt8[np.ndarray, " size"], folder: Path, limits: Limits, where: str) -> Graph:
+    from modeldiff_jax.models.onnx import read_graph  # onnx takes 0.4 s to import
+
+    return read_graph(data, folder=folder, limits=limits, where=where)
+
+
+_TO_ONNX = "export the model to ONNX"
+_WITH_MODULE = "weights need a module: md.from_flax(module, md.load_weights(path), input_spec); or export to ONNX"
+
+FORMATS: tuple[Format, ...] = (
+    Format("onnx", _is_onnx, domain="ai.onnx", read_graph=_read_onnx),
+    Format("safetensors: weights alone", _is_safetensors, advice=_WITH_MODULE),
+    Format("a zip archive (PyTorch, Keras or an app package)", _begins(b"PK\x03\x04"), advice=_WITH_MODULE),
+    Format("a pickle, which could run code", _is_pickle, advice=_WITH_MODULE),
+    Format("an HDF5 file", _begins(b"\x89HDF\r\n"), advice=_TO_ONNX),
+    Format("a TFLite model", _begins(b"TFL3", 4), advice="convert it to ONNX"),
+    Format("a GGUF model", _begins(b"GGUF"), advice="convert it to ONNX"),
+    Format(
+        "a Git LFS pointer instead of the file",
+        _begins(b"version https://git-lfs"),
+        advice="fetch the file: git lfs pull",
+    ),
+)
+"""In the order they are asked: the structure of ONNX is checked first, as a name in it may hold any magic number."""
+
+
+def recognise(head: bytes, size: int) -> Format | None:
+    """Returns the format of a file; None where it is of none in the table.
+
+    Args:
+      head: its first `HEAD` bytes, or all of them.
+      size: of the whole file, in bytes.
+    """
+    return next((known for known in FORMATS if known.recognise(head, size)), None)
+
+
+def format_named(name: str) -> Format | None:
+    """Returns the format that `Origin.format` names; None for objects, which have none."""
+    return next((known for known in FORMATS if known.name == name), None)
