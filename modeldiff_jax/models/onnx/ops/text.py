@@ -5,14 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.limits import check_made
+from modeldiff_jax.errors import InvalidInputError, LimitExceededError, UnsupportedModelError
+from modeldiff_jax.limits import check_made, pattern_bytes
 from modeldiff_jax.models.graph.registry import Static, Value, xp
 from modeldiff_jax.models.onnx.ops.common import add_at
-from modeldiff_jax.models.onnx.ops.regex import compile_pattern
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -70,8 +70,36 @@ def string_normalizer(
 @op("RegexFullMatch")
 def regex_full_match(x: Static, /, *, pattern: str | None = None) -> Value:
     """Whether each whole string matches the pattern, in time linear in the string."""
-    matcher = compile_pattern(pattern or "")
-    return np.asarray([matcher.matches(str(v)) for v in x.flat], bool).reshape(x.shape)
+    compiled = _compiled(pattern or "")
+    return np.asarray([compiled.fullmatch(str(v)) is not None for v in x.flat], bool).reshape(x.shape)
+
+
+def _compiled(pattern: str) -> Any:
+    """Compiles a pattern with RE2, whose syntax the operator's definition names.
+
+    Raises:
+      UnsupportedModelError: not in RE2's syntax, which knows no references back and no looking around.
+      LimitExceededError: the compiled pattern takes more memory than the limits allow.
+    """
+    import re2  # few models hold this operator
+
+    options = re2.Options()
+    options.max_mem, options.log_errors = pattern_bytes(), False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode("utf-8", "replace")[:80]
+    if "too large" in reason:
+        raise LimitExceededError(
+            f"The limit `pattern_bytes` is {pattern_bytes():,}",
+            got=f"{reason}: {pattern[:80]!r}",
+            fix="if you trust this file, raise it: Limits(pattern_bytes=...)",
+        )
+    raise UnsupportedModelError(
+        "A pattern is a regular expression in the syntax of RE2",
+        got=f"{reason} in {pattern[:80]!r}",
+        fix="write it without: https://github.com/google/re2/wiki/Syntax",
+    )
 
 
 @op("TfIdfVectorizer")
