@@ -14,7 +14,8 @@ from tests.models.onnx.helpers import expected, node_model
 
 # fmt: off
 TEXTS = [
-    "", "a", "b", "ab", "aab", "aaa", "ba b", "a-b", "a.b", "10", "x_1", "a\nb", "a\n", "]", "a{2}", "\u00e9", "\u00e9b",
+    "", "a", "b", "ab", "aab", "aaa", "ba b", "a-b", "a.b", "10", "x_1", "a\nb", "a\n", "]", "a{2}", "\u00e9",
+    "\u00e9b",
 ]
 PATTERNS = [
     "", "a*", "a+b", "a?b?", "a{2}b", "a{1,2}b+", "a{2,}", "a{0}b", "(a|b|)+", "a|ab|b", "[^ab]", r"[\w.-]+", r"\d+",
