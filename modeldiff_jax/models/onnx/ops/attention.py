@@ -63,7 +63,7 @@ def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: 
     )
     allowed = np.ones((1, 1), bool)
     before, after = window
-    if causal:
+    if causal == 1:
         allowed = allowed & (ahead <= 0)
     if before >= 0:
         allowed = allowed & (ahead >= -before)
@@ -72,6 +72,14 @@ def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: 
     if valid is not None:
         allowed = allowed & (np.arange(length) < valid.reshape(-1)[:, None, None, None])
     return m.where(allowed, bias, low)
+
+
+def _softmax_type(number: int | None, default: Any) -> np.dtype[Any]:
+    """The type in which the softmax is computed, by its number in ONNX."""
+    dtype = np.dtype(default) if number is None else element_type(number)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InvalidInputError("softmax_precision is a type of floats", got=dtype.name)
+    return dtype
 
 
 def _attention(
@@ -116,7 +124,7 @@ def _attention(
         shown = scores
     # a query that may look at nothing sees zeros; without the detour its scores would be NaN
     blind = m.max(bias, axis=-1, keepdims=True) == -np.inf
-    wide = q.dtype if softmax_precision is None else element_type(softmax_precision)
+    wide = _softmax_type(softmax_precision, q.dtype)
     weights = m.where(blind, 0, softmax(m.where(blind, 0, astype(scores, wide))))
     weights = astype(weights, q.dtype)
     if qk_matmul_output_mode == _PROBABILITIES:
@@ -219,7 +227,7 @@ def flex_attention(
     """Attention whose scores and probabilities the model's own graphs change."""
     keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
     factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
-    wide = jnp.promote_types(q.dtype, np.float32) if softmax_precision is None else element_type(softmax_precision)
+    wide = _softmax_type(softmax_precision, jnp.promote_types(q.dtype, np.float32))
     scores = astype(accumulated_product(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
     if score_mod is not None:
         scores = astype(score_mod(scores)[0], wide)
@@ -229,7 +237,7 @@ def flex_attention(
     return astype(matmul(weights, astype(values, wide)), v.dtype)
 
 
-def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:
+def rotated(x: Value, cosines: Value, sines: Value, interleaved: bool) -> Value:
     """(batch, heads, length, size) with as many pairs of each head's first entries turned as there are angles."""
     m, half = xp(x, cosines, sines), cosines.shape[-1]
     part, rest = x[..., : 2 * half], x[..., 2 * half :]
@@ -263,7 +271,7 @@ def rotary_embedding(
             "Half as many angles are given as entries turned",
             got=f"{cosines.shape[-1]} angles, rotary_embedding_dim {rotary_embedding_dim}",
         )
-    y = rotated(heads, cosines, sines, interleaved)
+    y = rotated(heads, cosines, sines, interleaved == 1)
     return joined_heads(y) if x.ndim == 3 else y
 
 

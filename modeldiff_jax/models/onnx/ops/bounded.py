@@ -53,7 +53,7 @@ def unique(x: Value, /, *, size: int, axis: int | None = None, sorted: int = 1) 
         x, return_index=True, return_inverse=True, return_counts=True, axis=at, size=n
     )
     real, inverse = counts > 0, jnp.ravel(inverse)
-    if not sorted:
+    if sorted != 1:
         order = jnp.argsort(jnp.where(real, first, n))
         values, first, counts = jnp.take(values, order, at), first[order], counts[order]
         inverse = jnp.argsort(order)[inverse]

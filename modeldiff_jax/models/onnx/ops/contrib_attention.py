@@ -162,7 +162,7 @@ def multi_head_attention(
     return joined_heads(_mixed(jax.nn.softmax(scores), v)), k, v
 
 
-def _rotated_at(x: Value, positions: Value, cos: Value, sin: Value, interleaved: int) -> Value:
+def _rotated_at(x: Value, positions: Value, cos: Value, sin: Value, interleaved: bool) -> Value:
     """(batch, heads, places, size) with the first entries turned by the angles at `positions` (batch, places)."""
     c, s = (jnp.take(jnp.asarray(table), positions, axis=0, mode="clip")[:, None] for table in (cos, sin))
     return rotated(jnp.asarray(x), c, s, interleaved)
@@ -191,7 +191,7 @@ def rotary_embedding(
     positions = jnp.asarray(position_ids)
     if positions.ndim < 2:  # where the first of them stands
         positions = positions.reshape(-1, 1) + jnp.arange(heads.shape[2])
-    turned = _rotated_at(heads, positions, cos, sin, interleaved or 0)
+    turned = _rotated_at(heads, positions, cos, sin, interleaved == 1)
     return joined_heads(turned) if x.ndim == 3 else turned
 
 
@@ -262,7 +262,7 @@ def group_query_attention(
         if cos is None or sin is None:
             raise InvalidInputError("Rotary positions need the tables of cosines and sines", got="none")
         places = at if position_ids is None else jnp.asarray(position_ids)
-        q, k = (_rotated_at(x, places, cos, sin, rotary_interleaved or 0) for x in (q, k))
+        q, k = (_rotated_at(x, places, cos, sin, rotary_interleaved == 1) for x in (q, k))
     k, v = _written(past_key, k, starts, total), _written(past_value, v, starts, total)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
     if softcap:

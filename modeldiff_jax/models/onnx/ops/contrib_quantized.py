@@ -228,7 +228,7 @@ def qlinear_reduce_mean(
 ) -> Value:
     """The mean over axes."""
     over = tuple(axis_index(axis, x.ndim) for axis in axes)
-    return _mean(x, x_scale, x_zero, y_scale, y_zero, over, bool(keepdims))
+    return _mean(x, x_scale, x_zero, y_scale, y_zero, over, keepdims == 1)
 
 
 @op("QGemm", domain=MICROSOFT)

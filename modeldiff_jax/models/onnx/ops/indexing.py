@@ -154,7 +154,7 @@ def compress(x: Value, condition: Static, /, *, axis: int | None = None) -> Valu
 def unique(x: Static, /, *, axis: int | None = None, sorted: int = 1) -> tuple[Value, ...]:
     """Distinct entries, their first places, the place of each entry among them, and their counts."""
     values, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)
-    if not sorted:
+    if sorted != 1:
         order = np.argsort(first)
         values = np.take(values, order, 0 if axis is None else axis)
         first, counts, inverse = first[order], counts[order], np.argsort(order)[inverse]

@@ -58,7 +58,7 @@ def _columns(values: Value) -> Value:
 def _parts(length: int, most: int) -> list[slice]:
     """`length` cut into as few, equally long pieces of at most `most` as there can be."""
     n = -(-length // max(most, 1))
-    ends = [length * i // n for i in range(n + 1)]
+    ends = [length * i // n for i in range(n + 1)] if n else []
     return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 

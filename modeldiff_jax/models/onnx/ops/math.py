@@ -317,7 +317,7 @@ def topk(x: Value, k: Static, /, *, axis: int = -1, largest: int = 1, sorted: in
     ordered = jnp.moveaxis(jnp.asarray(x), at, -1)
     if count > ordered.shape[-1]:
         raise InvalidInputError("TopK needs k entries", got=f"k = {count} of {ordered.shape[-1]}")
-    if largest:
+    if largest == 1:
         values, indices = jax.lax.top_k(ordered, count)
     else:  # inverting bits turns integers of either sign round without overflow
         turned = ~ordered if is_integer(x) else -ordered

@@ -9,7 +9,7 @@ import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, in_float32, known, widened
+from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, element_type, in_float32, known, widened
 from modeldiff_jax.models.onnx.registration import op
 
 _EPSILON = float(np.float32(1e-5))
@@ -83,7 +83,7 @@ def batch_normalization(
     training_mode: int = 0,
 ) -> Value:
     """Normalisation with stored statistics, or in training mode the batch's own, giving the updated ones as well."""
-    if not training_mode:
+    if training_mode != 1:
         return _batch_norm(x, scale, bias, mean, variance, epsilon)
     axes = tuple(i for i in range(x.ndim) if i != 1)
     wide = widened(x)
@@ -141,7 +141,8 @@ def layer_normalization(
     axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
     y, mean, inverse = _standardise(_stashed(x, stash_type), axes, epsilon)
     y = astype(y, x.dtype) * scale
-    return (y if bias is None else y + bias), mean, inverse
+    stash = element_type(stash_type)
+    return (y if bias is None else y + bias), astype(mean, stash), astype(inverse, stash)
 
 
 def _stashed(x: Value, stash_type: int) -> Value:

@@ -108,16 +108,17 @@ def _window(
     elif auto_pad not in ("NOTSET", ""):
         raise InvalidInputError("auto_pad is NOTSET, VALID, SAME_UPPER or SAME_LOWER", got=auto_pad)
     room = size + before + after - reach
-    if isinstance(room, int) and room < 0:
-        raise InvalidInputError("A pooling window must fit its padded input", got=f"{reach} over {size}")
     outputs = room // stride + 1
-    if ceil_mode and auto_pad in ("NOTSET", ""):
+    ceil = ceil_mode == 1  # as onnx's own shape inference has it
+    if ceil and auto_pad in ("NOTSET", ""):
         outputs = -(-room // stride) + 1
         if (outputs - 1) * stride >= size + before:  # a window must not begin in the padding behind
             outputs -= 1
-    elif ceil_mode and auto_pad == "VALID":
+    elif ceil and auto_pad == "VALID":
         outputs = -(-(size - reach + 1) // stride)
-    beyond = max((outputs - 1) * stride + reach - (size + before + after), 0) if ceil_mode else 0
+    if isinstance(room, int) and outputs < 1:
+        raise InvalidInputError("A pooling window must fit its padded input", got=f"{reach} over {size}")
+    beyond = max((outputs - 1) * stride + reach - (size + before + after), 0) if ceil else 0
     return Window(taps, stride, dilation, before, after, beyond, size, outputs)
 
 
@@ -253,6 +254,8 @@ def _lp_pool(
     ceil_mode: int,
 ) -> Value:
     x = jnp.asarray(x)
+    if p <= 0:
+        raise InvalidInputError("The norm of a pool has a positive p", got=f"{p}")
     over = windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     return _root(_fold(_raised(x, p), over, jnp.add, 0), p)
 

@@ -93,13 +93,13 @@ _REDUCTIONS: dict[str, tuple[Callable[[Value, Axes, bool], Value], int]] = {
 
 def _register(name: str, function: Callable[[Value, Axes, bool], Value], axes_are_input: int) -> None:
     def old(x: Value, /, *, axes: Sequence[int] | None = None, keepdims: int = 1) -> Value:
-        return function(x, axis_indices(range(x.ndim) if axes is None else axes, x.ndim), bool(keepdims))
+        return function(x, axis_indices(range(x.ndim) if axes is None else axes, x.ndim), keepdims == 1)
 
     def present(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         if axes is not None and np.size(axes):
             return old(x, axes=axes, keepdims=keepdims)
         # no axes: every element is a group of its own, or all are one group
-        return function(x, (), bool(keepdims)) if noop_with_empty_axes else old(x, keepdims=keepdims)
+        return function(x, (), keepdims == 1) if noop_with_empty_axes == 1 else old(x, keepdims=keepdims)
 
     op(name)(old)
     op(name, since=axes_are_input)(present)
@@ -111,10 +111,12 @@ for _name, (_function, _since) in _REDUCTIONS.items():
 
 def _place(x: Value, axis: int, keepdims: int, last: int, name: str) -> Value:
     m, at = xp(x), axis_index(axis, x.ndim)
+    if 0 in (*x.shape[:at], *x.shape[at + 1 :]):  # there are no places to find
+        return np.zeros([1 if i == at else n for i, n in enumerate(x.shape) if i != at or keepdims == 1], np.int64)
     if last:
-        found = x.shape[at] - 1 - getattr(m, name)(m.flip(x, at), axis=at, keepdims=bool(keepdims))
+        found = x.shape[at] - 1 - getattr(m, name)(m.flip(x, at), axis=at, keepdims=keepdims == 1)
     else:
-        found = getattr(m, name)(x, axis=at, keepdims=bool(keepdims))
+        found = getattr(m, name)(x, axis=at, keepdims=keepdims == 1)
     return astype(m.asarray(found), np.int64)
 
 

@@ -121,6 +121,8 @@ def _weights(axis: _Axis, how: _Sampling) -> np.ndarray:
 
 
 def _resample(x: Value, at: int, axis: _Axis, how: _Sampling) -> Value:
+    if not (axis.size and axis.resized):
+        return jnp.zeros((*x.shape[:at], axis.resized, *x.shape[at + 1 :]), x.dtype)
     if how.mode == "nearest":
         index = _nearest(axis, how)
         times = axis.resized // axis.size

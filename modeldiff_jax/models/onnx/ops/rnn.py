@@ -52,6 +52,8 @@ class Options:
 
 def _activations(options: Options) -> list[Activation]:
     """The named functions, each taking the next alpha and beta if it has one."""
+    if options.clip is not None and options.clip < 0:
+        raise InvalidInputError("A clip threshold is not negative", got=f"{options.clip}")
     left_alphas, left_betas, clip = list(options.alphas or ()), list(options.betas or ()), options.clip
 
     def one(name: str) -> Activation:

@@ -95,13 +95,13 @@ def reduction(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) ->
     over = xs[1] if len(xs) > 1 else attributes.get("axes")
     if over is None or not np.size(over):
         return None
-    return _without(_first_alone(axes), axis_indices(over, np.ndim(xs[0])), attributes["keepdims"])
+    return _without(_first_alone(axes), axis_indices(over, np.ndim(xs[0])), attributes["keepdims"] == 1)
 
 
 @row_by_row("ArgMax", "ArgMin")
 def arg(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
     """Over an axis that is not that of the rows."""
-    return _without(axes[0], [axis_index(attributes["axis"], np.ndim(xs[0]))], attributes["keepdims"])
+    return _without(axes[0], [axis_index(attributes["axis"], np.ndim(xs[0]))], attributes["keepdims"] == 1)
 
 
 @row_by_row("TopK", "Split", "CumSum", "CumProd")

@@ -300,6 +300,8 @@ def non_max_suppression(
     """(batch, class, box) of the best boxes that overlap no better one; how many there are must be known."""
     if not concrete(boxes, scores):
         raise NotStaticError("Boxes and scores must be known", got="traced ones")
+    if not scores.size:
+        return np.zeros((0, 3), np.int64)
     count = 0 if most is None else int(np.ravel(most)[0])
     limit = 0.0 if overlap is None else float(np.ravel(overlap)[0])
     if center_point_box:

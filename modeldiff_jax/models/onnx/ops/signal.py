@@ -37,6 +37,8 @@ def _dft(x: Value, length: Static, axis: int, inverse: int, onesided: int) -> Va
         size = int(_scalar(length))
     elif inverse and onesided:
         size = 2 * (size - 1)
+    if size < 1:
+        raise InvalidInputError("A transform goes over at least one entry", got=f"{size}")
     check_made((*x.shape[:at], size, *x.shape[at + 1 :], 2))
     signal = _complex(x)
     if inverse and onesided:

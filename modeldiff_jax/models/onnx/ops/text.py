@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -121,7 +122,7 @@ def tf_idf_vectorizer(
     if mode not in ("TF", "IDF", "TFIDF") or (pool_int64s is None) == (pool_strings is None):
         raise InvalidInputError("TfIdfVectorizer has a mode and one pool", got=mode)
     pool = np.asarray(pool_int64s, np.int64) if pool_strings is None else np.asarray(pool_strings, object)
-    m, rows = xp(x), x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+    m, rows = xp(x), x.reshape(math.prod(x.shape[:-1]), *x.shape[-1:]) if x.ndim else x.reshape(1, 1)
     bounds = [*ngram_counts, len(pool)]
     places = np.asarray(ngram_indexes, np.int64)
     if sorted(bounds) != bounds or bounds[0] < 0 or places.min(initial=0) < 0:

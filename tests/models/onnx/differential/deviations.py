@@ -1,0 +1,147 @@
+"""Variations on which onnxruntime and this package rightly differ, by cause. One that no longer occurs fails the test."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Variations that may differ.
+
+    Attributes:
+      ops: operators.
+      cause: why, and what decides: the specification's text, the definition, onnx's reference evaluator.
+      holds: (variation, the difference in words) -> whether this is one of them.
+      reference: whether onnx's reference evaluator has the last word; then it must give what this package gives.
+    """
+
+    ops: frozenset[str]
+    cause: str
+    holds: Callable[[Any, str], bool]
+    reference: bool = False
+
+    def covers(self, variation, off):
+        """Whether this explains a difference."""
+        return variation.op in self.ops and self.holds(variation, off)
+
+
+def _deviation(ops, cause, holds, reference=False):
+    return Deviation(frozenset(ops.split()), cause, holds, reference)
+
+
+def _is_training(variation, off):
+    return "inference mode" in off
+
+
+def _labels_are_outside(variation, off):
+    scores, labels = variation.inputs[:2]
+    ignored = variation.attributes.get("ignore_index")
+    outside = (labels < 0) | (labels >= scores.shape[1])
+    return bool(np.any(outside & (labels != ignored)))
+
+
+def _condition_is_longer(variation, off):
+    x, condition = variation.inputs
+    axis = variation.attributes.get("axis")
+    return condition.size > (x.size if axis is None else x.shape[axis])
+
+
+def _is_out_of_range(variation, off):
+    return any(v is not None and v.dtype.kind == "f" for v in variation.inputs) and "int" in off
+
+
+DEVIATIONS = (
+    _deviation(
+        "Bernoulli Multinomial RandomNormalLike RandomUniformLike",
+        "the numbers a generator draws are the runtime's own",
+        lambda v, off: "values" in off,
+    ),
+    _deviation("Dropout", "dropping in training mode is random, and refused", _is_training),
+    _deviation(
+        "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
+        "the specification: a label is a class or ignore_index; here some are neither",
+        _labels_are_outside,
+    ),
+    _deviation(
+        "Compress",
+        "a condition that holds beyond the end of its axis is refused here and cut off by onnxruntime; numpy refuses it",
+        _condition_is_longer,
+    ),
+    _deviation(
+        "Cast CastLike Pow",
+        "the specification: a float out of an integer type's range has no defined value",
+        _is_out_of_range,
+    ),
+    _deviation(
+        "Cast CastLike",
+        "onnxruntime writes no output where `saturate` is neither 0 nor 1 and the type is no 8-bit float",
+        lambda v, off: v.attributes.get("saturate", 1) not in (0, 1),
+        reference=True,
+    ),
+    _deviation(
+        "TopK",
+        "the specification: unsorted entries come in any order; here they are always in order",
+        lambda v, off: v.attributes.get("sorted", 1) != 1,
+    ),
+    _deviation(
+        "StringSplit",
+        "onnxruntime strips the end of the last part; the reference evaluator and Python's split keep it",
+        lambda v, off: v.attributes.get("maxsplit") is not None and not v.attributes.get("delimiter"),
+        reference=True,
+    ),
+    _deviation(
+        "AveragePool MaxPool LpPool",
+        "a window one step too long for its input is refused here; onnxruntime gives an empty result",
+        lambda v, off: "pooling window must fit" in off,
+    ),
+    _deviation(
+        "AveragePool LpPool MaxPool",
+        "onnxruntime leaves dilations out of automatic padding",
+        lambda v, off: v.attributes.get("auto_pad", b"")[:4] == b"SAME" and "dilations" in v.attributes,
+        reference=True,
+    ),
+    _deviation(
+        "Resize",
+        "onnxruntime copies a crop whose size is that of the whole, as a policy may make it",
+        lambda v, off: v.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize",
+        reference=True,
+    ),
+    _deviation("RNN GRU LSTM", "a clip threshold is not negative", lambda v, off: v.attributes.get("clip", 0) < 0),
+    _deviation("DFT", "a transform over nothing is refused", lambda v, off: "at least one entry" in off),
+    _deviation("LpPool", "there is no p-norm of p 0 or less", lambda v, off: v.attributes.get("p", 2) <= 0),
+    _deviation(
+        "ReverseSequence",
+        "the specification: time and batch axes are 0 and 1, not counted from the end",
+        lambda v, off: min(v.attributes.get("batch_axis", 1), v.attributes.get("time_axis", 0)) < 0,
+    ),
+    _deviation(
+        "QLinearMatMul",
+        "a sum of nothing is 0, whose quantised value is the zero point; onnxruntime gives something else",
+        lambda v, off: v.inputs[0].size == 0,
+    ),
+    _deviation(
+        "Attention",
+        "the specification: softmax_precision is a type of floats; others are refused here and ignored by onnxruntime",
+        lambda v, off: v.attributes.get("softmax_precision", 1) not in (1, 10, 11, 16),
+    ),
+    _deviation(
+        "Attention",
+        "a negative softcap caps nothing, says the reference evaluator; onnxruntime caps by it where there is a mask",
+        lambda v, off: v.attributes.get("softcap", 0) < 0,
+        reference=True,
+    ),
+    _deviation(
+        "Attention",
+        "onnxruntime's causal mask is the least number of the other mask's type, which for integers hides nothing",
+        lambda v, off: v.attributes.get("is_causal") == 1 and v.inputs[3] is not None and v.inputs[3].dtype.kind in "iu",
+    ),
+    _deviation(
+        "Attention",
+        "onnxruntime's causal mask is the least finite number where the definition has -inf",
+        lambda v, off: "np.float32(-inf) for np.float32(-3.4028235e+38)" in off,
+        reference=True,
+    ),
+)
