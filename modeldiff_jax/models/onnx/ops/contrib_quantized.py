@@ -325,7 +325,7 @@ def quantize_linear(x: Value, scale: Value, zero_point: Value = None, /, *, axis
 
 
 @op("DequantizeLinear", domain=MICROSOFT)
-def dequantize(x: Value, scale: Value, zero_point: Value = None, /, *, axis: int | None = None) -> Value:
+def dequantize_linear(x: Value, scale: Value, zero_point: Value = None, /, *, axis: int | None = None) -> Value:
     """(x - zero_point) * scale; here also of 16 bits."""
     return quantization.dequantize_linear(x, scale, zero_point, axis=1 if axis is None else axis)
 

@@ -37,7 +37,7 @@ def eye_like(x: Value, /, *, dtype: int | None = None, k: int = 0) -> Value:
 
 
 @op("Range")
-def arange(start: Static, limit: Static, delta: Static, /, *, stash_type: int = 1) -> Value:
+def range_(start: Static, limit: Static, delta: Static, /, *, stash_type: int = 1) -> Value:
     """Numbers from start up to, without, limit by delta; `stash_type` is for 16-bit floats, which numpy widens too."""
     (first,), (last,), (step,) = (np.ravel(v).tolist() for v in (start, limit, delta))
     if not all(isinstance(v, (int, float)) for v in (first, last, step)):

@@ -54,7 +54,7 @@ def center_crop_pad(x: Value, shape: Static, /, *, axes: Sequence[int] | None = 
 
 @op("Col2Im")
 @in_float32
-def col_to_im(
+def col2im(
     x: Value,
     image_shape: Static,
     block_shape: Static,

@@ -36,7 +36,7 @@ def less_or_equal(a: Value, b: Value, /) -> Value:
 
 
 @op("Not")
-def logical_not(x: Value, /) -> Value:
+def not_(x: Value, /) -> Value:
     """Negation."""
     return xp(x).logical_not(x)
 

@@ -9,7 +9,15 @@ import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, element_type, in_float32, known, widened
+from modeldiff_jax.models.onnx.ops.common import (
+    astype,
+    axis_index,
+    axis_indices,
+    element_type,
+    in_float32,
+    known,
+    widened,
+)
 from modeldiff_jax.models.onnx.registration import op
 
 _EPSILON = float(np.float32(1e-5))

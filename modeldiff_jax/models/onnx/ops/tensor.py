@@ -101,7 +101,8 @@ def reshape_1(x: Value, /, *, shape: Sequence[int] = (), consumed_inputs: Sequen
 def reshape(x: Value, shape: Static, /, *, allowzero: int = 0) -> Value:
     """`x` in another shape, where 0 keeps a size (unless `allowzero`) and -1 takes the rest."""
     wanted = tuple(
-        x.shape[i] if isinstance(dim, int) and dim == 0 and allowzero != 1 else dim for i, dim in enumerate(sizes(shape))
+        x.shape[i] if isinstance(dim, int) and dim == 0 and allowzero != 1 else dim
+        for i, dim in enumerate(sizes(shape))
     )
     return module_for(wanted, x).reshape(x, wanted)
 
