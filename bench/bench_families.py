@@ -1,4 +1,4 @@
-"""What does it save to know models of one family: one compilation, and the work of all of them spread over the cores?
+"""How much time do models of one family save: one compilation for all, and their work spread over the cores?
 
 M small residual networks with other weights, as ONNX models under other names or as Flax modules; their DDVs of 100
 pairs. `family` is `md.ddv` of the list, `separate` is `md.ddv` of one after another, each with a program of its own.
@@ -78,7 +78,7 @@ def compare(form: str, count: int, rounds: int) -> dict[str, Any]:
 
 
 def own(apply: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function as another one, which is compiled anew."""
+    """Returns the same function as a new object, which is compiled again."""
     return lambda params, *inputs: apply(params, *inputs)
 
 

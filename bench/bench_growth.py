@@ -28,7 +28,7 @@ LARGEST_JOIN = 30_000
 
 
 def contestant(who: str, what: str, n: int) -> tuple[Callable[[], Any], int]:
-    """What to time, and the memory held before there were any rows."""
+    """Returns the function to time, and the memory held before there were any rows."""
     import numpy as np
 
     rng = np.random.default_rng(0)

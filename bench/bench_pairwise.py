@@ -149,7 +149,7 @@ def rates() -> dict[str, float]:
 
 
 def needs(name: str, shape: tuple[int, ...], rate: dict[str, float]) -> dict[str, float]:
-    """What the machine cannot do without, in seconds at its rates."""
+    """Returns the least time that bytes and multiplications take at the machine's rates, in seconds."""
     *_, n, c = shape
     models = shape[0] if len(shape) == 3 else 1
     if name.startswith("paired"):

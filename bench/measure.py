@@ -1,4 +1,4 @@
-"""How every benchmark here measures, and what it writes down."""
+"""Measures contestants in interleaved rounds, and records results with what is needed to repeat them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REST = 0.1
 
 
 def use_cores(count: int) -> None:
-    """Keeps this process to as many cores; call it before jax, torch or numpy start their threads."""
+    """Limits this process to `count` cores; call it before jax, torch or numpy start their threads."""
     available = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, available[:count])
 
@@ -64,7 +64,7 @@ def _busy() -> float:
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Least, median and greatest."""
+    """Returns minimum, median and maximum."""
     return {"min": min(values), "median": statistics.median(values), "max": max(values)}
 
 
@@ -106,7 +106,7 @@ def _rounded(value: Any) -> Any:
 
 
 def processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Returns the processor's name, as the system gives it."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     family = re.search(r"cpu family\s*: (\d+)", text)
     model = re.search(r"model name\s*: (.*)", text)

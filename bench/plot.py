@@ -1,41 +1,14 @@
-"""Line plots as SVG, two panels in a row."""
+"""Line plots as SVG, panels two in a row, on the axes of the product's reports."""
 
 from __future__ import annotations
 
-import html
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_WIDE, _HIGH, _LEFT, _TOP = 300, 220, 60, 30
+from modeldiff_jax.report.plots.axes import Axis, Drawing, Frame, dot, path_through, text
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _RIGHT, _BOTTOM = 300, 220, 60, 30, 20, 40
 Points = list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """From `low` to `high`, of the values or of their decimal logarithms, with marks at `ticks`."""
-
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-    logarithmic: bool = False
-
-    @classmethod
-    def even(cls, low: float, high: float, step: float) -> Axis:
-        """Linear, with a mark at every step."""
-        count = round((high - low) / step)
-        return cls(low, high, tuple(low + i * step for i in range(count + 1)))
-
-    @classmethod
-    def decades(cls, values: Sequence[float]) -> Axis:
-        """Logarithmic, over the powers of ten that hold all values."""
-        low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-        high = max(high, low + 1)
-        return cls(low, high, tuple(10.0**power for power in range(low, high + 1)), True)
-
-    def share(self, value: float) -> float:
-        """Where a value stands, 0 at the low end and 1 at the high one."""
-        return ((math.log10(value) if self.logarithmic else value) - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
@@ -59,41 +32,25 @@ class Panel:
     legend: tuple[int, int] = (8, 16)
 
 
-def drawn(panels: Sequence[Panel]) -> str:
-    """The SVG."""
-    rows = -(-len(panels) // 2)
-    width, height = 2 * (_LEFT + _WIDE + 20), rows * (_TOP + _HIGH + 40)
-    parts = [
-        f'<g transform="translate({i % 2 * (_LEFT + _WIDE + 20)} {i // 2 * (_TOP + _HIGH + 40)})">{_panel(panel)}</g>'
+def drawn(title: str, panels: Sequence[Panel]) -> str:
+    """The panels as an SVG file."""
+    column, row = _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BOTTOM
+    elements = [
+        element
         for i, panel in enumerate(panels)
+        for element in _panel(panel, _LEFT + i % 2 * column, _TOP + i // 2 * row)
     ]
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif"'
-        f' font-size="12">'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(parts)}</svg>\n'
-    )
+    rows = -(-len(panels) // 2)
+    return Drawing(title, 2 * column, rows * row, tuple(elements)).to_svg(background=True)
 
 
-def _panel(panel: Panel) -> str:
-    def at(x: float, y: float) -> tuple[float, float]:
-        return round(_LEFT + panel.x.share(x) * _WIDE, 1), round(_TOP + (1 - panel.y.share(y)) * _HIGH, 1)
-
-    left, bottom = panel.x.ticks[0], panel.y.ticks[0]
-    parts = [f'<text x="{_LEFT}" y="{_TOP - 10}" font-weight="bold">{html.escape(panel.title)}</text>']
-    for tick in panel.x.ticks:
-        x, y = at(tick, bottom)
-        parts.append(f'<path d="M{x} {_TOP}V{y}" stroke="#ddd"/>')
-        label = f"{round(tick):,}" if panel.x.logarithmic else f"{tick:g}"
-        parts.append(f'<text x="{x}" y="{y + 16}" text-anchor="middle">{label}</text>')
-    for tick in panel.y.ticks:
-        x, y = at(left, tick)
-        parts.append(f'<path d="M{x} {y}h{_WIDE}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x - 6}" y="{y + 4}" text-anchor="end">{tick:g}</text>')
-    for place, line in enumerate(panel.lines):
-        path = " ".join(f"{x},{y}" for x, y in (at(*point) for point in line.points))
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{line.colour}" stroke-width="2"/>')
-        dots = line.points if line.dots else []
-        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{line.colour}"/>' for x, y in (at(*p) for p in dots)]
-        x, y = _LEFT + panel.legend[0], _TOP + panel.legend[1] + 16 * place
-        parts.append(f'<text x="{x}" y="{y}" fill="{line.colour}">{html.escape(line.name)}</text>')
-    return "".join(parts)
+def _panel(panel: Panel, left: float, top: float) -> Iterator[str]:
+    frame = Frame(panel.x, panel.y, left, top, _WIDTH, _HEIGHT)
+    yield text(left, top - 10, panel.title, bold=True)
+    yield from frame.x_grid()
+    yield from frame.y_grid()
+    for i, line in enumerate(panel.lines):
+        places = [frame.place(*point) for point in line.points]
+        yield path_through(places, line.colour)
+        yield from (dot(*place, line.colour) for place in places if line.dots)
+        yield text(left + panel.legend[0], top + panel.legend[1] + 16 * i, line.name, colour=line.colour)

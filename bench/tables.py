@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import RESULTS
-from bench.plot import Axis, Line, Panel, drawn
+from bench.plot import Line, Panel, drawn
+from modeldiff_jax.report.plots.axes import Axis
 
 DOCS = RESULTS.parent.parent / "docs"
 HEAD = """# Benchmarks of the kernels
@@ -26,7 +27,7 @@ Rows = list[list[str]]
 
 
 def render(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page, for the results of each device by its name."""
+    """Returns the page, for the results of each device by its name."""
     parts = [HEAD]
     for device, questions in sorted(results.items()):
         found = [*_distances(questions), *_searches(questions), *_growth(questions)]
@@ -133,7 +134,7 @@ def plot(result: Mapping[str, Any]) -> str:
             lines = [Line(who, colour, series(result[what], who, key)) for who, colour in _COLOURS.items()]
             x, y = (Axis.decades([point[side] for line in lines for point in line.points]) for side in (0, 1))
             panels.append(Panel(f"{what}, {unit}", lines, x, y))
-    return drawn(panels)
+    return drawn("Time and memory against rows", panels)
 
 
 def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, float]]:
@@ -146,7 +147,7 @@ def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, fl
 
 
 def recorded(folder: Path = RESULTS) -> dict[str, Any]:
-    """What every device's file holds."""
+    """Returns the content of every device's file."""
     files = sorted(folder.glob("*.json"))
     return {file.stem: json.loads(file.read_text()) for file in files if file.stem != "conformance"}
 

@@ -1,4 +1,4 @@
-"""What is installed, what works, and the line that installs what is missing."""
+"""Diagnoses the installation: what is installed, what works, and the line that installs what is missing."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from modeldiff_jax.runtime.compilation_cache import Cache, enable
-from modeldiff_jax.runtime.environment import SCHEMA_VERSION, installed, tool
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, installed, now, tool
 
 _NEEDED_FOR = {
-    "bench": "the benchmarks: kernels beside their peers, ModelReuse",
+    "bench": "the benchmarks",
     "check": "modeldiff convert --check",
     "cuda12": "NVIDIA GPUs, CUDA 12",
     "cuda13": "NVIDIA GPUs, CUDA 13",
     "tpu": "Google TPUs",
     "dev": "the tests and checks of this project",
-    "fuzz": "its fuzz targets",
-    "roundtrip": "its test of models that jax2onnx exports",
+    "fuzz": "the fuzz targets of this project",
+    "roundtrip": "the tests of models that jax2onnx exports",
 }
 # `jax[cuda12]` is jax, which is always here; these are what the extra adds.
 _ADDED_BY = {"jax[cuda12]": "jax-cuda12-plugin", "jax[cuda13]": "jax-cuda13-plugin", "jax[tpu]": "libtpu"}
@@ -29,21 +29,22 @@ _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+(\[[\w,-]+\])?)(?P<version>[^;]*)(;.
 
 
 def diagnose() -> dict[str, Any]:
-    """Looks at everything `modeldiff` needs, as JSON-able data.
+    """Checks everything `modeldiff` needs; returns JSON-able data.
 
-    Never raises: whatever is broken is named in `problems`, and then `ok` is False.
+    It never raises: `problems` names whatever is broken, and then `ok` is False.
     """
     problems: list[str] = []
     required, extras = _requirements()
     packages = [{"name": name, "version": installed(name)} for name in required]
     missing = [requirement for name, requirement in required.items() if installed(name) is None]
     if missing:
-        problems.append(f"Missing packages; install them: {_install(missing)}")
+        problems.append(f"Packages are missing; install them: {_install(missing)}")
     if not required:
-        problems.append("The package is not installed, only its source is here; in its folder: pip install -e .")
+        problems.append("The package is not installed; in the folder of its source, run: pip install -e .")
     return {
         "schema_version": SCHEMA_VERSION,
         "command": "doctor",
+        "created": now(),
         "tool": tool(),
         "executable": sys.executable,
         "devices": _devices(problems),
@@ -57,7 +58,7 @@ def diagnose() -> dict[str, Any]:
 
 
 def _requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Distribution -> requirement: those always needed, and by extra those of each."""
+    """Returns distribution -> requirement: of those always needed, and of those of each extra."""
     required: dict[str, str] = {}
     extras: dict[str, dict[str, str]] = defaultdict(dict)
     try:
@@ -94,7 +95,7 @@ def _devices(problems: list[str]) -> list[dict[str, Any]]:
 
         return [{"id": d.id, "platform": d.platform, "kind": d.device_kind} for d in jax.devices()]
     except Exception as error:  # a broken JAX fails in many ways, and this is the command that must say so
-        problems.append(f"JAX does not start: {type(error).__name__}: {error}")
+        problems.append(f"JAX cannot start: {type(error).__name__}: {error}")
         return []
 
 
@@ -105,8 +106,8 @@ def _kernels(problems: list[str]) -> dict[str, Any]:
         return {"ok": True, "folder": str(Path(kernels.__path__[0]).resolve())}
     except Exception as error:  # likewise
         problems.append(
-            f"modeldiff_jax.kernels does not import: {type(error).__name__}: {error}. In a git checkout it is a link "
-            "to ../kernels; clone with symbolic links on (git config core.symlinks true)"
+            f"modeldiff_jax.kernels cannot be imported: {type(error).__name__}: {error}. In a git checkout it is a "
+            "link to ../kernels; clone with symbolic links on (git config core.symlinks true)"
         )
         return {"ok": False, "folder": None}
 

@@ -76,7 +76,7 @@ class Limits:
                 f"The limit `{name}` is {bound:,}",
                 got=f"{value:,}",
                 where=where,
-                fix=f"if you trust this file, raise it: Limits({name}=...)",
+                fix=f"if you trust this file, raise it: Limits({name}=...), or --limit {name}=...",
             )
 
     def to_dict(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ import pytest
 import modeldiff_jax
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = {"jax", "jaxlib", "onnx", "flax", "numpy", "sklearn", "PIL", "onnxruntime"}
+HEAVY = {"jax", "jaxlib", "onnx", "flax", "numpy", "sklearn", "PIL", "onnxruntime", "jinja2", "rich"}
 
 
 def python(program, cwd, **environment):
@@ -31,7 +31,7 @@ def python(program, cwd, **environment):
 def tree(tmp_path_factory):
     """A copy of the sources to build and to break."""
     copy = tmp_path_factory.mktemp("tree") / "source"
-    skip = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests", "bench")
+    skip = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info")
     shutil.copytree(ROOT, copy, symlinks=True, ignore=skip)
     return copy
 
@@ -69,7 +69,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
         str(path.relative_to(ROOT))
         for folder in ("modeldiff_jax", "kernels")
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", ".json") or path.name == "py.typed"
+        if path.suffix in (".py", ".json", ".html", ".css") or path.name == "py.typed"
     }
     expected = {re.sub("^kernels/", "modeldiff_jax/kernels/", name) for name in package}
     assert {name for name in names if ".dist-info/" not in name} == expected
@@ -150,6 +150,9 @@ def test_imports_go_downwards_only(tree):
         ("modeldiff_jax/models/model.py", "import modeldiff_jax.detection.compare"),
         ("modeldiff_jax/models/model.py", "import onnx"),
         ("modeldiff_jax/errors.py", "import modeldiff_jax.limits"),
+        ("modeldiff_jax/errors.py", "import bench.measure"),
+        ("bench/measure.py", "import tests.model_packages"),
+        ("bench/measure.py", "import bench.plot, bench.tables"),
     ],
 )
 def test_an_upward_import_would_be_seen(tree, file, line):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modeldiff_jax.cli import commands as cli
-from tests.onnx_files import classifier
+from tests.helpers.onnx_graphs import classifier
 
 TEXT = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TEXT, re.M | re.S)

@@ -1,190 +1,211 @@
-"""Command line of the benchmark.
-
-python -m bench.modelreuse build FOLDER [--size small|full|population|track] [--seed 0] [--beyond]
-python -m bench.modelreuse evaluate FOLDER [--protocol strict|pairs144|roc] [--method ours|modeldiff|...]
-    [--orientation owner|suspect|both] [--pairs 100] [--access outputs|probabilities|top-K|labels] [--black-box]
-    [--format text|json]
-python -m bench.modelreuse reliability FOLDER [--tests 2000] [--references N] [--any-architecture] [--pairs 100]
-    [--plot FILE.svg] [--format text|json]
-python -m bench.modelreuse null FOLDER... [--owners 40] [--write]
-python -m bench.modelreuse adversary FOLDER [--pairs 100] [--steps 300] [--keys 16] [--plot FILE] [--format text|json]
-python -m bench.modelreuse access FOLDER [--pairs 100] [--format text|json]
-python -m bench.modelreuse lineage FOLDER [--method ours|ddv] [--pairs 100] [--sets 200] [--format text|json] [--fit]
-"""
+"""Command line of the benchmark: `python -m bench.modelreuse COMMAND`."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from modeldiff_jax.errors import ModelDiffError
 
+if TYPE_CHECKING:
+    from bench.modelreuse.study import Study
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; gives the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.modelreuse", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    make = commands.add_parser("build", help="train the zoo, or what is missing of it")
-    make.add_argument("folder", type=Path)
-    make.add_argument("--size", choices=["small", "full", "population", "track"], default="full")
-    make.add_argument("--seed", type=int, default=0)
-    make.add_argument("--beyond", action="store_true", help="also what the paper lacks")
-    judge = commands.add_parser("evaluate", help="how well a method tells who came from whom")
-    judge.add_argument("folder", type=Path)
-    judge.add_argument("--protocol", default="strict", choices=["strict", "pairs144", "roc"])
-    judge.add_argument("--method", default="ours")
-    judge.add_argument("--orientation", default="suspect", choices=["owner", "suspect", "both"])
-    judge.add_argument("--pairs", type=int, default=100)
-    judge.add_argument("--key", type=int, default=0)
-    judge.add_argument("--access", default="outputs", metavar="outputs|probabilities|top-K|labels", help="what is told")
-    judge.add_argument("--black-box", action="store_true", help="partners by asking, not by gradients")
-    judge.add_argument("--format", default="text", choices=["text", "json"])
-    trust = commands.add_parser("reliability", help="whether p-values hold")
-    trust.add_argument("folder", type=Path)
-    trust.add_argument("--tests", type=int, default=2000, help="unrelated pairs of models")
-    trust.add_argument("--references", type=int, default=None, help="for each test; all there are unless given")
-    trust.add_argument("--any-architecture", action="store_true", help="references of all, not only the suspect's")
-    trust.add_argument("--pairs", type=int, default=100, help="probe pairs")
-    trust.add_argument("--key", type=int, default=0)
-    trust.add_argument("--format", default="text", choices=["text", "json"])
-    trust.add_argument("--plot", type=Path, help="an SVG of observed against stated error rates")
-    null = commands.add_parser("null", help="hold the default calibration against zoos, or write it from them")
-    null.add_argument("folders", type=Path, nargs="+")
-    null.add_argument("--owners", type=int, default=40, help="of each zoo, drawn at random")
-    null.add_argument("--write", action="store_true", help="write modeldiff_jax/detection/default_calibration.json")
-    hostile = commands.add_parser("adversary", help="what thieves who hide and accusers who lie can do")
-    hostile.add_argument("folder", type=Path, help="a finished build")
-    hostile.add_argument("--pairs", type=int, default=100)
-    hostile.add_argument("--steps", type=int, default=300, help="of a thief's fine-tuning")
-    hostile.add_argument("--keys", type=int, default=16, help="most that an accuser tries")
-    hostile.add_argument("--plot", type=Path, help="SVG to write")
-    hostile.add_argument("--format", default="text", choices=["text", "json"])
-    less = commands.add_parser("access", help="what is left when a suspect tells less, and pairs are found by asking")
-    less.add_argument("folder", type=Path)
-    less.add_argument("--pairs", type=int, default=100)
-    less.add_argument("--key", type=int, default=0)
-    less.add_argument("--format", default="text", choices=["text", "json"])
-    trees = commands.add_parser("lineage", help="how well trees of descent are told")
-    trees.add_argument("folder", type=Path)
-    trees.add_argument("--method", default="ours", choices=["ours", "ddv"])
-    trees.add_argument("--pairs", type=int, default=100)
-    trees.add_argument("--key", type=int, default=0)
-    trees.add_argument("--sets", type=int, default=200, help="sets of ten models, of each kind")
-    trees.add_argument("--fit", action="store_true", help="print the weights of clues that this zoo gives instead")
-    trees.add_argument("--format", default="text", choices=["text", "json"])
-    given = parser.parse_args(arguments)
+FOLDER = click.Path(path_type=Path)
+folder = click.argument("folder", type=FOLDER)
+key = click.option("--key", default=0, show_default=True, help="Random key of seeds and attacks.")
+pairs = click.option("--pairs", type=click.IntRange(2), default=100, show_default=True, help="Probe pairs.")
+style = click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
+plot_file = click.option("--plot", type=FOLDER, metavar="FILE.svg", help="Write a plot of the result.")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
     try:
-        if given.command == "build":
-            from bench.modelreuse.build import SIZES, build
-
-            build(given.folder, SIZES[given.size], given.seed, given.beyond)
-        elif given.command == "reliability":
-            from bench.modelreuse import reliability
-            from bench.modelreuse.folder import Zoo
-            from bench.modelreuse.study import Study
-
-            study = Study(Zoo(given.folder), given.pairs, given.key)
-            result = reliability.reliability(study, given.tests, given.references, given.any_architecture)
-            if given.plot:
-                given.plot.write_text(reliability.plot(result), "utf-8")
-            print(json.dumps(result, indent=1) if given.format == "json" else reliability.table(result))
-        elif given.command == "null":
-            print(json.dumps(_null(given), indent=1))
-        elif given.command == "adversary":
-            from bench.modelreuse import adversary
-
-            result = adversary.adversary(given.folder, given.pairs, given.steps, given.keys)
-            if given.plot:
-                given.plot.write_text(adversary.plot(result), "utf-8")
-            print(json.dumps(result, indent=1) if given.format == "json" else adversary.table(result))
-        elif given.command == "access":
-            print(less_access(given))
-        elif given.command == "lineage":
-            print(kinship(given))
-        else:
-            result = evaluate(given)
-            print(json.dumps(result, indent=1) if given.format == "json" else table(result))
+        commands.main(arguments, prog_name="python -m bench.modelreuse", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
     except ModelDiffError as error:
-        print(f"error: {error}", file=sys.stderr)
+        click.echo(f"Error: {error}", err=True)
         return 2
     return 0
 
 
-def _null(given: argparse.Namespace) -> dict[str, Any]:
-    from bench.modelreuse import default_calibration as default_null
-    from bench.modelreuse.folder import Zoo
-    from modeldiff_jax.detection.default_calibration import FILE
-
-    found = [pair for folder in given.folders for pair in default_null.similarities(Zoo(folder), given.owners)]
-    if given.write:
-        content = default_null.pack(found, {"zoos": [folder.name for folder in given.folders], "owners": given.owners})
-        FILE.write_text(json.dumps(content) + "\n", "utf-8")
-    return default_null.held_against(found, json.loads(FILE.read_text("utf-8")))
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """The ModelReuse benchmark: which model was made from which, and how well methods tell."""
 
 
-def evaluate(given: argparse.Namespace) -> dict[str, Any]:
-    """The result of one method under one protocol."""
-    from bench.modelreuse.folder import Zoo
+@commands.command()
+@folder
+@click.option("--size", type=click.Choice(["small", "full", "population", "track"]), default="full", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Random seed of data, recipes and weights.")
+@click.option("--beyond", is_flag=True, help="Train the kinds of relatives that the paper lacks, too.")
+def build(folder: Path, size: str, seed: int, beyond: bool) -> None:
+    """Train a zoo of models whose descent is known, or what is missing of it."""
+    from bench.modelreuse.build import SIZES
+    from bench.modelreuse.build import build as build_zoo
+
+    build_zoo(folder, SIZES[size], seed, beyond)
+
+
+@commands.command()
+@folder
+@click.option("--protocol", type=click.Choice(["strict", "pairs144", "roc"]), default="strict", show_default=True)
+@click.option(
+    "--method", default="ours", show_default=True, metavar="NAME", help="ours, modeldiff, or another of the README."
+)
+@click.option(
+    "--orientation",
+    type=click.Choice(["owner", "suspect", "both"]),
+    default="suspect",
+    show_default=True,
+    help="Whose inputs are used.",
+)
+@pairs
+@key
+@click.option(
+    "--access",
+    default="outputs",
+    show_default=True,
+    metavar="LEVEL",
+    help="What suspects expose: outputs, probabilities, top-K, labels.",
+)
+@click.option("--black-box", is_flag=True, help="Find partners by queries instead of gradients.")
+@style
+def evaluate(
+    folder: Path,
+    protocol: str,
+    method: str,
+    orientation: Any,
+    pairs: int,
+    key: int,
+    access: str,
+    black_box: bool,
+    style: str,
+) -> None:
+    """Measure how well a method tells who came from whom."""
+    from bench.modelreuse import protocols
     from bench.modelreuse.methods import METHODS
-    from bench.modelreuse.protocols import PROTOCOLS
-    from bench.modelreuse.study import Study
-    from modeldiff_jax.errors import InvalidInputError
 
-    if given.method not in METHODS:
-        raise InvalidInputError(f"`--method` is one of {', '.join(METHODS)}", got=repr(given.method))
-    if given.pairs < 2:
-        raise InvalidInputError("`--pairs` is at least 2", got=str(given.pairs))
-    study = Study(Zoo(given.folder), given.pairs, given.key, access=given.access, black_box=given.black_box)
-    fields = ("protocol", "method", "orientation", "pairs", "key", "access", "black_box")
-    asked = {name: getattr(given, name) for name in fields}
-    found = PROTOCOLS[given.protocol](study, METHODS[given.method], given.orientation)
-    queries = list(study.queries.values())
-    return {**asked, **found, "queries": sum(queries) / len(queries) if queries else None}
+    if method not in METHODS:
+        raise click.BadParameter(f"{method!r} is not one of {', '.join(METHODS)}", param_hint="--method")
+    study = _study(folder, pairs, key, access=access, black_box=black_box)
+    _print(protocols.evaluate(study, method, protocol, orientation), protocols.table, style)
 
 
-def less_access(given: argparse.Namespace) -> str:
-    """Every access, as text."""
-    from bench.modelreuse import access
+@commands.command()
+@folder
+@click.option("--tests", default=2000, show_default=True, help="Unrelated pairs of models to test.")
+@click.option("--references", type=click.IntRange(1), help="References of each test.  [default: all]")
+@click.option("--any-architecture", is_flag=True, help="Take references of all architectures, not the suspect's alone.")
+@click.option("--owners", type=int, help="Owners drawn at random.  [default: all models]")
+@pairs
+@key
+@style
+@plot_file
+def reliability(
+    folder: Path,
+    tests: int,
+    references: int | None,
+    any_architecture: bool,
+    owners: int | None,
+    pairs: int,
+    key: int,
+    style: str,
+    plot: Path | None,
+) -> None:
+    """Measure whether p-values hold: false alarms among unrelated models, against the stated rate."""
+    from bench.modelreuse import reliability as module
+
+    result = module.reliability(_study(folder, pairs, key), tests, references, any_architecture, owners)
+    _print(result, module.table, style, plot, module.plot)
+
+
+@commands.command()
+@click.argument("folders", type=FOLDER, nargs=-1, required=True)
+@click.option("--owners", default=40, show_default=True, help="Owners drawn at random from each zoo.")
+@click.option("--write", is_flag=True, help="Write modeldiff_jax/detection/default_calibration.json from these zoos.")
+def null(folders: tuple[Path, ...], owners: int, write: bool) -> None:
+    """Test the default calibration on zoos, or write it from them."""
+    from bench.modelreuse.default_calibration import calibrate
+
+    click.echo(json.dumps(calibrate(folders, owners, write), indent=1))
+
+
+@commands.command()
+@folder
+@pairs
+@click.option("--steps", default=300, show_default=True, help="Steps of a thief's fine-tuning.")
+@click.option("--keys", default=16, show_default=True, help="The most keys that an accuser tries.")
+@style
+@plot_file
+def adversary(folder: Path, pairs: int, steps: int, keys: int, style: str, plot: Path | None) -> None:
+    """Measure what thieves who hide and accusers who lie can do. FOLDER holds a finished build."""
+    from bench.modelreuse import adversary as module
+
+    _print(module.adversary(folder, pairs, steps, keys), module.table, style, plot, module.plot)
+
+
+@commands.command()
+@folder
+@pairs
+@key
+@style
+def access(folder: Path, pairs: int, key: int, style: str) -> None:
+    """Measure what is left when suspects expose less, and when pairs are found by queries."""
+    from bench.modelreuse import access as module
     from bench.modelreuse.folder import Zoo
     from bench.modelreuse.reactions import Reactor
-    from bench.modelreuse.study import Study
 
-    zoo = Zoo(given.folder)
-    reactor = Reactor({name: zoo.path(name) for name in zoo.entries})
-    rows = access.less_access(lambda black_box: Study(zoo, given.pairs, given.key, reactor, black_box=black_box))
-    return json.dumps(rows, indent=1) if given.format == "json" else access.table(rows)
+    zoo = Zoo(folder)
+    reactor = Reactor({name: zoo.path(name) for name in zoo.entries})  # the models are read once for both studies
+    rows = module.less_access(lambda black_box: _study(folder, pairs, key, reactor=reactor, black_box=black_box))
+    _print(rows, module.table, style)
 
 
-def kinship(given: argparse.Namespace) -> str:
-    """Scores of trees of descent, or weights of clues, as text."""
-    from bench.modelreuse import lineage
+@commands.command()
+@folder
+@click.option("--method", type=click.Choice(["ours", "ddv"]), default="ours", show_default=True)
+@pairs
+@key
+@click.option("--sets", default=200, show_default=True, help="Sets of ten models, of each kind.")
+@click.option("--fit", is_flag=True, help="Print the weights of the features that fit this zoo best, instead.")
+@style
+def lineage(folder: Path, method: str, pairs: int, key: int, sets: int, fit: bool, style: str) -> None:
+    """Measure how often trees of descent are right."""
+    from bench.modelreuse import lineage as module
+
+    study = _study(folder, pairs, key)
+    if fit:
+        click.echo(json.dumps(module.fitted(study, sets), indent=1))
+    else:
+        _print(module.lineage(study, method, sets), module.table, style)
+
+
+def _study(folder: Path, pairs: int, key: int, **options: Any) -> Study:
     from bench.modelreuse.folder import Zoo
     from bench.modelreuse.study import Study
 
-    study = Study(Zoo(given.folder), given.pairs, given.key)
-    if given.fit:
-        return json.dumps(lineage.fitted(study, given.sets), indent=1)
-    return lineage.as_text(lineage.lineage(study, given.method, given.sets), given.format)
+    return Study(Zoo(folder), pairs, key, **options)
 
 
-def table(result: dict[str, Any]) -> str:
-    """The result as text."""
-    head = f"{'kind':18} {'correct':>9} {'AUC':>7} {'TPR@5%':>7} {'TPR@1%':>7}"
-    lines = [
-        f"{result['method']}, {result['protocol']}, inputs of the {result['orientation']}, {result['pairs']} pairs"
-    ]
-    rows = {**result["kinds"], "all": result}
-    for kind, row in rows.items():
-        count = f"{row['strict_correct']}/{row['strict_total']}" if row["strict_total"] else ""
-        numbers = (row[name] for name in ("auc", "tpr_at_5_fpr", "tpr_at_1_fpr"))
-        lines.append(f"{kind:18} {count:>9} " + " ".join(f"{v:7.3f}" if v is not None else " " * 7 for v in numbers))
-    asked = f", {result['queries']:.0f} queries for the pairs of a model" if result.get("queries") else ""
-    return "\n".join([lines[0], head, *lines[1:], f"{result['seconds']:.1f} s{asked}"])
+def _print(
+    result: Any,
+    table: Callable[[Any], str],
+    style: str,
+    plot: Path | None = None,
+    draw: Callable[[Any], str] | None = None,
+) -> None:
+    """Prints a result as JSON or as a table, and writes its plot where one is asked for."""
+    if plot and draw:
+        plot.write_text(draw(result), "utf-8")
+    click.echo(json.dumps(result, indent=1) if style == "json" else table(result))
 
 
 if __name__ == "__main__":

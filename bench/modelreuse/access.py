@@ -1,4 +1,4 @@
-"""What is left of a method when a suspect tells less than its whole answers, and when pairs are found by asking."""
+"""Scores of methods when a suspect exposes less than its whole outputs, and when pairs are made by queries."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _METHODS = ("ours", "modeldiff")
 
 
 def less_access(make: Callable[[bool], Study]) -> list[dict[str, Any]]:
-    """The strict rule and error rates of each method under each access, pairs made on the owner's model.
+    """Returns the scores of each method at each access level, with pairs made on the owner's model.
 
     Args:
-      make: the study of a zoo, by gradients or, if true, black box. Each is made once, and models answer once for all
+      make: the study of a zoo, by gradients or, if true, black box. Each is made once, and models are run once for all
         levels.
     Returns:
       One row each, as `evaluate` gives them, with `method`, `access`, `black_box`; `asked_owner` and `asked_suspect`
@@ -39,13 +39,13 @@ def less_access(make: Callable[[bool], Study]) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """All rows, as Markdown: of each kind the area under the ROC curve and the true-positive rate at 5 %."""
+    """Returns all rows as Markdown: for each kind the area under the ROC curve and the true-positive rate at 5 %."""
     kinds = list(dict.fromkeys(kind for row in rows for kind in row["kinds"]))
-    head = ["method", "suspect tells", "pairs by", "asked of the owner's, the suspect", "strict", "AUC", "TPR 5 %, 1 %"]
+    head = ["method", "suspect exposes", "pairs by", "queries to owner, suspect", "strict", "AUC", "TPR 5 %, 1 %"]
     lines = []
     for row in rows:
         asked = "" if row["asked_owner"] is None else f"{row['asked_owner']:.0f}, "
-        line = [f"`{row['method']}`", row["access"], "asking" if row["black_box"] else "gradients"]
+        line = [f"`{row['method']}`", row["access"], "queries" if row["black_box"] else "gradients"]
         line += [f"{asked}{row['asked_suspect']}", f"{row['strict_correct']}/{row['strict_total']}"]
         line += [_number(row["auc"], 3), f"{_number(row['tpr_at_5_fpr'])}, {_number(row['tpr_at_1_fpr'])}"]
         found = (row["kinds"][kind] for kind in kinds)

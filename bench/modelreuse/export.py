@@ -10,7 +10,8 @@ from jaxtyping import Float
 from onnx import TensorProto, helper, numpy_helper
 
 from bench.modelreuse.data import SIDE
-from bench.modelreuse.networks import EPSILON, Variables, forward
+from bench.modelreuse.networks import forward
+from bench.modelreuse.operations import EPSILON, Variables
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 OPSET = 17

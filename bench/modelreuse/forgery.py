@@ -1,4 +1,4 @@
-"""An accuser who makes an innocent model seem reused: by crafted pairs, by picked seeds, by trying many keys.
+"""Forged claims that an innocent model was reused: by crafted pairs, by picked seeds, by trying many keys.
 
 He owns a model, and has the innocent one in his hands before he commits to anything. Scores and p-values are those an
 honest claim would be judged by: pairs on the owner's model, against unrelated models of the same task.
@@ -18,10 +18,11 @@ from jaxtyping import Float
 
 import modeldiff_jax as md
 from bench.modelreuse.likeness import Term, likeness
-from bench.modelreuse.methods.decision_distance import cosine, ddv
+from bench.modelreuse.methods.decision_distance import cosine
 from bench.modelreuse.study import EPS, Study
 from modeldiff_jax.detection.conformal import conformal_p_value
 from modeldiff_jax.evidence.relatedness import ReactionTable, relatedness
+from modeldiff_jax.kernels import paired_distances
 from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.models.inputs.space import generic_space
 from modeldiff_jax.probes.adapt import Adapter, adapt
@@ -50,15 +51,15 @@ def scores(
     told = [one, *others]
     reactions = ReactionTable([t[0] for t in told], [t[1] for t in told], [0] * len(told))
     known = np.isin(np.arange(len(told)), np.asarray(references) + 1)
-    own = ddv(*one)
+    own = np.asarray(paired_distances(*one))
     return {
-        "modeldiff": np.array([cosine(own, ddv(*other)) for other in others]),
+        "modeldiff": np.array([cosine(own, np.asarray(paired_distances(*other))) for other in others]),
         "ours": relatedness(reactions, [0], range(1, len(told)), known)["related"][0],
     }
 
 
 class Court:
-    """An owner's model of a zoo, the models unrelated to it, and pairs to hold them against each other.
+    """An owner's model of a zoo, the models unrelated to it, and pairs to compare them on.
 
     Args:
       study: of the zoo.
@@ -82,7 +83,7 @@ class Court:
 
     @cached_property
     def told(self) -> dict[str, Float[np.ndarray, "2 n c"]]:
-        """What owner and strangers answer to honest pairs of the whole pool."""
+        """Outputs of owner and unrelated models on honest pairs of the whole pool."""
         return self.answers(self.probes(n_pairs=len(self.pool)), [self.owner, *self.strangers])
 
     def probes(self, seeds: np.ndarray | None = None, key: int = 0, n_pairs: int | None = None) -> md.ProbeSet:
@@ -99,7 +100,7 @@ class Court:
         return {name: np.stack([told[:n], told[n:]]) for name, told in found.items()}
 
     def references(self, suspect: str) -> list[str]:
-        """Strangers to the owner that are none of the suspect's kin."""
+        """Models unrelated to the owner that are no relatives of the suspect."""
         root = self.study.entry(suspect).root
         return [name for name in self.strangers if self.study.entry(name).root != root]
 
@@ -113,7 +114,7 @@ class Court:
 
 
 def crafted(court: Court, honest: md.ProbeSet, suspect: str, term: Term, unseen: bool = False) -> md.ProbeSet:
-    """Pairs moved by gradients until owner and suspect answer alike, and unlike strangers.
+    """Returns pairs moved by gradients until owner and suspect have similar outputs, unlike unrelated models.
 
     Seeds and partners are moved; `unseen`, the partners alone, by as little as `md.verify_commitment` must forgive.
     """
@@ -138,7 +139,7 @@ def crafted(court: Court, honest: md.ProbeSet, suspect: str, term: Term, unseen:
 def picked(court: Court, suspect: str, term: Term) -> np.ndarray:
     """The seeds of the pool, as many as there shall be pairs, on whose honest pairs owner and suspect agree most."""
     own, other, *rest = (court.told[name] for name in (court.owner, suspect, *court.references(suspect)))
-    near = [np.log(ddv(*one) + 1e-4) for one in (own, other, *rest)]
+    near = [np.log(np.asarray(paired_distances(*one)) + 1e-4) for one in (own, other, *rest)]
     if term == "ddv":
         gain = -np.abs(near[0] - near[1])
     else:
@@ -237,6 +238,6 @@ def accused(strangers: Float[np.ndarray, "k r"], relatives: Float[np.ndarray, "k
 
 
 def _p_values(strangers: Float[np.ndarray, " r"], relatives: Float[np.ndarray, " s"]) -> tuple[np.ndarray, np.ndarray]:
-    """Of each stranger among the others, and of each relative among the strangers."""
+    """Returns the p-value of each unrelated model among the others, and of each relative among the unrelated ones."""
     innocent = [conformal_p_value(one, np.delete(strangers, i).tolist()) for i, one in enumerate(strangers)]
     return np.array(innocent), np.array([conformal_p_value(one, strangers.tolist()) for one in relatives])

@@ -1,8 +1,9 @@
-"""How alike two models answer probe pairs, as something to be differentiated: what adversaries push up or down.
+"""Differentiable similarity of two models' outputs on probe pairs, which adversaries raise or lower.
 
-`ddv` is what the paper looks at: the cosine similarity of decision distance vectors. `evidence` are the four views of
-`modeldiff_jax.evidence.representations`: from each model's view the mean of unrelated models is taken, as the evidence
-itself does, then the cosine. How unrelated models differ from one another is left out.
+`ddv` is the paper's evidence: the cosine similarity of decision distance vectors. `evidence` is the similarity in the
+four representations of `modeldiff_jax.evidence.representations`: the mean of unrelated models is subtracted from each
+model's representation, as the evidence itself does, before the cosine. How unrelated models differ from one another is
+left out.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from modeldiff_jax.kernels import paired_distances
 
 Term: TypeAlias = Literal["ddv", "evidence"]
 TERMS: tuple[Term, ...] = ("ddv", "evidence")
@@ -44,9 +47,7 @@ def _cosine(a: Any, b: Any) -> Any:
 
 
 def _distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
-    seeds, partners = told
-    squares = jnp.sum(seeds**2, 1) * jnp.sum(partners**2, 1)
-    return 1 - jnp.sum(seeds * partners, 1) * jax.lax.rsqrt(squares + 1e-12)
+    return paired_distances(*told)
 
 
 def _logits(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
@@ -58,7 +59,7 @@ def _probabilities(told: Float[Array, "2 n c"]) -> Float[Array, " d"]:
 
 
 def _log_distances(told: Float[Array, "2 n c"]) -> Float[Array, " n"]:
-    return jnp.log(jnp.maximum(_distances(told), 0) + _LEAST)
+    return jnp.log(_distances(told) + _LEAST)
 
 
 def _geometry(told: Float[Array, "2 n c"]) -> Float[Array, " p"]:

@@ -1,4 +1,4 @@
-"""Trees of descent: how often a model is given its true parent, and what the stated support is worth.
+"""Scores trees of descent: how often a model gets its true parent, and how well the stated support is calibrated.
 
 True is the nearest ancestor among the models given, or none. Three kinds of sets: `random`, drawn from the whole
 zoo, where most models have no relatives; `families`, drawn with all their ancestors; and the `whole` zoo.
@@ -6,7 +6,6 @@ zoo, where most models have no relatives; `families`, drawn with all their ances
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import pairwise
@@ -21,6 +20,7 @@ from bench.modelreuse.folder import Zoo
 from bench.modelreuse.study import Study
 from modeldiff_jax.evidence.arborescence import edge_probabilities
 from modeldiff_jax.evidence.descent import Descent, ReactionsOfModels, edge_features, infer_descent
+from modeldiff_jax.kernels import paired_distances
 
 SETS = ("random", "families", "whole")
 _BINS = (0.0, 0.5, 0.7, 0.9, 1.01)
@@ -28,7 +28,7 @@ _RIDGE = 1e-3
 
 
 def truth(zoo: Zoo, names: Sequence[str]) -> Int[np.ndarray, " m"]:
-    """Of each model the number of its nearest ancestor among the names, -1 for none."""
+    """Returns the index of each model's nearest ancestor among the names, -1 for none."""
     number = {name: i for i, name in enumerate(names)}
     found = []
     for name in names:
@@ -83,7 +83,7 @@ def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
     table = np.empty((m, m))
     for i, name in enumerate(names):
         seeds, partners = study.on_pairs(study.prober(name), study.names)
-        vectors = np.stack([_ddv(seeds[other], partners[other]) for other in names])
+        vectors = np.stack([np.asarray(paired_distances(seeds[other], partners[other])) for other in names])
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         table[i] = vectors @ vectors[i]
     near = (table + table.T) / 2
@@ -245,13 +245,3 @@ def table(result: dict[str, Any]) -> str:
             name = f"{how}, {each['from']} and above"
             lines.append(f"{name:21} {each['models']:6} {cell(each['support'])} {cell(each['right'])}")
     return "\n".join(lines)
-
-
-def as_text(result: dict[str, Any], style: str) -> str:
-    """JSON or a table."""
-    return json.dumps(result, indent=1) if style == "json" else table(result)
-
-
-def _ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
-    norms = np.linalg.norm(seeds, axis=1) * np.linalg.norm(partners, axis=1)
-    return 1 - np.sum(seeds * partners, axis=1) / np.maximum(norms, 1e-12)

@@ -7,7 +7,7 @@ normalisation folded in. Layers are named as in the parameter tree.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,40 +15,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from bench.modelreuse import efficientnet
+from bench.modelreuse.operations import EPSILON, Operations, Variables
 from modeldiff_jax.kernels.convolution import convolve
 
-EPSILON = 1e-5
 _MOMENTUM = 0.95
 ARCHITECTURES = ("resnet", "mobilenet")
-Variables = dict[str, Any]
-"""Flax's `params` and `batch_stats`."""
-
-
-class Operations(Protocol):
-    """What a network is made of. `act` is "relu", "relu6" or "" for none; `pad` stands before and behind both axes, so
-    that a stride of 1 keeps the size unless it is said."""
-
-    def conv(
-        self,
-        name: str,
-        x: Any,
-        features: int,
-        taps: int,
-        stride: int,
-        groups: int,
-        act: str,
-        pad: tuple[int, int] | None = None,
-    ) -> Any: ...
-
-    def zoom(self, x: Any, times: int) -> Any: ...
-
-    def add(self, a: Any, b: Any, act: str) -> Any: ...
-
-    def mean(self, x: Any) -> Any: ...
-
-    def dense(self, name: str, x: Any, features: int) -> Any: ...
-
-    def channels(self, x: Any) -> int: ...
 
 
 def forward(arch: str, classes: int, ops: Operations, x: Any) -> tuple[Any, list[Any]]:

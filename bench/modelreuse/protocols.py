@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.modelreuse.folder import Entry, Zoo
-from bench.modelreuse.methods import Method
+from bench.modelreuse.methods import METHODS, Method
 from bench.modelreuse.study import Orientation, Study
 
 PAPER_KINDS = ("transfer", "quantize", "prune", "distill", "steal")
@@ -134,3 +134,34 @@ def _rates(positives: list[float], negatives: list[float]) -> dict[str, float | 
 
 
 PROTOCOLS = {"strict": strict, "pairs144": pairs144, "roc": roc}
+
+
+def evaluate(study: Study, method: str, protocol: str, orientation: Orientation) -> dict[str, Any]:
+    """The outcome of one method under one protocol, with what was asked for."""
+    found = PROTOCOLS[protocol](study, METHODS[method], orientation)
+    queries = list(study.queries.values())
+    return {
+        "protocol": protocol,
+        "method": method,
+        "orientation": orientation,
+        "pairs": study.n_pairs,
+        "key": study.key,
+        "access": study.access,
+        "black_box": study.black_box,
+        **found,
+        "queries": sum(queries) / len(queries) if queries else None,
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """The outcome of `evaluate` as text, a line for each kind of relative."""
+    lines = [
+        f"{result['method']}, {result['protocol']}, inputs of the {result['orientation']}, {result['pairs']} pairs",
+        f"{'kind':18} {'correct':>9} {'AUC':>7} {'TPR@5%':>7} {'TPR@1%':>7}",
+    ]
+    for kind, row in {**result["kinds"], "all": result}.items():
+        count = f"{row['strict_correct']}/{row['strict_total']}" if row["strict_total"] else ""
+        numbers = (row[name] for name in ("auc", "tpr_at_5_fpr", "tpr_at_1_fpr"))
+        lines.append(f"{kind:18} {count:>9} " + " ".join(f"{v:7.3f}" if v is not None else " " * 7 for v in numbers))
+    asked = f", {result['queries']:.0f} queries for the pairs of a model" if result.get("queries") else ""
+    return "\n".join([*lines, f"{result['seconds']:.1f} s{asked}"])

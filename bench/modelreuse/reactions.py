@@ -1,4 +1,4 @@
-"""What the models of a zoo answer: models of one graph share one compilation, and every core is kept busy."""
+"""Runs the models of a zoo: models of one graph share one compilation, and every core is kept busy."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Reactor:
         self.models: dict[str, Model] = dict(zip(names, united(loaded), strict=True))
 
     def logits(self, names: Iterable[str], x: Float[np.ndarray, "n ..."]) -> dict[str, Float[np.ndarray, "n c"]]:
-        """Answers of each model to normalised images."""
+        """Returns the outputs of each model on normalised images."""
         names = list(names)
         n = len(x)
         rows = min(_ROWS, n)

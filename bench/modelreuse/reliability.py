@@ -1,4 +1,4 @@
-"""Do p-values hold? How often unrelated models are called reused at each error rate, and how often related ones are.
+"""Measures whether p-values hold: how often unrelated and related models are called reused at each error rate.
 
 For an owner and a suspect the references are models of the suspect's dataset, and of its architecture or of any, from
 other roots than both. In a population of independent models they are drawn at random, and the rate must be alpha up to
@@ -8,6 +8,8 @@ are not exactly valid there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,90 +17,167 @@ import numpy as np
 from bench.modelreuse.folder import Entry
 from bench.modelreuse.methods.fused import reactions_to
 from bench.modelreuse.study import Study
-from bench.plot import Axis, Line, Panel, drawn
-from modeldiff_jax.detection.conformal import conformal_p_value, references_needed
+from bench.plot import Line, Panel, drawn
+from modeldiff_jax.detection.conformal import references_needed
+from modeldiff_jax.detection.decision import Decision, decide
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.evidence.relatedness import relatedness
+from modeldiff_jax.evidence.relatedness import ReactionTable, relatedness
+from modeldiff_jax.report.plots.axes import Axis
 
-ALPHAS = (0.01, 0.05)
+ALPHAS = (0.001, 0.01, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The decision on one pair.
+
+    Attributes:
+      owner, suspect: the pair.
+      decision: on it, with ranks and the modelled tail.
+    """
+
+    owner: Entry
+    suspect: Entry
+    decision: Decision
+
+    @property
+    def hard(self) -> bool:
+        """Whether the suspect has the owner's architecture and dataset."""
+        return self.owner.arch == self.suspect.arch and self.owner.dataset == self.suspect.dataset
+
+    def p_value(self, tail: bool) -> float:
+        """Returns the p-value that verdicts use, or the rank alone."""
+        value = self.decision.decisive_p_value if tail else self.decision.p_value
+        assert value is not None
+        return value
 
 
 def reliability(
-    study: Study, n_pairs: int, n_references: int | None = None, any_architecture: bool = False
+    study: Study,
+    n_pairs: int,
+    n_references: int | None = None,
+    any_architecture: bool = False,
+    n_owners: int | None = None,
 ) -> dict[str, Any]:
-    """P-values of unrelated and of related pairs.
+    """Measures how often unrelated and related pairs are called reused.
 
     Args:
       study: the zoo, and how pairs are made: on the owner.
-      n_pairs: unrelated pairs, drawn at random among all owners and all models of other roots.
+      n_pairs: unrelated pairs, drawn at random among owners and models of other roots, each with references of its own.
       n_references: drawn at random for each pair; None for all there are.
       any_architecture: references need not be of the suspect's architecture. Then rates hold over all pairs only:
         unrelated models of one architecture are more alike than of two.
+      n_owners: drawn at random; None for all models but quantised ones.
     Returns:
-      For each alpha the share called reused: of unrelated pairs (`false_positive_rate`, with the standard deviation
-      `sampling_error` that a rate of exactly alpha would have), of hard negatives among them (architecture and dataset
-      as the owner's), and of each kind of child with its parent. `p_values` of the unrelated pairs.
+      For each alpha the share called reused, by the p-value that verdicts use (`verdict`) and by the rank alone
+      (`rank`): of unrelated pairs, of hard ones among them (the owner's architecture and dataset), and of each kind of
+      child with its parent. `sampling_error` is the standard deviation of the mean over owners, whose pairs go
+      together. `p_values` are those of the unrelated pairs.
     """
     rng = np.random.default_rng([study.key, 1])
     entries = [study.entry(name) for name in study.names]
-    owners = [entry for entry in entries if entry.kind != "quantize"]
-    unrelated: list[tuple[Entry, Entry, float]] = []
-
-    def p_value(owner: Entry, suspect: Entry) -> float:
-        return _p_value(study, owner, suspect, n_references, any_architecture, rng)
-
-    children: list[tuple[Entry, float]] = []
-    per_owner = -(-n_pairs // len(owners))
+    owners = [i for i, entry in enumerate(entries) if entry.kind != "quantize"]
+    if n_owners is not None and n_owners < len(owners):
+        owners = sorted(rng.choice(owners, n_owners, replace=False).tolist())
+    unrelated: list[Outcome] = []
+    children: list[Outcome] = []
     for owner in owners:
-        strangers = [entry for entry in entries if entry.root != owner.root]
-        drawn = [strangers[i] for i in rng.choice(len(strangers), min(per_owner, len(strangers)), replace=False)]
-        for suspect in drawn:
-            unrelated.append((owner, suspect, p_value(owner, suspect)))
-        for child in (entry for entry in entries if entry.parent == owner.name):
-            children.append((child, p_value(owner, child)))
-        study.forget("reactions", owner.name)
-    kept = [(owner, suspect, p) for owner, suspect, p in unrelated if np.isfinite(p)]
-    if not kept:
+        table = reactions_to(study, entries[owner].name)
+        strangers = [i for i, entry in enumerate(entries) if entry.root != entries[owner].root]
+        drawn_suspects = rng.choice(strangers, -(-n_pairs // len(owners))).tolist() if strangers else []
+        related = [i for i, entry in enumerate(entries) if entry.parent == entries[owner].name]
+        for found, suspects in ((unrelated, drawn_suspects), (children, related)):
+            for suspect in suspects:
+                references = _references(entries, owner, suspect, n_references, any_architecture, rng)
+                if references:
+                    decision = _decide(table, owner, suspect, references)
+                    found.append(Outcome(entries[owner], entries[suspect], decision))
+        study.forget("reactions", entries[owner].name)
+    if not unrelated:
         raise InvalidInputError(
             "P-values need references of the suspect's dataset, of roots other than both models'",
             got="too few for every pair",
             where=str(study.zoo.folder),
             fix=f"ask for {references_needed(max(ALPHAS))} or fewer, of a folder that has as many roots",
         )
-    p = np.array([value for _, _, value in kept])
-    hard = np.array([owner.arch == s.arch and owner.dataset == s.dataset for owner, s, _ in kept])
-    found: dict[str, Any] = {"pairs": len(kept), "hard_pairs": int(hard.sum()), "rates": {}, "kinds": {}}
+    hard = [outcome for outcome in unrelated if outcome.hard]
+    kinds = dict.fromkeys(outcome.suspect.kind for outcome in children)
+    return {
+        "pairs": len(unrelated),
+        "owners": len({outcome.owner.name for outcome in unrelated}),
+        "hard_pairs": len(hard),
+        "references": n_references,
+        "unrelated": _rates(unrelated),
+        "hard": _rates(hard) if hard else None,
+        "kinds": {kind: _rates([o for o in children if o.suspect.kind == kind]) for kind in kinds},
+        "p_values": np.sort([outcome.p_value(tail=True) for outcome in unrelated]).round(5).tolist(),
+    }
+
+
+def _references(
+    entries: Sequence[Entry],
+    owner: int,
+    suspect: int,
+    n_references: int | None,
+    any_architecture: bool,
+    rng: np.random.Generator,
+) -> list[int]:
+    """Draws references; returns none where there are fewer than asked for, or than the largest alpha needs."""
+    roots = {entries[owner].root, entries[suspect].root}
+    fit = [
+        i
+        for i, entry in enumerate(entries)
+        if entry.dataset == entries[suspect].dataset
+        and entry.root not in roots
+        and (any_architecture or entry.arch == entries[suspect].arch)
+    ]
+    count = n_references or len(fit)
+    if len(fit) < max(count, references_needed(max(ALPHAS))):
+        return []
+    return [int(i) for i in rng.choice(fit, count, replace=False)]
+
+
+def _decide(table: ReactionTable, owner: int, suspect: int, references: Sequence[int]) -> Decision:
+    """Decides as `modeldiff_jax.compare` does."""
+    models = [owner, suspect, *references]
+    unrelated = np.arange(len(models)) > 0
+    scores = relatedness(table.subset(models), [0], range(1, len(models)), unrelated)["related"][0]
+    return decide(float(scores[0]), scores[1:].tolist(), max(ALPHAS))
+
+
+def _rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Shares called reused at each alpha, with the deviation of the mean over owners."""
+    owners = np.array([outcome.owner.name for outcome in outcomes])
+    found: dict[str, Any] = {"pairs": len(outcomes)}
     for alpha in ALPHAS:
-        found["rates"][str(alpha)] = {
-            "false_positive_rate": float(np.mean(p <= alpha)),
-            "hard_false_positive_rate": float(np.mean(p[hard] <= alpha)) if hard.any() else None,
-            "sampling_error": float(np.sqrt(alpha * (1 - alpha) / len(p))),
-        }
-    for kind in dict.fromkeys(child.kind for child, _ in children):
-        mine = np.array([value for child, value in children if child.kind == kind and np.isfinite(value)])
-        if mine.size:
-            rates = {str(alpha): float(np.mean(mine <= alpha)) for alpha in ALPHAS}
-            found["kinds"][kind] = {"pairs": len(mine), "called_reused": rates}
-    return {**found, "p_values": np.sort(p).round(5).tolist()}
+        entry = {}
+        for name, tail in (("verdict", True), ("rank", False)):
+            reused = np.array([outcome.p_value(tail) <= alpha for outcome in outcomes])
+            of_owner = [reused[owners == owner].mean() for owner in np.unique(owners)]
+            entry[name] = float(reused.mean())
+            if tail:
+                entry["sampling_error"] = float(np.std(of_owner) / np.sqrt(len(of_owner)))
+        found[str(alpha)] = entry
+    return found
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text."""
-    lines = [f"{result['pairs']} unrelated pairs, {result['hard_pairs']} of them of one architecture and dataset"]
-    for alpha, rates in result["rates"].items():
-        hard = rates["hard_false_positive_rate"]
-        lines.append(
-            f"alpha {alpha}: {rates['false_positive_rate']:.4f} called reused (sampling error "
-            f"{rates['sampling_error']:.4f}); of the hard ones {'-' if hard is None else f'{hard:.4f}'}"
-        )
-    for kind, of_kind in result["kinds"].items():
-        shares = ", ".join(f"{share:.2f} at {alpha}" for alpha, share in of_kind["called_reused"].items())
-        lines.append(f"{kind}: {of_kind['pairs']} children called reused: {shares}")
+    """Returns the result as text."""
+    lines = [f"{result['pairs']} unrelated pairs of {result['owners']} owners, {result['references']} references each"]
+    groups = {"all": result["unrelated"], "of one architecture and dataset": result["hard"], **result["kinds"]}
+    for name, rates in groups.items():
+        if rates:
+            shares = ", ".join(
+                f"{rates[str(alpha)]['verdict']:.4f} (+- {rates[str(alpha)]['sampling_error']:.4f}; by rank "
+                f"{rates[str(alpha)]['rank']:.4f}) at {alpha}"
+                for alpha in ALPHAS
+            )
+            lines.append(f"{name} ({rates['pairs']}) called reused: {shares}")
     return "\n".join(lines)
 
 
 def plot(result: dict[str, Any]) -> str:
-    """Share of unrelated pairs called reused against the stated error rate, as an SVG."""
+    """Returns an SVG of the share of unrelated pairs called reused against the stated error rate."""
     p = result["p_values"]
     observed = [(value, (i + 1) / len(p)) for i, value in enumerate(p)]
     panels = [
@@ -113,32 +192,4 @@ def plot(result: dict[str, Any]) -> str:
         )
         for limit in (1.0, 0.1)
     ]
-    return drawn(panels)
-
-
-def _p_value(
-    study: Study,
-    owner: Entry,
-    suspect: Entry,
-    n_references: int | None,
-    any_architecture: bool,
-    rng: np.random.Generator,
-) -> float:
-    """As `modeldiff_jax.compare` finds it; NaN where there are fewer references than the larger alpha needs."""
-    entries = [study.entry(name) for name in study.names]
-    away = {owner.root, suspect.root}
-    fit = [
-        i
-        for i, e in enumerate(entries)
-        if e.dataset == suspect.dataset and e.root not in away and (any_architecture or e.arch == suspect.arch)
-    ]
-    count = n_references or len(fit)
-    if len(fit) < max(count, references_needed(max(ALPHAS))):
-        return np.nan
-    chosen = rng.choice(fit, count, replace=False)
-    number = {name: i for i, name in enumerate(study.names)}
-    strangers = np.zeros(len(entries), bool)
-    strangers[[*chosen, number[suspect.name]]] = True
-    others = [number[suspect.name], *chosen.tolist()]
-    scores = relatedness(reactions_to(study, owner.name), [number[owner.name]], others, strangers)["related"][0]
-    return conformal_p_value(float(scores[0]), scores[1:].tolist())
+    return drawn("Error rates, observed and stated", panels)

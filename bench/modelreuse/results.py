@@ -1,4 +1,4 @@
-"""Runs every method the README tells of on one zoo, and writes its tables.
+"""Runs every method of the README on one zoo, and writes its tables.
 
     python -m bench.modelreuse.results FOLDER [--only METHOD ...]    judges, records in bench/results/modelreuse.json
     python -m bench.modelreuse.results                               only writes the tables of what is recorded

@@ -1,4 +1,4 @@
-"""How long the evaluation takes beside the authors' notebook in PyTorch, on the same models, targets and machine.
+"""How fast is the evaluation compared with the authors' notebook in PyTorch, on the same models, targets and machine?
 
     python -m bench.modelreuse.speed FOLDER [--targets 3] [--rounds 3] [--write]
 

@@ -1,4 +1,4 @@
-"""Images, partners and answers that several methods share, each made once."""
+"""Images, partners and outputs that several methods share, each computed once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Study:
         self._whole: dict[tuple[Any, ...], Any] = {}
 
     def through(self, access: str) -> Study:
-        """The same models under another access; pairs and whole answers are made once for both."""
+        """Returns the same models under another access; pairs and whole outputs are computed once for both."""
         seen = copy.copy(self)
         seen.access, seen._kept = check_access(access), {}
         return seen
@@ -67,7 +67,7 @@ class Study:
         return self.zoo.entries[name]
 
     def kept(self, make: Callable[[], Any], *what: Any) -> Any:
-        """`make()`, made once for each `what`."""
+        """Returns `make()`, called once for each `what`."""
         if what not in self._kept:
             self._kept[what] = make()
         return self._kept[what]
@@ -92,7 +92,7 @@ class Study:
         return x[rng.permutation(len(x))[: self.n_pairs]]
 
     def prober(self, name: str) -> str:
-        """On which model partners are made for this one: itself, or the parent of a quantised one, as in the paper."""
+        """Returns the model that partners are made on: this one, or the parent of a quantised one, as in the paper."""
         entry = self.entry(name)
         return entry.parent if entry.kind == "quantize" and entry.parent else name
 
@@ -116,7 +116,7 @@ class Study:
         return self._whole[what]
 
     def answers(self, x: Float[np.ndarray, "n ..."], names: Iterable[str], *what: Any) -> Answers:
-        """What models tell of inputs, kept under `what`: logits, or probabilities (`access`)."""
+        """Returns the outputs that models expose, kept under `what`: logits, or probabilities (`access`)."""
         names = list(names)
         whole: Answers = self._whole.setdefault(("answers", *what), {})
         missing = [name for name in names if name not in whole]

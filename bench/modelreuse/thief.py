@@ -1,4 +1,4 @@
-"""A thief who knows how he is looked for: he fine-tunes a stolen copy until it no longer answers as its victim does.
+"""A thief who knows the method: fine-tunes a stolen copy until its outputs are no longer similar to its victim's.
 
 Beside the labels of images of his own he minimises, times a weight, how alike the copy and the victim answer probe
 pairs. `ddv` repels what the paper looks at: the cosine similarity of decision distance vectors. `evidence` repels
@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 
 from bench.modelreuse.data import Images
 from bench.modelreuse.likeness import Term, likeness
-from bench.modelreuse.networks import Network, Variables
+from bench.modelreuse.networks import Network
+from bench.modelreuse.operations import Variables
 from bench.modelreuse.training import BATCH, normalised
 from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.runtime.threads import each
@@ -30,7 +31,7 @@ _RATE = 2e-3
 
 @dataclass(frozen=True)
 class Pairs:
-    """Probe pairs that a thief repels his copy on.
+    """Probe pairs on which a thief makes a copy unlike its victim.
 
     Attributes:
       seeds, partners: (N, 32, 32, 3) normalised.

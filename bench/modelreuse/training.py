@@ -19,7 +19,8 @@ import optax
 from jaxtyping import Int
 
 from bench.modelreuse.data import MEAN, STD, Images
-from bench.modelreuse.networks import Network, Variables
+from bench.modelreuse.networks import Network
+from bench.modelreuse.operations import Variables
 from modeldiff_jax.runtime.compilation import Program
 from modeldiff_jax.runtime.threads import each
 

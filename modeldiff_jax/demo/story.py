@@ -19,6 +19,7 @@ from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.pgd import Direction
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress
 
@@ -59,7 +60,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class DemoResult:
+class DemoResult(HtmlReport):
     """The table, and what it took.
 
     Attributes:

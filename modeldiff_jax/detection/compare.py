@@ -19,9 +19,10 @@ from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.models.load import ModelLike, as_model
 from modeldiff_jax.models.model import ModelSummary
 from modeldiff_jax.probes.adapt import Adapter, adapt
-from modeldiff_jax.probes.make import Method, make_probes
+from modeldiff_jax.probes.effort import Method
+from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
-from modeldiff_jax.report import render
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, StepClock
 
@@ -48,7 +49,7 @@ class Orientation:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(HtmlReport):
     """The outcome of comparing a suspect with a target. It holds no model and can be pickled.
 
     Attributes:
@@ -146,6 +147,8 @@ class Comparison:
                     "made_on": orientation.made_on,
                     "n_pairs": len(orientation.probes),
                     "metric": orientation.probes.metric,
+                    "target_ddv": orientation.target_ddv.to_list(),
+                    "suspect_ddv": orientation.suspect_ddv.to_list(),
                     "space": orientation.probes.space.to_dict(),
                 }
                 for orientation in self.orientations
@@ -158,13 +161,6 @@ class Comparison:
             "key": self.key,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }
-
-    def to_html(self) -> str:
-        """Returns the result as one self-contained HTML page."""
-        return render(self.to_dict(), "html")
-
-    def _repr_html_(self) -> str:
-        return self.to_html()
 
 
 def compare(

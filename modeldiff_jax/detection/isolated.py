@@ -25,7 +25,7 @@ from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.models.load import load
 from modeldiff_jax.probes.adapt import adapt
 from modeldiff_jax.probes.probe_set import ProbeSet, load_probes
-from modeldiff_jax.runtime import compilation_cache
+from modeldiff_jax.runtime import compilation_cache, network
 from modeldiff_jax.runtime.isolation import Child
 
 _ANSWER_BYTES = 2**32
@@ -64,6 +64,7 @@ class IsolatedMeasurer:
             "n_labels": self._n_labels,
             "hint": _hint_fields(self._settings.hint),
             "limits": self._settings.limits.to_dict(),
+            "offline": network.is_forbidden(),
             "cache": bool(jax.config.values["jax_compilation_cache_dir"]),
         }
         if self._child is None:
@@ -121,6 +122,8 @@ def serve() -> None:
 
 def _answer(request: dict[str, Any], known: dict[str, ProbeSet]) -> bytes:
     try:
+        if request["offline"]:
+            network.forbid()
         if request["cache"]:
             compilation_cache.enable()
         limits = Limits(**request["limits"])

@@ -20,6 +20,7 @@ from modeldiff_jax.models.load import as_model
 from modeldiff_jax.models.model import ModelSummary
 from modeldiff_jax.probes.adapt import Adapter, adapt
 from modeldiff_jax.probes.make import make_probes
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, no_progress
 
@@ -31,7 +32,7 @@ _CAUTION = (
 
 
 @dataclass(frozen=True)
-class Lineage:
+class Lineage(HtmlReport):
     """The likeliest descent of M models. It holds no model and can be pickled.
 
     Attributes:

@@ -14,7 +14,8 @@ from modeldiff_jax.detection.settings import Settings
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.models.load import ModelLike, as_model
 from modeldiff_jax.probes.adapt import Adapter, adapt
-from modeldiff_jax.probes.make import Method, make_probes
+from modeldiff_jax.probes.effort import Method
+from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 
 

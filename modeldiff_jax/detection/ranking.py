@@ -76,6 +76,18 @@ class Ranking:
         return [reference.related for reference in self.references if reference.counted]
 
     @property
+    def null_scores(self) -> dict[str, list[float]]:
+        """Scores of the references that are ranked, by name: `similarity`, and where there are enough references each
+        representation's and `related`. A score that some of them do not have is left out.
+        """
+        counted = np.array([reference.counted for reference in self.references], bool)
+        if not counted.any():
+            return {}
+        similarities = np.array([reference.similarity for reference in self.references])
+        by_name = {"similarity": similarities, **(self.scores.references if self.scores else {})}
+        return {name: row[counted].tolist() for name, row in by_name.items() if np.isfinite(row[counted]).all()}
+
+    @property
     def representations(self) -> list[dict[str, Any]]:
         """What each representation supports; empty where there are too few references.
 
@@ -101,6 +113,7 @@ class Ranking:
         return {
             "score": self.score,
             "representations": self.representations,
+            "null_scores": self.null_scores,
             "identity": self.identity,
             "p_value": decision.p_value,
             "tail": None if decision.tail is None else decision.tail.to_dict(),
@@ -170,11 +183,12 @@ def rank(
 
 
 def _not_ranked(counted: Sequence[bool], shares_labels: bool) -> str:
-    if shares_labels:
-        why = "the suspect has as many outputs as the target, and they have not"
-    else:
-        why = "they have as many outputs as the target, and the suspect has not"
-    return f"{counted.count(False)} of {len(counted)} references are not ranked: {why}."
+    """Says why some references are not ranked."""
+    suspect, they = ("as many outputs as", "another number") if shares_labels else ("not as many outputs as", "as many")
+    return (
+        f"{counted.count(False)} of {len(counted)} references are not ranked: the suspect has {suspect} the "
+        f"target, they have {they}{'' if shares_labels else ' as the target'}."
+    )
 
 
 def _without_copies(

@@ -21,6 +21,7 @@ from modeldiff_jax.models.inputs.probed_input import InputHint
 from modeldiff_jax.models.load import ModelLike
 from modeldiff_jax.models.model import ModelSummary
 from modeldiff_jax.probes.probe_set import ProbeSet
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, no_progress
 
@@ -53,7 +54,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Screening:
+class Screening(HtmlReport):
     """Several suspects ranked against one target. It holds no model and can be pickled.
 
     Attributes:

@@ -41,6 +41,10 @@ class DDV(np.ndarray[Any, np.dtype[np.float32]]):
     def __array_finalize__(self, source: Any) -> None:
         self.probe_set_id = getattr(source, "probe_set_id", "")
 
+    def to_list(self) -> list[float]:
+        """One vector as Python numbers, in the fewest digits that are the float32 values: for JSON."""
+        return [float(str(value)) for value in np.asarray(self)]
+
     def __reduce__(self) -> Any:
         return DDV, (np.asarray(self), self.probe_set_id)
 

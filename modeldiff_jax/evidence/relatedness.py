@@ -45,6 +45,14 @@ class ReactionTable:
         self._seeds, self._partners, self.tasks = seeds, partners, list(tasks)
         self._cache: dict[Hashable, np.ndarray] = {}
         self._shared = {} if shared is None else shared
+        self._whole: tuple[ReactionTable, Sequence[int]] | None = None
+
+    def subset(self, models: Sequence[int]) -> ReactionTable:
+        """Returns a table of some of the models, in that order, which takes inner products from this one."""
+        seeds, partners = ([side[i] for i in models] for side in (self._seeds, self._partners))
+        part = ReactionTable(seeds, partners, [self.tasks[i] for i in models])
+        part._whole = self, models
+        return part
 
     def comparable(self, representation: Representation, target: int) -> Bool[np.ndarray, " m"]:
         """Returns which models the representation can compare with a target."""
@@ -54,8 +62,13 @@ class ReactionTable:
         """Returns inner products of the comparable models' vectors, computed once."""
 
         def compute() -> np.ndarray:
-            rows = np.flatnonzero(self.comparable(representation, target))
-            return gram(np.stack([representation.vector(self._seeds[i], self._partners[i]) for i in rows.tolist()]))
+            rows = np.flatnonzero(self.comparable(representation, target)).tolist()
+            if self._whole is None:
+                return gram(np.stack([representation.vector(self._seeds[i], self._partners[i]) for i in rows]))
+            table, models = self._whole
+            place = np.cumsum(table.comparable(representation, models[target])) - 1
+            chosen = place[[models[i] for i in rows]]
+            return table.gram(representation, models[target])[np.ix_(chosen, chosen)]
 
         return self.cached(representation, compute, self.tasks[target] if representation.same_labels else None)
 

@@ -1,4 +1,4 @@
-"""What the converter made of a model, and whether the reference runtime agrees with it."""
+"""Describes a converted model, and checks it against the reference runtime."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ import jax
 import numpy as np
 
 from modeldiff_jax.errors import MissingExtraError, UnsupportedModelError
-from modeldiff_jax.limits import DEFAULT
+from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.array_file import read_arrays
 from modeldiff_jax.models.formats import format_named
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.inputs.examples import example_inputs
+from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model
+from modeldiff_jax.report import HtmlReport
 from modeldiff_jax.runtime.compilation import Program
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
+from modeldiff_jax.runtime.progress import Progress, no_progress
 
 AGREEMENT = 1e-4
 """Largest error, as a share of an output's range, at which two float32 runtimes are said to agree."""
@@ -90,6 +95,63 @@ def describe(model: Model) -> Description:
         parameters=sum(math.prod(leaf.shape) for leaf in leaves),
         parameter_bytes=sum(leaf.nbytes for leaf in leaves),
     )
+
+
+@dataclass(frozen=True)
+class Inspection(HtmlReport):
+    """A converted model, and the check of it if there was one.
+
+    Attributes:
+      model: its description.
+      check: its outputs beside the reference runtime's; None without a check.
+      key: random key of the inputs.
+    """
+
+    model: Description
+    check: RuntimeCheck | None
+    key: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "command": "convert",
+            **environment(),
+            "model": self.model.to_dict(),
+            "check": {**self.check.to_dict(), "tolerance": AGREEMENT} if self.check else None,
+            "key": self.key,
+        }
+
+
+def inspect_model(
+    path: str | os.PathLike[str],
+    *,
+    check: bool = False,
+    inputs: str | os.PathLike[str] | None = None,
+    key: int = 0,
+    limits: Limits = DEFAULT,
+    progress: Progress | None = None,
+) -> Inspection:
+    """Converts a model file and describes the result.
+
+    Args:
+      path: the file.
+      check: whether to run it beside the reference runtime, too.
+      inputs: an .npz file of inputs for the check, by name; None for random ones.
+      key: random key of those.
+      limits: bounds on hostile input.
+      progress: called before each step.
+    Raises:
+      ModelDiffError: the file cannot be read or converted, or the check cannot be run.
+    """
+    report = progress or no_progress
+    report("Reading the model", 0, 1 + check)
+    model, outcome = load(path, limits=limits), None
+    if check:
+        report("Running it beside the reference runtime", 1, 2)
+        arrays = read_arrays(Path(inputs), limits, "seed_bytes") if inputs else None
+        outcome = check_against_runtime(path, model, arrays, key)
+    return Inspection(describe(model), outcome, key)
 
 
 def _operators(graph: Graph, domain: str) -> Counter[str]:

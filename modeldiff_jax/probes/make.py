@@ -1,9 +1,9 @@
-"""A model and seeds -> a probe set: which attack, how much of it, and an account of both."""
+"""Making probe sets: seeds, partners by an attack on a model, and an account of how they were made."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +16,10 @@ from modeldiff_jax.models.inputs.space import ProbeSpace
 from modeldiff_jax.models.model import Model
 from modeldiff_jax.probes import hill_climbing, pgd
 from modeldiff_jax.probes.adapt import Adapter, adapt
+from modeldiff_jax.probes.effort import Method, planned
 from modeldiff_jax.probes.pgd import Direction
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.seeds import load_seeds
-
-Method: TypeAlias = Literal["pgd", "search"]
-
-N_PAIRS = 100
-"""As in the paper, whose own ablation gains nothing from 200 and loses little with 50."""
-STEPS: dict[Method, int] = {"pgd": pgd.N_STEPS, "search": 10}
-"""Steps of the attack, rounds of the search. On small networks 5 rounds tell children from strangers as 50 do."""
-BUDGET = 2e11
-"""Floating-point operations' worth of work for one side's partners: 2 to 8 seconds on two CPU cores, each of which
-does 10 to 50 GFLOP/s in convolutional networks. Compiling them takes about as long."""
-FLOPS_A_VALUE = 10.0
-"""What moving a value through memory is worth: on one CPU core about 4e9 values or 4e10 operations pass in a second."""
-_FEWER_PAIRS = (N_PAIRS, N_PAIRS // 2, N_PAIRS // 4)
-_ENOUGH_STEPS, _FEWEST_STEPS = 3, 2
-_FEW_ROUNDS = 5
 
 
 def make_probes(
@@ -54,7 +40,7 @@ def make_probes(
     beside: Sequence[Adapter] = (),
     limits: Limits = DEFAULT,
 ) -> ProbeSet:
-    """Seeds, and for each the partner that drives a model's reactions apart.
+    """Makes a probe set: seeds, and for each the partner that drives a model's reactions apart.
 
     Args:
       model: the model to make partners on, or one adapted to a probe space.
@@ -86,7 +72,7 @@ def make_probes(
     method = method or ("pgd" if adapter.has_gradients else "search")
     _check(adapter, method, n_pairs, n_steps, query_budget)
     before = adapter.queries
-    wanted, steps = _planned([adapter, *beside], method, n_pairs, n_steps, query_budget)
+    wanted, steps = planned([adapter, *beside], method, n_pairs, n_steps, query_budget)
     number = _number(key)
     rng = np.random.default_rng([number, 1])  # apart from the stream that draws the seeds
     chosen, source = load_seeds(seeds, adapter.space, wanted, number, at_most=n_pairs is None, limits=limits)
@@ -116,51 +102,6 @@ def make_probes(
     if metric is None:
         metric = "euclidean" if own.shape[1] == 1 else "cosine"
     return ProbeSet(chosen, partners, adapter.space, metric, origin)
-
-
-def effort(
-    adapter: Adapter,
-    n_pairs: int | None = None,
-    n_steps: int | None = None,
-    *,
-    method: Method = "pgd",
-    budget: float = BUDGET,
-) -> tuple[int, int]:
-    """How many pairs and steps a model is given: by its size alone, so that it is the same on every machine.
-
-    A step costs two reactions a pair: forward and back, or two queries. Where all of them would cost more than the
-    budget, steps are lowered to 3, then pairs to 50 and 25, then steps to 2. On small networks 2 steps tell children
-    from strangers almost as well as 50, while the paper's ablation loses a sixth of its hits with 10 pairs.
-
-    Args:
-      adapter: the model.
-      n_pairs: what the caller insists on; None for what is affordable.
-      n_steps: likewise.
-      method: for the usual number of steps.
-      budget: for all reactions together, in floating-point operations' worth of work.
-    Returns:
-      Pairs and steps.
-    """
-    steps = n_steps or STEPS[method]
-    flops, values = adapter.flops(1), adapter.values(1)
-    if not flops or not values:
-        return n_pairs or N_PAIRS, steps
-    reactions = budget / (flops + FLOPS_A_VALUE * values)
-    for pairs in (n_pairs,) if n_pairs else _FEWER_PAIRS:
-        affordable = int((reactions / pairs - 1) / 2)
-        if affordable >= (n_steps or _ENOUGH_STEPS):
-            break
-    return pairs, n_steps or max(_FEWEST_STEPS, min(steps, affordable))
-
-
-def _planned(
-    adapters: Sequence[Adapter], method: Method, n_pairs: int | None, n_steps: int | None, query_budget: int | None
-) -> tuple[int, int]:
-    """Pairs for all models, and steps on the first; under a query budget as many pairs as get a few rounds each."""
-    pairs = n_pairs or min(effort(adapter, None, n_steps, method=method)[0] for adapter in adapters)
-    if query_budget is None:
-        return effort(adapters[0], pairs, n_steps, method=method)
-    return n_pairs or max(2, min(pairs, query_budget // (1 + 2 * _FEW_ROUNDS))), 0
 
 
 def _adapted(model: Model | Adapter, space: ProbeSpace | None, hint: InputHint | None) -> Adapter:

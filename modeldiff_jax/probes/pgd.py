@@ -31,7 +31,7 @@ probabilities hardly move within 0.0135, and there the larger ball does better (
 children 1.00 against 0.93, of distilled ones 0.98 against 0.61).
 """
 N_STEPS = 50
-"""As in the paper. On small networks 5 do as well, which is what heavy models are given; see `make.effort`."""
+"""As in the paper. On small networks 5 do as well, which is what heavy models are given; see `effort.effort`."""
 _TARGET_SCALE = 1000.0
 _STRIDE = 2.5
 """Steps together reach this many radii: enough to cross the ball from any random start and turn once."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from modeldiff_jax.profiling.programs import ProgramProfile
-from modeldiff_jax.report import render, roofline_plot
+from modeldiff_jax.report import HtmlReport, roofline_plot
 from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(HtmlReport):
     """What a kernel, a model or a comparison costs, how long it takes, and how near that is to the machine's limit.
 
     Attributes:
@@ -64,13 +64,6 @@ class Profile:
             "seconds": dict(self.seconds),
         }
 
-    def to_html(self) -> str:
-        """The result as one self-contained HTML page, with the roofline plot."""
-        return render(self.to_dict(), "html")
-
     def to_svg(self) -> str:
         """The roofline plot: the machine's ceilings, and each program below them."""
         return roofline_plot(self.to_dict())
-
-    def _repr_html_(self) -> str:
-        return self.to_html()

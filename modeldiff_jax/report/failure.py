@@ -6,14 +6,14 @@ from typing import Any
 
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.report.escape import printable
-from modeldiff_jax.runtime.environment import SCHEMA_VERSION, tool
+from modeldiff_jax.runtime.environment import SCHEMA_VERSION, now, tool
 
 
 def message(error: BaseException) -> str:
     """The error in a few lines, the last one ended: the rule, what was got, where, and what to do."""
     if not isinstance(error, ModelDiffError):
         what = printable(str(error).split("\n", 1)[0])
-        return f"Internal error: {type(error).__name__}: {what}\n  to do  report it, with what --debug prints\n"
+        return f"Internal error: {type(error).__name__}: {what}\n  to do  report it with the output of --debug\n"
     parts = [("got", error.got), ("where", error.where), ("to do", error.fix)]
     lines = [f"  {label:<5}  {printable(text)}" for label, text in parts if text]
     return "\n".join([f"Error: {printable(error.rule)}.", *lines]) + "\n"
@@ -25,6 +25,7 @@ def failure(command: str, error: BaseException, exit_code: int) -> dict[str, Any
     return {
         "schema_version": SCHEMA_VERSION,
         "command": command,
+        "created": now(),
         "tool": tool(),
         "error": {
             "type": type(error).__name__,

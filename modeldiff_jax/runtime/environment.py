@@ -1,12 +1,13 @@
-"""What a result was computed with: versions and device, for every report."""
+"""What a result was computed with, and when: versions, device and date, for every report."""
 
 from __future__ import annotations
 
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "2.0"
 """Of all JSON the command line prints, by `report/schema.json`: a new minor adds fields, a new major changes them."""
 
 
@@ -22,11 +23,17 @@ def tool() -> dict[str, str | None]:
 
 
 def environment() -> dict[str, Any]:
-    """`tool` and `device` (kind and count) as JSON-able data."""
+    """`created`, `tool` and `device` (kind and count) as JSON-able data."""
     import jax
 
     devices = jax.devices()
-    return {"tool": tool(), "device": f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"}
+    device = f"{len(devices)} x {devices[0].platform} ({devices[0].device_kind})"
+    return {"created": now(), "tool": tool(), "device": device}
+
+
+def now() -> str:
+    """The date and time in UTC, to the second, by ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def installed(distribution: str) -> str | None:

@@ -100,14 +100,17 @@ class Child:
                     stream.close()
 
 
-def run(arguments: Sequence[str], limits: Limits, answer_bytes: int, where: str) -> tuple[int, bytes]:
+def run(
+    arguments: Sequence[str], limits: Limits, answer_bytes: int, where: str, *, show_stderr: bool = False
+) -> tuple[int, bytes]:
     """Runs a child process to its end.
 
     Args:
-      arguments: of the Python interpreter. Its standard error is the caller's.
+      arguments: of the Python interpreter.
       limits: as for `Child`.
       answer_bytes: most bytes of its standard output.
       where: what it is about, for messages.
+      show_stderr: whether its standard error is this process's; else it is dropped.
     Returns:
       Its exit status and its standard output.
     Raises:
@@ -115,7 +118,11 @@ def run(arguments: Sequence[str], limits: Limits, answer_bytes: int, where: str)
       ChildFailedError: it was killed by a signal, or wrote too much.
     """
     process = subprocess.Popen(
-        [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_environment()
+        [sys.executable, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=None if show_stderr else subprocess.DEVNULL,
+        env=_environment(),
     )
     watch = _Watch(process, limits, where)
     assert process.stdout is not None

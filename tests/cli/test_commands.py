@@ -1,9 +1,7 @@
-"""The command line from outside: what it prints where, and its exit codes."""
+"""The commands from outside: their arguments, their errors, and the real thing on small files."""
 
-import io
 import json
 import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -15,53 +13,13 @@ from jsonschema import Draft202012Validator
 from modeldiff_jax import cli, profiling
 from modeldiff_jax.detection import compare as comparison
 from modeldiff_jax.errors import InvalidModelError
+from modeldiff_jax.limits import DEFAULT
 from modeldiff_jax.report.formats.json import schema
-from tests.onnx_files import classifier
-from tests.report import records
+from tests.helpers import records
 
 VALIDATOR = Draft202012Validator(schema())
 COMMANDS = ("compare", "convert", "doctor", "demo", "profile", "screen", "lineage")
 QUICK = ["--pairs", "12", "--steps", "3"]
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch):
-    """Tests leave the user's cache folder and JAX's settings alone."""
-    monkeypatch.setenv("MODELDIFF_CACHE_DIR", "")
-
-
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """A folder to stand in: a.onnx, its child b.onnx, a stranger c.onnx and three references."""
-    monkeypatch.chdir(tmp_path)
-    classifier(tmp_path / "a.onnx")
-    classifier(tmp_path / "b.onnx", noise=0.05)
-    classifier(tmp_path / "c.onnx", seed=5, classes=7)
-    (tmp_path / "refs").mkdir()
-    for seed in (20, 21, 22):
-        classifier(tmp_path / "refs" / f"{seed}.onnx", seed=seed)
-    return tmp_path
-
-
-@pytest.fixture
-def stub(monkeypatch, tmp_path):
-    """Puts a record in place of the comparison; gives the arguments it was called with."""
-    monkeypatch.chdir(tmp_path)
-    calls = []
-
-    class Result:
-        record = records.compare()
-
-        def to_dict(self):
-            return dict(self.record)
-
-    def compare(a, b, **options):
-        calls.append({"a": a, "b": b, **options})
-        return Result()
-
-    monkeypatch.setattr(comparison, "compare", compare)
-    compare.calls, compare.result = calls, Result
-    return compare
 
 
 def run(*arguments):
@@ -82,7 +40,8 @@ def run(*arguments):
 def test_help_imports_nothing_heavy(arguments):
     program = (
         "import sys; from modeldiff_jax.cli import main; code = main(sys.argv[1:]);"
-        "heavy = {'jax', 'jaxlib', 'onnx', 'flax', 'numpy', 'sklearn', 'PIL', 'onnxruntime'} & set(sys.modules);"
+        "heavy = {'jax', 'jaxlib', 'onnx', 'flax', 'numpy', 'sklearn', 'PIL', 'onnxruntime', 'jinja2', 'rich'};"
+        "heavy &= set(sys.modules);"
         "sys.exit(code or f'imported {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
@@ -141,18 +100,14 @@ def test_bad_usage_is_2_with_a_hint_and_no_result(arguments, capsys):
     assert "Usage: modeldiff" in err or err.startswith("Error: ")
 
 
-def make_files(*names):
-    for name in names:
-        Path(name).touch()
-
-
 def test_options_reach_the_comparison(stub, capsys):
     options = "--seeds digits --pairs 7 --steps 9 --black-box --access top-3 --alpha 0.1 --key 3"
-    options += " --references r1 r2 --references r3"
-    make_files("r1", "r2", "r3")
+    options += " --references r1 r2 --references r3 --input-name x --input-kind image --range 0 255"
     assert cli.main(["compare", "x", "y", *options.split()]) == 0
     (call,) = stub.calls
     call.pop("progress")
+    hint = call.pop("hint")
+    assert (hint.name, hint.kind, hint.layout, hint.value_range) == ("x", "image", None, (0.0, 255.0))
     assert call == {
         "a": "x",
         "b": "y",
@@ -164,61 +119,33 @@ def test_options_reach_the_comparison(stub, capsys):
         "alpha": 0.1,
         "key": 3,
         "probes": None,
-        "references": ["r1", "r2", "r3"],
+        "references": ("r1", "r2", "r3"),
+        "limits": DEFAULT,
     }
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        "x y --references r1 r2 --key 1",
-        "x y --references r1 --references r2",
-        "--references r1 r2 -- x y",
-        "x --references r1 r2 --key 1 -- y",
-        "x y --references=r1 --references=r2",
-    ],
-)
-def test_references_may_be_several_or_repeated(stub, arguments, capsys):
-    make_files("r1", "r2")
-    assert cli.main(["compare", *arguments.split()]) == 0
-    assert (stub.calls[0]["a"], stub.calls[0]["b"], stub.calls[0]["references"]) == ("x", "y", ["r1", "r2"])
+def test_without_input_options_there_is_no_hint(stub, capsys):
+    assert cli.main(["compare", "x", "y"]) == 0
+    assert stub.calls[0]["hint"] is None
 
 
-def test_a_folder_of_references_gives_its_models_in_order_and_says_what_it_left_out(stub, files, capsys):
+def test_a_folder_of_references_gives_its_models_and_says_what_it_left_out(files, capsys):
     (files / "refs" / "README.md").write_text("about")
-    (files / "refs" / "deeper").mkdir()
-    classifier(files / "refs" / "deeper" / "0.onnx")
-    assert cli.main(["compare", "a.onnx", "b.onnx", "--references", "refs", "c.onnx", "--format", "json"]) == 0
-    assert stub.calls[0]["references"] == ["refs/20.onnx", "refs/21.onnx", "refs/22.onnx", "c.onnx"]
-    assert any("left out" in note and note.endswith(" 1.") for note in json.loads(capsys.readouterr().out)["notes"])
+    arguments = ["compare", "a.onnx", "b.onnx", "--references", "refs", "c.onnx", "--format", "json", *QUICK]
+    assert cli.main(arguments) == 0
+    record = json.loads(capsys.readouterr().out)
+    paths = [reference["path"] for reference in record["references"]]
+    assert paths == ["refs/20.onnx", "refs/21.onnx", "refs/22.onnx", "c.onnx"]
+    assert any("left out: 1" in note for note in record["notes"])
 
 
-def test_a_folder_without_models_is_an_error(stub, files, capsys):
+def test_a_folder_without_models_is_an_error(files, capsys):
     (files / "empty").mkdir()
     assert cli.main(["compare", "a.onnx", "b.onnx", "--references", "empty"]) == 2
     assert "empty" in capsys.readouterr().err
-    assert stub.calls == []
 
 
-# Exit codes
-
-
-@pytest.mark.parametrize(
-    ("verdict", "fail_on", "code"),
-    [
-        ("reused", None, 0),
-        ("reused", "reused", 1),
-        ("reused", "inconclusive", 1),
-        ("inconclusive", "reused", 0),
-        ("inconclusive", "inconclusive", 1),
-        ("no_evidence", "inconclusive", 0),
-        ("no_evidence", "reused", 0),
-    ],
-)
-def test_fail_on_is_a_threshold(stub, verdict, fail_on, code, capsys):
-    stub.result.record = records.judged(verdict, 0.5)
-    assert cli.main(["compare", "a", "b", *(["--fail-on", fail_on] if fail_on else [])]) == code
-    assert "modeldiff compare" in capsys.readouterr().out
+# Errors
 
 
 def fails_with(error):
@@ -250,11 +177,19 @@ def test_errors_are_told_without_a_traceback(monkeypatch, capsys, tmp_path, erro
 
 
 def test_debug_shows_the_traceback_and_the_message(monkeypatch, capsys):
-    monkeypatch.setattr(comparison, "compare", fails_with(ZeroDivisionError("by zero")))
+    monkeypatch.setattr(comparison, "compare", fails_with(ZeroDivisionError("by \x1b[2J\x9bzero\u202e")))
     assert cli.main(["compare", "a", "b", "--debug"]) == 2
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "Internal error" in err
+    assert err.replace("\n", "").isprintable()
+
+
+def test_names_in_bad_usage_are_shown_and_not_obeyed(capsys):
+    assert cli.main(["compare", "a", "b", "evil\x1b[2J\x9b31m"]) == 2
+    err = capsys.readouterr().err
+    assert "evil\\x1b[2J\\x9b31m" in err
+    assert err.replace("\n", "").isprintable()
 
 
 @pytest.mark.parametrize(
@@ -286,88 +221,6 @@ def test_a_result_never_replaces_an_input(files, capsys):
     assert cli.main(["compare", "a.onnx", "b.onnx", "-o", "b.onnx"]) == 2
     assert cli.main(["compare", "a.onnx", "b.onnx", "--references", "refs", "-o", "refs/20.onnx"]) == 2
     assert (files / "b.onnx").read_bytes() == before
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.mark.parametrize(
-    ("terminal", "no_color", "arguments", "coloured"),
-    [
-        (True, "", [], True),
-        (True, "1", [], False),
-        (False, "", [], False),
-        (True, "", ["--format", "md"], False),
-        (True, "", ["--format", "json"], False),
-    ],
-)
-def test_colour_is_for_terminals_and_no_color_is_honoured(
-    stub, monkeypatch, capsys, terminal, no_color, arguments, coloured
-):
-    out = Terminal() if terminal else io.StringIO()
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setenv("NO_COLOR", no_color)
-    monkeypatch.setenv("TERM", "xterm")
-    assert cli.main(["compare", "a", "b", *arguments]) == 0
-    assert ("\x1b[" in out.getvalue()) == coloured
-
-
-@pytest.mark.parametrize(
-    ("terminal", "arguments", "shown"), [(True, [], True), (True, ["--quiet"], False), (False, [], False)]
-)
-def test_progress_is_for_terminals_and_not_when_quiet(stub, monkeypatch, capsys, terminal, arguments, shown):
-    def compare(*_, progress, **__):
-        progress("Making\x1b[2J partners", 1, 6)
-        return stub.result()
-
-    err = Terminal() if terminal else io.StringIO()
-    monkeypatch.setattr(comparison, "compare", compare)
-    monkeypatch.setattr(sys, "stderr", err)
-    monkeypatch.setenv("TERM", "xterm")
-    assert cli.main(["compare", "a", "b", *arguments]) == 0
-    assert ("[1/6] Making" in err.getvalue()) == shown
-    assert "\x1b[2J" not in err.getvalue()
-    assert err.getvalue().endswith("\r\x1b[K") == shown  # the line is cleared behind it
-
-
-def test_a_reader_that_leaves_early_is_no_error(files):
-    master, slave = os.pipe()
-    os.close(master)
-    done = subprocess.run(
-        [sys.executable, "-m", "modeldiff_jax.cli", "doctor"],
-        stdout=slave,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    os.close(slave)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_on_a_real_terminal_results_and_progress_are_shown(files):
-    master, slave = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "modeldiff_jax.cli", "compare", "a.onnx", "b.onnx", *QUICK]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave, env=environment) as process:
-        os.close(slave)
-        shown = b""
-        while chunk := read(master):
-            shown += chunk
-        result = process.stdout.read().decode()
-    os.close(master)
-    assert process.returncode == 0, shown
-    assert b"Reading the models" in shown
-    assert result.startswith("modeldiff compare: inconclusive")
-    assert "Reading the models" not in result
-
-
-def read(descriptor):
-    try:
-        return os.read(descriptor, 4096)
-    except OSError:  # the other end is closed
-        return b""
 
 
 # The real thing, on small files
@@ -408,7 +261,9 @@ def test_several_suspects_are_screened(files, capsys):
     record = json.loads(capsys.readouterr().out)
     VALIDATOR.validate(record)
     assert [row["suspect"]["path"] for row in record["rows"]] == ["b.onnx", "a.onnx"]
-    assert all(row["adjusted_p_value"] >= row["p_value"] for row in record["rows"])
+    child, copy = record["rows"]
+    assert child["adjusted_p_value"] >= child["p_value"]
+    assert (copy["identity"], copy["verdict"], copy["adjusted_p_value"]) == ("file", "reused", None)
 
 
 def test_descent_is_told(files, capsys):
@@ -446,19 +301,30 @@ BAD = {
 
 
 @pytest.mark.parametrize("content", BAD.values(), ids=BAD)
-@pytest.mark.parametrize("place", range(3), ids=["target", "suspect", "reference"])
+@pytest.mark.parametrize("place", range(2), ids=["target", "suspect"])
 def test_bad_files_are_clear_errors_and_nothing_is_written(files, capsys, content, place):
     if content is not None:
         (files / "bad.onnx").write_bytes(content)
-    paths = ["a.onnx", "b.onnx", "c.onnx"]
+    paths = ["a.onnx", "b.onnx"]
     paths[place] = "bad.onnx"
     before = sorted(files.rglob("*"))
-    code = cli.main(["compare", *paths[:2], "--references", paths[2], "-o", "out.txt", *QUICK])
+    code = cli.main(["compare", *paths, "-o", "out.txt", *QUICK])
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
     assert err.startswith("Error: ")
     assert "bad.onnx" in err
     assert sorted(files.rglob("*")) == before
+
+
+def test_a_bad_reference_is_left_out_named_and_not_success(files, capsys):
+    (files / "bad.onnx").write_bytes(b"I am no model\n")
+    assert (
+        cli.main(["compare", "a.onnx", "b.onnx", "--references", "refs", "bad.onnx", "--format", "json", *QUICK]) == 2
+    )
+    record = json.loads(capsys.readouterr().out)
+    VALIDATOR.validate(record)
+    assert [failure["path"] for failure in record["failures"]] == ["bad.onnx"]
+    assert len(record["references"]) == 3
 
 
 def test_a_truncated_file_is_a_clear_error(files, capsys):
@@ -545,6 +411,27 @@ def test_offline_forbids_the_network_and_nothing_else(files):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "--offline allows no network connection" in done.stderr
     assert (files / "out.txt").exists()
+
+
+# Child processes
+
+
+def test_a_command_runs_in_a_child_process_and_reports_as_it_would_here(files, capsys):
+    assert cli.main(["convert", "a.onnx", "--isolate", "-o", "child.json", "--format", "json"]) == 0
+    assert cli.main(["convert", "a.onnx", "-o", "here.json", "--format", "json"]) == 0
+    child, here = (json.loads(Path(name).read_text()) for name in ("child.json", "here.json"))
+    assert {**child, "created": ""} == {**here, "created": ""}
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [("gone.onnx", "no such file"), ("a.onnx --limit process_bytes=1000000", "process_bytes")],
+)
+def test_errors_of_the_child_are_errors_here(files, capsys, arguments, said):
+    assert cli.main(["convert", *arguments.split(), "--isolate", "-o", "out.txt"]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("out.txt").exists()
 
 
 # Profiles

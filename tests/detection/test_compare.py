@@ -6,7 +6,7 @@ import pytest
 
 import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError
-from tests.models_for_tests import mlp, perturbed
+from tests.helpers.jax_models import mlp, perturbed
 
 FAST = {"n_pairs": 24, "n_steps": 5}
 
@@ -69,10 +69,35 @@ def test_a_softmax_at_the_end_changes_little():
     assert softmax.evidence["logits"] == pytest.approx(logits.evidence["logits"], rel=1e-2)
 
 
-def test_a_notebook_shows_the_page():
+def test_a_page_and_a_notebook_show_the_result():
     result = md.compare(mlp(0), mlp(1), **FAST)
-    assert result.to_html() == result._repr_html_()
-    assert f"{result.similarity:.2f}" in result.to_html()
+    for shown in (result.to_html(), result._repr_html_()):
+        assert f"{result.similarity:.2f}" in shown
+        assert "<svg" in shown
+    assert "<html" not in result._repr_html_()
+
+
+def test_the_record_holds_the_vectors_and_the_scores_that_the_verdict_comes_from():
+    references = [mlp(seed) for seed in range(100, 119)]
+    result = md.compare(mlp(0), mlp(1), references=references, **FAST)
+    record = result.to_dict()
+    for probes, orientation in zip(record["probes"], result.orientations, strict=True):
+        a, b = (md.DDV(probes[f"{side}_ddv"], probes["probe_set_id"]) for side in ("target", "suspect"))
+        np.testing.assert_array_equal(a, orientation.target_ddv)
+        assert md.ddv_similarity(a, b) == pytest.approx(orientation.similarity, abs=1e-6)
+    null = record["null_scores"]
+    assert set(null) == {"similarity"} | set(record["evidence"]) - {"ddv_target", "ddv_suspect"}
+    assert [reference["similarity"] for reference in record["references"]] == null["similarity"]
+    assert [reference["related"] for reference in record["references"]] == null["related"]
+    assert record["p_value"] == (1 + sum(score >= record["score"] for score in null["related"])) / 20
+
+
+def test_references_that_are_not_ranked_are_explained():
+    references = [mlp(seed, classes=5 + seed % 2) for seed in range(100, 104)]
+    notes = md.compare(mlp(0), mlp(1), references=references, **FAST).notes
+    assert any("2 of 4 references are not ranked" in note and note.endswith("another number.") for note in notes)
+    notes = md.compare(mlp(0), mlp(1, classes=9), references=references, **FAST).notes
+    assert any("2 of 4 references are not ranked" in note and note.endswith("as the target.") for note in notes)
 
 
 def test_both_orientations_are_reported_with_their_own_probe_sets():

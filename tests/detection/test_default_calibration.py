@@ -8,7 +8,7 @@ import pytest
 import modeldiff_jax as md
 from modeldiff_jax.detection.conformal import references_needed
 from modeldiff_jax.detection.default_calibration import FILE
-from tests.models_for_tests import mlp, perturbed
+from tests.helpers.jax_models import mlp, perturbed
 
 ENOUGH = {"n_pairs": 25, "n_steps": 3}
 PACK = json.loads(FILE.read_text("utf-8"))

@@ -6,7 +6,7 @@ import pytest
 import modeldiff_jax as md
 from modeldiff_jax.detection.identity import same_outputs
 from modeldiff_jax.evidence.reactions import Reactions
-from tests.models_for_tests import mlp, perturbed
+from tests.helpers.jax_models import mlp, perturbed
 
 FAST = {"n_pairs": 24, "n_steps": 3}
 RNG = np.random.default_rng(0)

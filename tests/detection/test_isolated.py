@@ -10,8 +10,8 @@ from modeldiff_jax.detection.measurement import measure, pack, unpack
 from modeldiff_jax.detection.settings import Settings
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, LimitExceededError
 from modeldiff_jax.probes.adapt import adapt
-from tests.models_for_tests import mlp
-from tests.onnx_protos import model, node, tensor, value
+from tests.helpers.jax_models import mlp
+from tests.helpers.onnx_graphs import model, node, tensor, value
 
 N = 24
 

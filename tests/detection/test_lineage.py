@@ -56,3 +56,8 @@ def test_the_record_says_what_was_found(found):
 def test_one_model_has_no_lineage(models):
     with pytest.raises(InvalidInputError, match="two models"):
         md.lineage(models)
+
+
+def test_a_page_and_a_notebook_show_the_tree(found):
+    for shown in (found.to_html(), found._repr_html_()):
+        assert "descends from" in shown

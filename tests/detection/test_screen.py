@@ -5,7 +5,7 @@ import pytest
 import modeldiff_jax as md
 from modeldiff_jax.detection.conformal import adjust_p_values
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError
-from tests.models_for_tests import mlp, perturbed
+from tests.helpers.jax_models import mlp, perturbed
 
 FAST = {"n_pairs": 24, "n_steps": 5}
 TARGET = mlp(0)
@@ -58,6 +58,16 @@ def test_suspects_that_no_reference_fits_are_left_open(references):
     assert found.findings[3].adjusted_p_value is None
     assert found.findings[3].verdict == "inconclusive"
     assert found.findings[0].adjusted_p_value == pytest.approx(3 * 0.001)  # the three that have a p-value
+
+
+def test_a_page_and_a_notebook_show_the_result(references):
+    found = md.screen(TARGET, SUSPECTS[:2], references=references[:10], **FAST)
+    for row, finding in zip(found.to_dict()["rows"], found.findings, strict=True):
+        assert len(row["null_scores"]["related"]) == 10
+        assert row["score"] == finding.ranking.score
+    for shown in (found.to_html(), found._repr_html_()):
+        assert "2 suspects" in shown
+        assert "<svg" in shown
 
 
 @pytest.mark.parametrize(("suspects", "settings"), [([], {}), ([mlp(1)], {"correction": "none"})])

@@ -11,9 +11,9 @@ from modeldiff_jax.evidence.decision_distance import DDV
 from modeldiff_jax.models.inputs.probed_input import probed_input
 from modeldiff_jax.probes import adapt as adapting
 from modeldiff_jax.probes.probe_set import ProbeSet
+from tests.helpers.jax_models import mlp
 from tests.models.test_family import loaded, network
 from tests.models.test_flax import build
-from tests.models_for_tests import mlp
 
 
 def probes_for(model, n=12, metric="cosine", seed=0):

@@ -97,3 +97,15 @@ def test_refuses_references_that_are_none(models, references):
 def test_refuses_unequal_numbers():
     with pytest.raises(InvalidInputError):
         ReactionTable([np.zeros((3, 2))], [], ["a"])
+
+
+def test_a_subset_scores_as_a_table_of_its_own(models):
+    chosen = [0, 3, 1, *range(8, 30)]
+    references = np.arange(len(chosen)) >= 3
+    alone = ReactionTable(
+        [models._seeds[i] for i in chosen], [models._partners[i] for i in chosen], [models.tasks[i] for i in chosen]
+    )
+    expected = relatedness(alone, [0], range(1, len(chosen)), references)
+    found = relatedness(models.subset(chosen), [0], range(1, len(chosen)), references)
+    for name, scores in expected.items():
+        np.testing.assert_allclose(found[name], scores, rtol=1e-6, atol=1e-6)

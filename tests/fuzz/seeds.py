@@ -6,8 +6,8 @@ import struct
 import numpy as np
 from onnx import TensorProto, helper
 
+from tests.helpers.onnx_graphs import branch, dense, external, model, node, tensor, value
 from tests.models.weights.files import legacy_file, state_dict_pickle, zip_file_of
-from tests.onnx_protos import branch, dense, external, model, node, tensor, value
 
 
 def onnx_files():

@@ -44,4 +44,4 @@ def test_the_table_has_a_line_for_each(rows):
     assert len(lines) == len(rows)
     assert all(line.count("|") == head.count("|") for line in lines)
     assert lines[0].startswith("| `ours` | outputs | gradients | 60 | 84/84 | 1.000 |")
-    assert lines[-1].startswith("| `modeldiff` | labels | asking | 630, 60 | 0/84 | 0.500 |")
+    assert lines[-1].startswith("| `modeldiff` | labels | queries | 630, 60 | 0/84 | 0.500 |")

@@ -10,7 +10,8 @@ import pytest
 
 from bench.modelreuse import efficientnet
 from bench.modelreuse.export import export
-from bench.modelreuse.networks import EPSILON, Network
+from bench.modelreuse.networks import Network
+from bench.modelreuse.operations import EPSILON
 from modeldiff_jax.errors import InvalidInputError
 
 ARCHITECTURES = tuple(efficientnet.DEPTHS)

@@ -90,7 +90,7 @@ def test_support_is_worth_what_happens():
 
 def test_the_table_has_a_line_for_each_kind_and_each_range_of_support(monkeypatch):
     monkeypatch.setattr(lineage, "METHODS", {"knows": knows})
-    text = lineage.as_text(lineage.lineage(Judged(), "knows", n_sets=2), "text")
+    text = lineage.table(lineage.lineage(Judged(), "knows", n_sets=2))
     for how in lineage.SETS:
         assert f"{how}, 0.9 and above" in text
     assert "steal_label" in text

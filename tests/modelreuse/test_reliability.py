@@ -56,16 +56,25 @@ def found():
     return reliability.reliability(Strangers(), n_pairs=200, n_references=19)
 
 
-def test_unrelated_pairs_are_called_reused_as_often_as_stated(found):
-    rate = found["rates"]["0.05"]
+def test_unrelated_pairs_are_called_reused_no_more_often_than_stated(found):
+    rates = found["unrelated"]
     assert found["pairs"] >= 200
-    assert rate["false_positive_rate"] <= 0.05 + 3 * rate["sampling_error"]
-    assert found["rates"]["0.01"]["false_positive_rate"] == 0  # nineteen references cannot reach it
+    assert found["owners"] == len(Strangers().names)
+    for alpha in reliability.ALPHAS:
+        assert rates[str(alpha)]["verdict"] <= alpha + 3 * np.sqrt(alpha / found["pairs"])
+    assert rates["0.01"]["rank"] == 0  # nineteen references cannot reach it by rank
     assert np.mean(found["p_values"]) == pytest.approx(0.5, abs=0.1)
 
 
-def test_children_are_found(found):
-    assert found["kinds"]["prune"] == {"pairs": 2, "called_reused": {"0.01": 0, "0.05": 1}}
+def test_children_are_found_further_down_than_ranks_reach(found):
+    rates = found["kinds"]["prune"]
+    assert rates["pairs"] == 2
+    assert [rates[str(alpha)]["verdict"] for alpha in reliability.ALPHAS] == [1, 1, 1]
+    assert [rates[str(alpha)]["rank"] for alpha in reliability.ALPHAS] == [0, 0, 1]
+
+
+def test_owners_are_drawn(found):
+    assert reliability.reliability(Strangers(), n_pairs=20, n_references=19, n_owners=4)["owners"] == 4
 
 
 def test_too_few_references_are_refused():

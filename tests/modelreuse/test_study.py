@@ -6,7 +6,7 @@ import pytest
 from bench.modelreuse.reactions import ROUNDS, Reactor
 from bench.modelreuse.study import Study
 from modeldiff_jax.errors import InvalidInputError
-from tests.onnx_files import classifier
+from tests.helpers.onnx_graphs import classifier
 
 N = 6
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
+from tests.helpers.onnx_graphs import branch, dense, external, model, node, tensor, value
 from tests.models.weights import files as w
-from tests.onnx_protos import branch, dense, external, model, node, tensor, value
 
 
 def made_of(op, *arrays, opset=17, **attributes):

@@ -9,8 +9,8 @@ import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.models.inputs.probed_input import probed_input
 from modeldiff_jax.probes.probe_set import ProbeSet
+from tests.helpers.onnx_graphs import branch, dense, model, node, tensor, value
 from tests.models.onnx.helpers import convert, expected
-from tests.onnx_protos import branch, dense, model, node, tensor, value
 
 BOXES, CLASSES = 12, 3
 

@@ -7,8 +7,8 @@ import pytest
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.discover import model_files, model_sources
-from tests.models_for_tests import mlp
-from tests.onnx_protos import model, node, value
+from tests.helpers.jax_models import mlp
+from tests.helpers.onnx_graphs import model, node, value
 
 ONNX = model([node("Relu", "x", "y")], [value("x", (2, 3))]).SerializeToString()
 

@@ -12,8 +12,8 @@ from modeldiff_jax.models.family import structure, united
 from modeldiff_jax.models.flax import from_flax
 from modeldiff_jax.models.model import Origin
 from modeldiff_jax.models.onnx import read_graph
+from tests.helpers.onnx_graphs import model, node, tensor, value
 from tests.models.test_flax import IMAGES, Linen, build, linen_variables
-from tests.onnx_protos import model, node, tensor, value
 
 X = np.random.default_rng(9).standard_normal((4, 1, 8, 8)).astype(np.float32)
 

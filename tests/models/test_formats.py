@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.models.formats import FORMATS, HEAD, recognise
+from tests.helpers.onnx_graphs import model, node, tensor, value
 from tests.model_packages import MODELS
-from tests.onnx_protos import model, node, tensor, value
 
 
 def zipped():

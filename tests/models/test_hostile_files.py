@@ -25,7 +25,7 @@ from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.inputs.examples import example_inputs
 from modeldiff_jax.models.inputs.sizes import resolve
 from modeldiff_jax.models.load import load
-from tests.onnx_protos import branch, dense, external, model, node, tensor, value
+from tests.helpers.onnx_graphs import branch, dense, external, model, node, tensor, value
 
 DENSE = dense().SerializeToString()
 

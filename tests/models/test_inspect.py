@@ -13,10 +13,10 @@ from onnx import TensorProto
 from modeldiff_jax.errors import InvalidInputError, MissingExtraError, UnsafeModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.callable import from_callable
-from modeldiff_jax.models.inspect import check_against_runtime, compare_output, describe
+from modeldiff_jax.models.inspect import check_against_runtime, compare_output, describe, inspect_model
 from modeldiff_jax.models.load import load
 from modeldiff_jax.types import TensorSpec
-from tests.onnx_protos import branch, dense, external, model, node, tensor, value
+from tests.helpers.onnx_graphs import branch, dense, external, model, node, tensor, value
 
 
 @pytest.fixture
@@ -213,3 +213,15 @@ def test_error_and_range(ours, theirs, error, span):
     check = compare_output("y", np.array(ours), np.array(theirs))
     assert (check.max_error, check.value_range) == (error, span)
     assert check.share == error / span
+
+
+def test_an_inspection_is_a_record_and_a_page(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(dense().SerializeToString())
+    steps = []
+    found = inspect_model(path, check=True, key=3, progress=lambda *step: steps.append(step))
+    record = found.to_dict()
+    assert (record["command"], record["key"], record["check"]["agrees"]) == ("convert", 3, True)
+    assert "agrees with onnxruntime" in found.to_html()
+    assert [(done, total) for _, done, total in steps] == [(0, 2), (1, 2)]
+    assert inspect_model(path).check is None

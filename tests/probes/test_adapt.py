@@ -11,7 +11,7 @@ from modeldiff_jax.models.inputs.probed_input import InputHint, probed_input
 from modeldiff_jax.models.inputs.space import generic_space, image_space, signal_space, token_space
 from modeldiff_jax.probes import adapt as adapt_module
 from modeldiff_jax.probes.adapt import adapt
-from tests.probes.small_models import flat, model, spec
+from tests.helpers.jax_models import flat, model, spec
 
 
 def probes(space, n=5, seed=0):

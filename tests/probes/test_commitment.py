@@ -11,7 +11,7 @@ from modeldiff_jax.probes.commitment import commit, drawn_key, verify_commitment
 from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet, load_probes
 from modeldiff_jax.probes.remake import made_alike, remake_probes
-from tests.models_for_tests import mlp, perturbed
+from tests.helpers.jax_models import mlp, perturbed
 
 SPACE = ProbeSpace("generic", (4,), "float32", 0.0, 1.0)
 

@@ -10,9 +10,10 @@ from modeldiff_jax.models.inputs.probed_input import probed_input
 from modeldiff_jax.models.inputs.space import generic_space
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.probes.adapt import adapt
-from modeldiff_jax.probes.make import BUDGET, FLOPS_A_VALUE, effort, make_probes
+from modeldiff_jax.probes.effort import BUDGET, FLOPS_A_VALUE, effort
+from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.types import TensorSpec
-from tests.models_for_tests import mlp
+from tests.helpers.jax_models import mlp
 
 FAST = {"n_pairs": 8, "n_steps": 2}
 

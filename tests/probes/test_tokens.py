@@ -11,7 +11,7 @@ from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.probes.hill_climbing import EPS_TOKENS
 from modeldiff_jax.probes.make import make_probes
-from tests.models_for_tests import perturbed
+from tests.helpers.jax_models import perturbed
 
 EXPORTED = Path(__file__).parent.parent / "models" / "onnx" / "exported"
 VOCABULARY = 61

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from modeldiff_jax.runtime import compilation_cache
-from tests.onnx_files import classifier
+from tests.helpers.onnx_graphs import classifier
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
-"""Ways to say how related two models are: the paper's, what others have published, and ours.
+"""Methods that score how related two models are: the paper's, other published ones, and ours.
 
 A method is `scores(study, owners, suspects, orientation) -> (owners, suspects)`, higher for more related; -inf where it
-has nothing to say, as of two label spaces it cannot compare.
+cannot compare them, such as two label spaces.
 """
 
 from __future__ import annotations

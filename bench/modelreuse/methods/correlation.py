@@ -1,4 +1,4 @@
-"""SAC (Guan et al., NeurIPS 2022): how alike two models' outputs correlate over samples, whatever the label spaces."""
+"""SAC (Guan et al., NeurIPS 2022): how similarly two models' outputs correlate over samples, in any label spaces."""
 
 from __future__ import annotations
 

@@ -14,11 +14,6 @@ from modeldiff_jax.kernels import paired_distances
 from modeldiff_jax.probes.pgd import Direction
 
 
-def ddv(seeds: Float[np.ndarray, "n c"], partners: Float[np.ndarray, "n c"]) -> Float[np.ndarray, " n"]:
-    """Cosine distance between the reactions to each seed and to its partner."""
-    return np.asarray(paired_distances(seeds, partners, metric="cosine"))
-
-
 def cosine(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
     """Cosine similarity."""
     return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
@@ -32,7 +27,7 @@ def _modeldiff(
 
     def vectors(prober: str) -> dict[str, np.ndarray]:
         seeds, partners = study.on_pairs(prober, everyone, direction=direction)
-        return {name: ddv(seeds[name], partners[name]) for name in everyone}
+        return {name: np.asarray(paired_distances(seeds[name], partners[name])) for name in everyone}
 
     def score(prober: str, owner: str, suspect: str) -> float:
         made_on = study.prober(prober), study.entry(prober).dataset

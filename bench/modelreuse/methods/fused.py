@@ -1,4 +1,4 @@
-"""Ours: several views of the reactions to the same pairs, each held against unrelated models."""
+"""Ours: several representations of the reactions to the same pairs, each scored against unrelated models."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def _tensors(study: Study, name: str) -> list[np.ndarray]:
 
 
 def features(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Cosine similarity of the last layer's answers to the seeds; -inf for other label spaces."""
+    """Cosine similarity of the last layer's outputs on the seeds; -inf for other label spaces."""
     everyone = sorted({*owners, *suspects})
 
     def score(prober: str, owner: str, suspect: str) -> float:

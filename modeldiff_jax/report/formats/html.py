@@ -1,69 +1,89 @@
-"""A document as one HTML page: no script, nothing loaded from elsewhere, so it can be mailed and filed."""
+"""A document as HTML: a whole page, or a fragment for a notebook.
+
+A page has no script and loads nothing, so it can be mailed and filed. A fragment carries styles that apply to itself
+alone. Neither sets a colour for its text or background, so both are readable on light and on dark; one sheet of styles
+serves a wide window, a phone and paper.
+"""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
-from modeldiff_jax.report.documents import Block, Document, Fields, Table, Tone
+from modeldiff_jax.report.document import Document, Fields, Figure, Table
 from modeldiff_jax.report.escape import printable
-from modeldiff_jax.report.plots.roofline import Roofline, to_svg
+from modeldiff_jax.report.plots.axes import Drawing
 
-_COLOURS: Mapping[Tone, str] = {"plain": "#444", "good": "#1a7f37", "bad": "#b42318", "unsure": "#9a6700"}
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222 }}
-h1 {{ font-size: 1.2rem }}
-.headline {{ font-size: 1.1rem; font-weight: 600; color: {colour}; border-left: .3rem solid; padding-left: .8rem }}
-table {{ border-collapse: collapse; margin: 1.2rem 0; width: 100% }}
-th, td {{ border-bottom: 1px solid #ddd; padding: .3rem .6rem; text-align: left; vertical-align: top }}
-td {{ overflow-wrap: anywhere }}
-.numeric {{ text-align: right; font-variant-numeric: tabular-nums }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p class="headline">{headline}</p>
-{blocks}
-</body>
-</html>
-"""
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+_LONGEST_WORD = 32
+"""Characters beyond which a word is broken anywhere: hashes, and names that were made to push a column aside."""
 
 
 def to_html(document: Document) -> str:
     """The document as a whole page, the last line ended."""
-    return _PAGE.format(
-        title=_text(document.title),
-        headline=_text(document.headline),
-        colour=_COLOURS[document.tone],
-        blocks="\n".join(map(_block, document.blocks)),
+    return _render("page.html", document)
+
+
+def to_fragment(document: Document) -> str:
+    """The document as one element with its styles, for a page that has styles of its own."""
+    return _render("fragment.html", document)
+
+
+def _render(template: str, document: Document) -> str:
+    return _environment().get_template(template).render(document=document, style=_style()).strip() + "\n"
+
+
+@cache
+def _style() -> Markup:
+    from markupsafe import Markup
+
+    return Markup(files(__package__).joinpath("templates", "style.css").read_text("utf-8"))
+
+
+@cache
+def _environment() -> Environment:
+    """The templates; whatever they print is escaped, and made visible where it is not printable."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("modeldiff_jax.report.formats"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_finalize,
     )
+    environment.tests.update(
+        fields=lambda block: isinstance(block, Fields),
+        table=lambda block: isinstance(block, Table),
+        figure=lambda block: isinstance(block, Figure),
+    )
+    environment.filters.update(breakable=_breakable, svg=_svg)
+    return environment
 
 
-def _text(value: str) -> str:
-    return html.escape(printable(value))
+def _finalize(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _block(block: Block) -> str:
-    match block:
-        case Fields(rows):
-            lines = [
-                f"<tr><th>{_text(label)}</th><td>{'<br>'.join(map(_text, values))}</td></tr>" for label, values in rows
-            ]
-            return "\n".join(["<table>", *lines, "</table>"])
-        case Table(head, rows, numeric):
-            marks = [' class="numeric"' if i in numeric else "" for i in range(len(head))]
-            lines = [
-                "<tr>"
-                + "".join(f"<{tag}{mark}>{_text(cell)}</{tag}>" for cell, mark in zip(row, marks, strict=True))
-                + "</tr>"
-                for tag, row in [("th", head), *(("td", row) for row in rows)]
-            ]
-            return "\n".join(["<table>", *lines, "</table>"])
-        case Roofline():
-            return f"<figure>{to_svg(block)}</figure>"
+def _breakable(value: str) -> Markup:
+    """A stranger's text that a narrow column breaks behind the separators of a path, and within endless words only."""
+    from markupsafe import Markup, escape
+
+    parts = []
+    for word in re.split(r"(\s+)", printable(value)):
+        pieces = Markup("<wbr>").join(escape(piece) for piece in re.findall(r"[^/\\_:.,-]*[/\\_:.,-]*", word) if piece)
+        endless = any(len(piece) > _LONGEST_WORD for piece in re.split(r"[/\\_:.,-]", word))
+        parts.append(Markup('<span class="long">{}</span>').format(pieces) if endless else pieces)
+    return Markup("").join(parts)
+
+
+def _svg(drawing: Drawing) -> Markup:
+    from markupsafe import Markup
+
+    return Markup(drawing.to_svg().strip())  # escaped where it was drawn

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from modeldiff_jax.report.documents import Document, Fields, Table
+from modeldiff_jax.report.document import Document, Fields, Figure, Table
 from modeldiff_jax.report.escape import markdown
-from modeldiff_jax.report.plots.roofline import Roofline
 
 
 def to_markdown(document: Document) -> str:
     """The document as Markdown, the last line ended."""
-    shown = [block for block in document.blocks if not isinstance(block, Roofline)]  # a picture
-    blocks = [f"## {markdown(document.title)}", f"**{markdown(document.headline)}**", *map(_block, shown)]
-    return "\n\n".join(blocks) + "\n"
+    blocks = [_block(block) for block in document.blocks if not isinstance(block, Figure)]
+    head = [f"## {markdown(document.title)}", f"**{markdown(document.headline)}**"]
+    return "\n\n".join([*head, *blocks, markdown(document.made)]) + "\n"
 
 
 def _block(block: Fields | Table) -> str:

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.helpers.onnx_graphs import model, node, tensor, value
 from tests.models.onnx.helpers import assert_same, convert, expected
-from tests.onnx_protos import model, node, tensor, value
 
 RNG = np.random.default_rng(0)
 FILTERS = RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)

@@ -9,7 +9,7 @@ from modeldiff_jax.models.inputs.vocabulary import vocabulary
 from modeldiff_jax.models.load import load
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.types import TensorSpec
-from tests.onnx_protos import model, node, tensor, value
+from tests.helpers.onnx_graphs import model, node, tensor, value
 
 FLOAT, INT, BOOL = np.dtype(np.float32), np.dtype(np.int64), np.dtype(bool)
 

@@ -12,7 +12,7 @@ import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NotAdaptableError
 from modeldiff_jax.models.inputs.probed_input import InputHint, probed_input
 from modeldiff_jax.models.inputs.space import ProbeSpace, generic_space, image_space, signal_space, token_space
-from tests.probes.small_models import model, spec
+from tests.helpers.jax_models import model, spec
 
 SPACES = [image_space(8, 9), image_space(8, 9, 1), signal_space(4), token_space(7, 100), generic_space((2, 3), -4, 9)]
 

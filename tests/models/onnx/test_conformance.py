@@ -3,9 +3,9 @@
 import pytest
 from onnx.backend.base import Backend, BackendRep
 
+from bench.onnx_suite import KINDS, cases
 from modeldiff_jax.models.onnx import backend
 from tests.models.onnx.not_passing import NOT_PASSING
-from tests.models.onnx.suite import KINDS, cases
 
 LISTED = {name for names in NOT_PASSING.values() for name in names}
 SIZES = {"node": 1880, "simple": 23, "pytorch-operator": 35, "pytorch-converted": 82}

@@ -10,7 +10,7 @@ from modeldiff_jax.errors import InvalidModelError, LimitExceededError, UnsafeMo
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.reader import read_graph, self_contained
-from tests.onnx_protos import branch, external, model, node, tensor, value
+from tests.helpers.onnx_graphs import branch, external, model, node, tensor, value
 
 WEIGHTS = np.arange(12, dtype="<f4")
 

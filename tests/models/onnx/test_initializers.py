@@ -11,7 +11,7 @@ from modeldiff_jax.models.onnx import initializers as embedded
 from modeldiff_jax.models.onnx.reader import read_graph
 from tests.fuzz.seeds import onnx_files
 from tests.fuzz.targets import same_when_put_back
-from tests.onnx_protos import model, node, tensor, value
+from tests.helpers.onnx_graphs import model, node, tensor, value
 
 RNG = np.random.default_rng(0)
 

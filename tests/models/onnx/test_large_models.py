@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.onnx_protos import external, model, node, tensor, value
+from tests.helpers.onnx_graphs import external, model, node, tensor, value
 
 WIDTH = 4096
 LAYER = WIDTH * WIDTH * 4  # bytes: 64 MiB

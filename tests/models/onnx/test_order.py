@@ -9,8 +9,8 @@ from onnx import TensorProto
 from modeldiff_jax.errors import InvalidModelError, LimitExceededError
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.onnx.reader import read_graph
+from tests.helpers.onnx_graphs import branch, model, node, value
 from tests.models.onnx.helpers import assert_same, convert, expected
-from tests.onnx_protos import branch, model, node, value
 
 X = np.float32([-1, 2])
 LATE = branch([node("Neg", "z", "c")], "c")

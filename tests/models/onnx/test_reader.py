@@ -8,7 +8,7 @@ from modeldiff_jax.errors import InvalidModelError, LimitExceededError, Unsuppor
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.onnx.reader import read_graph
 from modeldiff_jax.types import ANY
-from tests.onnx_protos import branch, dense, model, node, tensor, value
+from tests.helpers.onnx_graphs import branch, dense, model, node, tensor, value
 
 
 def read(proto, limits=DEFAULT):

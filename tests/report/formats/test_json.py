@@ -10,7 +10,7 @@ from jsonschema.exceptions import ValidationError
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.report.failure import failure
 from modeldiff_jax.report.formats.json import schema, to_json
-from tests.report import records
+from tests.helpers import records
 
 VALIDATOR = Draft202012Validator(schema())
 RECORDS = {
@@ -39,7 +39,7 @@ def paths(value, path=()):
 
 
 OPEN = ("bound", "opsets", "operators", "limits", "evidence", "inputs", "method", "steps", "seeds", "load")
-OPEN += ("shape", "metric", "flops_by_kind")
+OPEN += ("shape", "metric", "flops_by_kind", "null_scores")
 
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
@@ -51,6 +51,7 @@ def test_a_missing_field_is_refused(record):
             "evidence",
             "bound",
             "flops_by_kind",
+            "null_scores",
         ):
             continue
         damaged = json.loads(to_json(record))
@@ -76,7 +77,8 @@ def test_an_unknown_field_is_refused(record):
         {"p_value": 0.0},
         {"p_value": 1.1},
         {"alpha": 0},
-        {"schema_version": "2.0"},
+        {"schema_version": "3.0"},
+        {"created": "yesterday"},
         {"probes": []},
         {"command": "scan"},
         {"target": {**records.side("a"), "sha256": "not a hash"}},

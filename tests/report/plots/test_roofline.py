@@ -4,14 +4,14 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from modeldiff_jax.report.plots.roofline import Roofline, to_svg
+from modeldiff_jax.report.plots.roofline import Roofline
 
 PRODUCTS = {"float32": 1e11, "bfloat16": 4e11}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(points, memory=4e10):
-    return ElementTree.fromstring(to_svg(Roofline(memory, PRODUCTS, points)))
+    return ElementTree.fromstring(Roofline(memory, PRODUCTS, points).draw().to_svg())
 
 
 def dots(tree):
@@ -32,7 +32,7 @@ def test_a_program_at_the_roof_is_drawn_on_it(intensity):
     roofs = [
         tuple(float(line.attrib[name]) for name in ("x1", "y1", "x2", "y2"))
         for line in tree.iter(f"{SVG}line")
-        if line.attrib["stroke"] == "#222"
+        if line.attrib["stroke-width"] == "1.5"
     ]
     assert any(
         x1 - 1 <= x <= x2 + 1 and y == pytest.approx(y1 + (y2 - y1) * (x - x1) / (x2 - x1), abs=1)
@@ -53,7 +53,7 @@ def test_everything_is_inside(points):
 
 def test_names_are_text():
     evil = "</svg><script>alert(1)</script>&\x00\x1b\ud800\u202e" + "x" * 5000
-    text = to_svg(Roofline(4e10, {"<b>": 1e11}, [(evil, 1.0, 1e9)]))
+    text = Roofline(4e10, {"<b>": 1e11}, [(evil, 1.0, 1e9)]).draw().to_svg()
     assert "<script" not in text
     assert "<b>" not in text
     assert text.replace("\n", "").isprintable()

@@ -10,7 +10,7 @@ from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.graph.passes.fold import fold
 from modeldiff_jax.models.model import Origin
 from modeldiff_jax.models.onnx import read_graph
-from tests.onnx_protos import branch, dense, model, node, tensor, value
+from tests.helpers.onnx_graphs import branch, dense, model, node, tensor, value
 
 WEIGHTS = np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)
 

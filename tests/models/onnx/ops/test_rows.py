@@ -6,8 +6,8 @@ import pytest
 from onnx import helper
 
 from modeldiff_jax.errors import NotStaticError, UnsupportedModelError
+from tests.helpers.onnx_graphs import branch, model, node, tensor, value
 from tests.models.onnx.helpers import convert, expected
-from tests.onnx_protos import branch, model, node, tensor, value
 
 SIZE = 8
 RNG = np.random.default_rng(3)

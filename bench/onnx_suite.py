@@ -1,4 +1,4 @@
-"""The cases of ONNX's own backend test suite, with inputs and outputs as plain values."""
+"""Reads the cases of ONNX's own backend test suite, with inputs and outputs as plain values."""
 
 import functools
 import importlib.resources

@@ -1,11 +1,14 @@
-"""Small models with known behaviour, for tests of the rooms above `models`."""
+"""Small JAX models with known behaviour, for tests of the rooms above `models`."""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.models.model import Model, Origin
-from modeldiff_jax.types import TensorSpec
+from modeldiff_jax.types import Shape, TensorSpec
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -41,3 +44,25 @@ def perturbed(model, scale, seed=1, name="child"):
     noisy = [w + scale * jnp.std(w) * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
     origin = Origin(name, "test", f"{seed + 10_000:064x}")
     return Model(model.apply, jax.tree.unflatten(tree, noisy), model.inputs, model.outputs, origin)
+
+
+def spec(shape: Shape, dtype: str = "float32", name: str = "x") -> TensorSpec:
+    """The interface of one input."""
+    return TensorSpec(name, shape, np.dtype(dtype))
+
+
+def flat(params: Any, *inputs: Any) -> Any:
+    """The first input, flattened per sample, times one weight."""
+    x = jnp.asarray(inputs[0])
+    return x.reshape(x.shape[0], -1).astype(jnp.float32) * params["w"]
+
+
+def model(
+    *inputs: TensorSpec,
+    apply: Callable[..., Any] = flat,
+    outputs: tuple[TensorSpec, ...] = (),
+    traceable: bool = True,
+    weight: float = 1.0,
+) -> Model:
+    """A model of any inputs."""
+    return Model(apply, {"w": np.float32(weight)}, inputs, outputs, Origin("small", "test"), traceable)

@@ -3,7 +3,8 @@
 from typing import Any
 
 TOOL = {"name": "modeldiff-jax", "version": "0.1.0", "python": "3.12.1", "jax": "0.12.0", "jaxlib": "0.12.0"}
-HEAD = {"schema_version": "1.0", "tool": TOOL, "device": "1 x cpu (cpu)"}
+CREATED = "2026-07-31T12:00:05+00:00"
+HEAD = {"schema_version": "2.0", "created": CREATED, "tool": TOOL, "device": "1 x cpu (cpu)"}
 LIMITS = {"model_bytes": 2**31 - 1, "nodes": 200_000}
 PROBE_SET_ID = "ps1-" + "0f" * 16
 
@@ -28,8 +29,21 @@ def probes(made_on: str) -> dict[str, Any]:
         "made_on": made_on,
         "n_pairs": 100,
         "metric": "cosine",
+        "target_ddv": [0.01 * (i % 17) for i in range(100)],
+        "suspect_ddv": [0.01 * (i % 13) for i in range(100)],
         "space": {"kind": "image", "shape": [224, 224, 3], "dtype": "float32", "low": 0.0, "high": 1.0},
     }
+
+
+def failure(role: str) -> dict[str, Any]:
+    error = {
+        "type": "InvalidModelError",
+        "rule": "A model is whole",
+        "got": "half",
+        "where": "x.onnx",
+        "fix": "copy it",
+    }
+    return {"role": role, "path": "x.onnx", "error": error}
 
 
 def compare(**changes: Any) -> dict[str, Any]:
@@ -42,7 +56,13 @@ def compare(**changes: Any) -> dict[str, Any]:
         "similarity": 0.91234567,
         "evidence": {"ddv_target": 0.91234567, "ddv_suspect": 0.87654321},
         "score": 0.91234567,
-        "views": [],
+        "representations": [],
+        "null_scores": {},
+        "identity": None,
+        "tail": None,
+        "basis": "none",
+        "references_needed": 19,
+        "unrelated_pairs": None,
         "p_value": None,
         "calibration": "none",
         "alpha": 0.05,
@@ -53,6 +73,7 @@ def compare(**changes: Any) -> dict[str, Any]:
         "probes": [probes("target"), probes("suspect")],
         "queries": {"target": 400, "suspect": 400},
         "adaptations": {"target": [], "suspect": ["resized from 224x224 to 48x192"]},
+        "failures": [],
         "notes": [],
         "limits": LIMITS,
         "key": 0,
@@ -73,11 +94,25 @@ def judged(verdict: str, p_value: float) -> dict[str, Any]:
         }
         for i in range(19)
     ]
-    views = [
-        {"name": "ddv", "score": 7.25, "as_high": 0, "says": "for"},
-        {"name": "geometry", "score": -0.5, "as_high": 11, "says": "against"},
+    representations = [
+        {"name": "ddv", "score": 7.25, "exceeded_by": 0, "supports": "reuse"},
+        {"name": "geometry", "score": -0.5, "exceeded_by": 11, "supports": "unrelated"},
     ]
-    return compare(verdict=verdict, p_value=p_value, references=references, views=views, calibration="references")
+    tail = {"method": "Student's t", "deviations": 4.5, "p_value": 0.00015, "floor": 0.001}
+    null = {"similarity": [i / 40 for i in range(19)], **{n: [i / 4 for i in range(19)] for n in ("related", "ddv")}}
+    evidence = {"ddv_target": 0.91234567, "ddv_suspect": 0.87654321, "related": 8.5, "ddv": 7.25}
+    return compare(
+        verdict=verdict,
+        p_value=p_value,
+        references=references,
+        representations=representations,
+        tail=tail,
+        basis="rank",
+        references_needed=None,
+        evidence=evidence,
+        null_scores=null,
+        calibration="references",
+    )
 
 
 def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
@@ -126,8 +161,9 @@ def convert(check: bool = True, agrees: bool = True) -> dict[str, Any]:
 
 def doctor(ok: bool = True) -> dict[str, Any]:
     return {
-        "schema_version": "1.0",
+        "schema_version": "2.0",
         "command": "doctor",
+        "created": CREATED,
         "tool": TOOL if ok else {**TOOL, "jax": None},
         "executable": "/usr/bin/python3",
         "devices": [{"id": 0, "platform": "cpu", "kind": "cpu"}] if ok else [],
@@ -221,7 +257,14 @@ def screen(*verdicts: str) -> dict[str, Any]:
             "suspect": side(f"{i}.onnx"),
             "similarity": 0.5 + i / 100,
             "score": 4.5,
-            "views": [{"name": "ddv", "score": 2.25, "as_high": 1, "says": "for"}],
+            "representations": [{"name": "ddv", "score": 2.25, "exceeded_by": 1, "supports": "reuse"}],
+            "identity": None,
+            "tail": None,
+            "basis": "none" if verdict == "inconclusive" else "rank",
+            "references_needed": 59 if verdict == "inconclusive" else None,
+            "reason": "No reference of 19 scores as high.",
+            "unrelated_pairs": None,
+            "null_scores": {} if verdict == "inconclusive" else {"related": [0.25 * k - 1 for k in range(19)]},
             "calibration": "references",
             "p_value": None if verdict == "inconclusive" else 0.01,
             "adjusted_p_value": None if verdict == "inconclusive" else 0.02,
@@ -238,6 +281,7 @@ def screen(*verdicts: str) -> dict[str, Any]:
         "alpha": 0.05,
         "access": "outputs",
         "rows": rows,
+        "failures": [],
         "notes": [],
         "key": 0,
         "seconds": {"total": 12.3},
@@ -259,6 +303,7 @@ def lineage(*parents: int | None) -> dict[str, Any]:
         "command": "lineage",
         "rows": rows,
         "n_pairs": 100,
+        "failures": [failure("model")],
         "notes": [],
         "key": 0,
         "seconds": {"total": 9.0},
@@ -267,6 +312,18 @@ def lineage(*parents: int | None) -> dict[str, Any]:
 
 ALL = {
     "compare": compare(),
+    "compare-context": compare(
+        unrelated_pairs={
+            "name": "image-classifiers-1",
+            "n": 999,
+            "low": 0.2,
+            "median": 0.5,
+            "high": 0.8,
+            "share_as_high": 0.01,
+        },
+        failures=[failure("reference")],
+    ),
+    "compare-identical": compare(verdict="reused", identity="file", basis="identity", references_needed=None),
     "compare-reused": judged("reused", 0.05),
     "compare-no-evidence": judged("no_evidence", 0.6),
     "convert": convert(check=False),
