@@ -25,8 +25,8 @@ import numpy as np
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.limits import check_computed
 from modeldiff_jax.models.graph.ir import Graph, Node, captured
-from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.traits import traits_of
+from modeldiff_jax.models.graph.values import Value
 
 Decision: TypeAlias = tuple[str, int]
 """A value that an example decided: the first output of the node that reads it, and the input's position."""

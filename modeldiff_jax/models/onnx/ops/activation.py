@@ -8,17 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete
-from modeldiff_jax.models.onnx.ops.common import (
-    astype,
-    axis_index,
-    in_float32,
-    is_narrow,
-    old_broadcast,
-    register_unary,
-    rounded,
-    widened,
-)
+from modeldiff_jax.kernels.rounding import rounded
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, concrete, in_float32, is_narrow, widened
+from modeldiff_jax.models.onnx.ops.common import old_broadcast, register_unary
 from modeldiff_jax.models.onnx.registration import op
 
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, xp
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, axis_index, in_float32, xp
 from modeldiff_jax.models.onnx.ops.activation import softmax
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, element_type, in_float32
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.ops.math import accumulated_product, matmul
 from modeldiff_jax.models.onnx.registration import op
 

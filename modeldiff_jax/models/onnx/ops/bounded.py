@@ -11,8 +11,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.bounded import Padded, PaddedResults, padded_implementation, padded_shape_reader
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import axis_index
+from modeldiff_jax.models.graph.values import Value, axis_index
 from modeldiff_jax.models.onnx.registration import ONNX
 
 

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, in_float32, is_narrow
 from modeldiff_jax.models.onnx.ops import math
 from modeldiff_jax.models.onnx.ops.attention import joined_heads, rotated, split_heads
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, MICROSOFT, astype, in_float32, is_narrow
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT
 from modeldiff_jax.models.onnx.registration import op
 
 _MASKED = -10000.0

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, in_float32, widened
 from modeldiff_jax.models.onnx.ops import activation, conv, math, nn
-from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index, in_float32, widened
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT
 from modeldiff_jax.models.onnx.registration import op
 
 _EPSILON = float(np.float32(1e-12))

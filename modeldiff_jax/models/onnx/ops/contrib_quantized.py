@@ -10,12 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.kernels.integer_products import integer_matmul, requantize
+from modeldiff_jax.kernels.pooling import average_pool_in_row_order
+from modeldiff_jax.kernels.rounding import multiply_add, rounded
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, divide, saturate
 from modeldiff_jax.models.onnx.ops import integer, pool, quantization
 from modeldiff_jax.models.onnx.ops.activation import leaky_relu
-from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index, divide, rounded
-from modeldiff_jax.models.onnx.ops.integer import integer_matmul, requantize
-from modeldiff_jax.models.onnx.ops.quantization import quantize, saturate
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT
+from modeldiff_jax.models.onnx.ops.pool import pooling_windows
+from modeldiff_jax.models.onnx.ops.quantization import quantize
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -51,24 +54,9 @@ def qlinear_add(
     """The quantised sum, rounded where onnxruntime's kernel rounds."""
     to_a, to_b = (divide(_scalar(scale), _scalar(c_scale)) for scale in (a_scale, b_scale))
     fixed = _scalar(c_zero) - (rounded(to_a * _scalar(a_zero)) + rounded(to_b * _scalar(b_zero)))
-    total = _multiplied_onto(_multiplied_onto(fixed, a, to_a), b, to_b)
+    total = multiply_add(fixed, jnp.asarray(a), jnp.asarray(to_a, np.float32))
+    total = multiply_add(total, jnp.asarray(b), jnp.asarray(to_b, np.float32))
     return saturate(jnp.rint(total), np.dtype(a.dtype))
-
-
-def _multiplied_onto(addend: Value, x: Value, factor: Value) -> Value:
-    """addend + x * factor, rounded once, for 8-bit integers `x`.
-
-    The factor is cut in two, so that both products are exact, and what the sum with the larger one loses is added with
-    the smaller one.
-    """
-    whole = astype(jnp.asarray(x), np.float32)
-    bits = jax.lax.bitcast_convert_type(jnp.asarray(factor, np.float32), np.uint32)
-    upper = jax.lax.bitcast_convert_type(bits & np.uint32(0xFFFFFF00), np.float32)
-    large, small = whole * upper, whole * (factor - upper)
-    total = addend + large
-    taken = total - addend
-    lost = (addend - (total - taken)) + (large - taken)
-    return total + (lost + small)
 
 
 @op("QLinearMul", domain=MICROSOFT)
@@ -186,8 +174,8 @@ def qlinear_average_pool(
 ) -> Value:
     """The mean of each window of the floats behind `x`."""
     floats = jnp.asarray(_channels_first(_floats(x, x_scale, x_zero), channels_last))
-    over = pool.windows(floats, kernel_shape, strides, None, pads, auto_pad, ceil_mode)
-    y = pool.average_pool_by_rows(floats, over, count_include_pad)
+    windows = pooling_windows(floats, kernel_shape, strides, None, pads, auto_pad, ceil_mode)
+    y = average_pool_in_row_order(floats, windows, count_padding=bool(count_include_pad))
     # onnxruntime rounds behind the zero point here, which ties notice
     whole = jnp.rint(divide(y, _scalar(y_scale)) + _scalar(y_zero))
     return _channels_back(saturate(whole, np.dtype(x.dtype)), channels_last)
@@ -200,7 +188,7 @@ def _mean(
     count = int(np.prod([x.shape[a] for a in axes]))
     total = astype(jnp.asarray(x), np.int32).sum(axes, keepdims=keepdims)
     total = total - count * astype(_scalar(x_zero), np.int32)
-    zero_point = np.zeros((), x.dtype) if y_zero is None else y_zero
+    zero_point: Value = np.zeros((), x.dtype) if y_zero is None else y_zero
     return requantize(total, divide(_scalar(x_scale), _scalar(y_scale) * np.float32(count)), zero_point)
 
 

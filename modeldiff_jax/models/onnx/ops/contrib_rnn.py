@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import Value
 from modeldiff_jax.models.onnx.ops.common import MICROSOFT
 from modeldiff_jax.models.onnx.ops.contrib_quantized import dynamic_quantize_matmul
 from modeldiff_jax.models.onnx.ops.rnn import Options, Product, long_short_term

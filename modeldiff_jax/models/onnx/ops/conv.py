@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.convolution import convolve, convolve_transpose
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import in_float32, is_narrow
+from modeldiff_jax.models.graph.values import Value, in_float32, is_narrow
 from modeldiff_jax.models.onnx.registration import op
 
 

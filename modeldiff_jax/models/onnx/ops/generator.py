@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value
-from modeldiff_jax.models.onnx.ops.common import element_type, module_for, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, module_for, sizes
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_image, check_made
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import add_at, axis_indices, in_float32, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, add_at, axis_indices, in_float32, sizes, xp
 from modeldiff_jax.models.onnx.registration import op
 
 _FORMATS = ("BMP", "JPEG", "JPEG2000", "TIFF", "PNG", "WEBP", "PPM")  # those the operator's definition names

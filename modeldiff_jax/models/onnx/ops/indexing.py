@@ -11,8 +11,18 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, is_narrow, sizes, widened
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import (
+    Value,
+    astype,
+    axis_index,
+    axis_indices,
+    concrete,
+    is_narrow,
+    sizes,
+    widened,
+    xp,
+)
 from modeldiff_jax.models.onnx.registration import op
 
 # Exporters write some large number for "to the end"; an axis of symbolic size has no size to compare it with.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete, xp
+from modeldiff_jax.models.graph.values import Value, concrete, xp
 from modeldiff_jax.models.onnx.ops.common import register_binary
 from modeldiff_jax.models.onnx.registration import op
 

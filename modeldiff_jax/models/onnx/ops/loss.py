@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype, in_float32
+from modeldiff_jax.models.graph.values import Value, astype, in_float32, xp
 from modeldiff_jax.models.onnx.registration import op
 
 

@@ -10,20 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import (
+from modeldiff_jax.kernels.rounding import finite_range
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import (
     HIGHEST,
+    Value,
     along_axis,
     astype,
     axis_index,
-    finite_range,
+    concrete,
     in_float32,
     is_integer,
     is_narrow,
-    register_binary,
-    register_unary,
     widened,
+    xp,
 )
+from modeldiff_jax.models.onnx.ops.common import register_binary, register_unary
 from modeldiff_jax.models.onnx.registration import op
 
 # In numpy's names. The first ones had an attribute more before opset 6.

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, concrete
 from modeldiff_jax.models.onnx.registration import op
 
 ML = "ai.onnx.ml"

@@ -11,8 +11,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import HIGHEST
+from modeldiff_jax.models.graph.values import HIGHEST, Value
 from modeldiff_jax.models.onnx.ops.ml import ML, floats, labelled, transformed
 from modeldiff_jax.models.onnx.registration import op
 

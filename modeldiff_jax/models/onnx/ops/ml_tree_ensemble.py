@@ -10,7 +10,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import Value
 from modeldiff_jax.models.onnx.ops.ml import ML, transformed
 from modeldiff_jax.models.onnx.ops.ml_trees import MEMBER, Forest, aggregate, depth_of, leaf_table, same_length, within
 from modeldiff_jax.models.onnx.registration import op

@@ -8,16 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import (
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import (
+    Value,
     astype,
     axis_index,
     axis_indices,
-    element_type,
+    concrete,
     in_float32,
     known,
     widened,
+    xp,
 )
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 
 _EPSILON = float(np.float32(1e-5))

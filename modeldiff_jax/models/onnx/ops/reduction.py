@@ -8,9 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
+from modeldiff_jax.kernels.rounding import finite_range
+from modeldiff_jax.models.graph.registry import Static
 from modeldiff_jax.models.graph.sizes import is_sizes
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, finite_range, in_float32, is_integer
+from modeldiff_jax.models.graph.values import (
+    Value,
+    astype,
+    axis_index,
+    axis_indices,
+    concrete,
+    in_float32,
+    is_integer,
+    xp,
+)
 from modeldiff_jax.models.onnx.ops.math import truncated_division
 from modeldiff_jax.models.onnx.registration import op
 

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import HIGHEST, Value, in_float32
 from modeldiff_jax.models.onnx.ops.activation import elu, hard_sigmoid, leaky_relu
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, in_float32
 from modeldiff_jax.models.onnx.registration import op
 
 Activation = Callable[[Value], Value]

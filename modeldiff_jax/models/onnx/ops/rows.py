@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.models.graph import bounded
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import axis_index, axis_indices, sizes
+from modeldiff_jax.models.graph.values import Value, axis_index, axis_indices, sizes
 from modeldiff_jax.models.onnx.registration import ONNX
 
 Axes = Sequence[int | None]

@@ -11,8 +11,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, in_float32, known, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, concrete, in_float32, known, sizes, xp
 from modeldiff_jax.models.onnx.registration import op
 
 _CUBIC = -0.75

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import axis_index, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, axis_index, sizes, xp
 from modeldiff_jax.models.onnx.ops.tensor import split_at
 from modeldiff_jax.models.onnx.registration import op
 

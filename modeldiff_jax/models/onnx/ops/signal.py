@@ -6,8 +6,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, element_type, in_float32
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, in_float32, xp
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 
 

@@ -12,18 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels.rounding import finite_range
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
+from modeldiff_jax.models.graph.registry import Static
 from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
-from modeldiff_jax.models.onnx.ops.common import (
-    astype,
-    axis_index,
-    axis_indices,
-    element_type,
-    finite_range,
-    module_for,
-    sizes,
-)
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, axis_indices, concrete, module_for, sizes, xp
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 
 # fmt: off

@@ -12,8 +12,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError, UnsupportedModelError
 from modeldiff_jax.limits import check_made, pattern_bytes
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import add_at
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, add_at, xp
 from modeldiff_jax.models.onnx.registration import op
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype
+from modeldiff_jax.models.graph.values import Value, astype, xp
 from modeldiff_jax.models.onnx.registration import op
 
 _DOMAIN = "ai.onnx.preview.training"
