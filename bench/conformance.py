@@ -70,7 +70,7 @@ def main() -> None:
 
 def succeeds(run: Any, causes: Counter[str], mode: str) -> bool:
     """Returns whether `run` succeeds; counts its exception otherwise."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # noqa: TID251
         warnings.simplefilter("ignore")
         try:
             run()

@@ -84,6 +84,6 @@ def stored(folder, side, infos):
 @functools.cache
 def cases():
     """Every case by kind and name."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # noqa: TID251
         warnings.simplefilter("ignore")  # the cases' own arithmetic overflows on purpose
         return {kind: {c.name: Case(kind, c) for c in load_model_tests(kind=kind)} for kind in KINDS}

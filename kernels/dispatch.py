@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.runtime.fork import check_process
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,7 @@ def run(
       NotImplementedError: the variant asked for by name cannot serve the call.
       ExceptionGroup: no variant can serve the call; holds the reason of each, in order.
     """
+    check_process()
     if implementation is not None:
         if implementation not in variants:
             raise InvalidInputError(

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+LONGEST_PART = 1000
+"""Characters of each part of an error: names in a model may be of any length, and are quoted."""
+
 
 class ModelDiffError(Exception):
     """Root of every error this package raises on purpose.
@@ -17,18 +20,14 @@ class ModelDiffError(Exception):
       got: what was found instead.
       where: file, node, argument: the place that breaks the rule.
       fix: what the user can do.
+
+    The middle of a part longer than `LONGEST_PART` is left out, and the part says so.
     """
 
     def __init__(self, rule: str, *, got: str = "", where: str = "", fix: str = "") -> None:
-        self.rule, self.got, self.where, self.fix = rule, got, where, fix
-        parts = [rule + "."]
-        if got:
-            parts.append(f"Got: {got}.")
-        if where:
-            parts.append(f"Where: {where}.")
-        if fix:
-            parts.append(f"To do: {fix}.")
-        super().__init__(" ".join(parts))
+        self.rule, self.got, self.where, self.fix = map(shortened, (rule, got, where, fix))
+        labelled = (("", self.rule), ("Got: ", self.got), ("Where: ", self.where), ("To do: ", self.fix))
+        super().__init__(" ".join(f"{label}{part}." for label, part in labelled if part))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.rule, self.got, self.where, self.fix)
@@ -79,6 +78,10 @@ class NotAdaptableError(ModelDiffError):
     """A probe cannot be turned into this model's input."""
 
 
+class ForkedProcessError(ModelDiffError):
+    """JAX had run before this process was forked off, so it would hang here."""
+
+
 class MissingExtraError(ModelDiffError, ImportError):
     """An optional dependency is needed and absent; `fix` holds the line that installs it."""
 
@@ -93,3 +96,17 @@ def error_from(record: Mapping[str, str]) -> ModelDiffError:
     if not (isinstance(kind, type) and issubclass(kind, ModelDiffError)):
         kind = ModelDiffError
     return kind(record["rule"], got=record["got"], where=record["where"], fix=record["fix"])
+
+
+def shortened(text: str, longest: int = LONGEST_PART) -> str:
+    """Returns a text of at most `longest` characters: its start and end, and between them how much was left out.
+
+    Args:
+      text: of any length.
+      longest: 100 or more.
+    """
+    if len(text) <= longest:
+        return text
+    note = f" ... ({len(text) - longest:,} and more characters left out) ... "
+    kept = (longest - len(note)) // 2
+    return text[:kept] + note + text[-kept:]

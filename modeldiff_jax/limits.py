@@ -28,6 +28,10 @@ class Limits:
     """All external data of one model."""
     header_bytes: int = 4 * _MIB
     """What describes a weight file's tensors (a header, a pickle, a zip's directory); 300 KB is a large one."""
+    archive_entries: int = 100_000
+    """Entries of one zip archive; the largest app packages have some 50,000."""
+    archive_ratio: int = 1032
+    """Bytes that an archive unpacks to for each of its own; deflate can reach no more, so more is a lie."""
     pickle_steps: int = 1_000_000
     """Steps of reading one pickle, each of which may make an object; 20,000 tensors take about as many."""
     tensors: int = 30_000
@@ -50,7 +54,7 @@ class Limits:
     pattern_bytes: int = 8 * _MIB
     """Memory of one regular expression, RE2's own default; counts within counts multiply."""
     image_pixels: int = 2**26
-    """Pixels of one image an operator decodes; a small file can hold a large one."""
+    """Pixels of one image, of a seed folder or decoded by an operator; a small file can hold a large one."""
     traced_calls: int = 2_000_000
     """Operator calls of one trace; loops within loops that are written out multiply."""
     seed_bytes: int = 4 * _GIB

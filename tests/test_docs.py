@@ -20,7 +20,7 @@ def run_page(page, n_blocks, folder, monkeypatch):
     monkeypatch.chdir(folder)
     names = {}
     for code in blocks:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings():  # noqa: TID251
             warnings.simplefilter("ignore")  # PyTorch's exporter has warnings of its own
             exec(compile(code, page, "exec"), names)
     return names

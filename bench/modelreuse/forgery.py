@@ -195,7 +195,7 @@ def claims(court: Court) -> list[dict[str, Any]]:
 
 
 def _accepted(court: Court, probes: md.ProbeSet, seeds: np.ndarray) -> bool:
-    made = md.commit(probes, court.target.model.origin.sha256)
+    made = md.commit(probes, court.target.model.origin.content_sha256)
     return md.verify_commitment(made.digest, made.nonce, probes, target=court.target, seeds=seeds)
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from modeldiff_jax.cli.commands import main
+from modeldiff_jax.cli.entry import main
 
 sys.exit(main())

@@ -219,7 +219,7 @@ def compare(
         target = adapt(as_model(a, limits), probes.space if probes else None, hint)
         suspect = adapt(as_model(b, limits), target.space, hint)
         unrelated, left_out = model_sources(references, limits)
-    identical = bool(target.model.origin.sha256) and target.model.origin.sha256 == suspect.model.origin.sha256
+    identical = target.model.origin.content_sha256 == suspect.model.origin.content_sha256 != ""
     if probes:
         probe_sets = {"given": probes}
     else:

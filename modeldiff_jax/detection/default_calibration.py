@@ -66,7 +66,7 @@ def unrelated_pairs(
         and probes.metric == "cosine"
         and len(probes) >= _FEWEST_PAIRS
         and all(probes.origin.get(name) == value for name, value in pack["probes"].items())
-        and probes.origin.get("model_sha256") == target.origin.sha256
+        and probes.origin.get("model_sha256") == target.origin.content_sha256
     )
     if not fits:
         return None

@@ -29,7 +29,7 @@ REASONS: dict[Identity, str] = {
 
 def identity(target: Measurement, suspect: Measurement) -> Identity | None:
     """Returns in what two models are identical, the strongest first; None where they differ."""
-    if target.origin.sha256 and target.origin.sha256 == suspect.origin.sha256:
+    if target.origin.content_sha256 == suspect.origin.content_sha256 != "":
         return "file"
     if target.weights_sha256 and target.weights_sha256 == suspect.weights_sha256:
         return "weights"

@@ -1,78 +1,102 @@
-"""`.npy` and `.npz` files of strangers: sizes are read from the headers and bounded before any array is."""
+"""Reads `.npy` and `.npz` files of strangers: sizes are read from the headers and bounded before any array is read."""
 
 from __future__ import annotations
 
 import io
 import math
-import zipfile
-import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError, LimitExceededError
+from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.files import head_of, read_exactly, size_of
+from modeldiff_jax.models.zip_archive import ZipArchive, is_zip
+from modeldiff_jax.runtime.regular_file import open_regular
 
 _MEMBERS = 64
+_NOUN = "An array file"
+
+
+def is_npy(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a `.npy` file."""
+    return head[:6] == b"\x93NUMPY"
 
 
 def read_arrays(path: Path, limits: Limits, bound: str) -> dict[str, np.ndarray]:
-    """Arrays of a file by name; a `.npy` file's single one is named `""`. Which of both it is, its content says.
+    """Reads the arrays of a `.npy` or `.npz` file, recognised by content.
 
     Args:
       path: the file.
       limits: `bound` of them holds for all arrays together, uncompressed.
+      bound: name of that limit.
+    Returns:
+      Arrays by name; the single one of a `.npy` file is named `""`.
     Raises:
-      InvalidInputError: no such file, neither format, damaged, or holding Python objects.
+      InvalidInputError: no such file, neither format, damaged, changed while it was read, or holding Python objects.
       LimitExceededError: the bound was hit.
     """
-    if not path.is_file():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise InvalidInputError("An array file must exist", got=got, where=str(path), fix="check the path")
+    where = str(path)
+    with open_regular(path, _NOUN) as stream:
+        head = head_of(stream)
+        if is_npy(head):
+            limits.check(bound, size_of(stream), where=where)
+            return {"": _read_array(stream, limits, bound, where)}
+        if is_zip(head):
+            return _read_zip(stream, limits, bound, where)
+    got = "neither" if head else "an empty file"
+    raise InvalidInputError("An array file is a .npy or a .npz", got=got, where=where)
+
+
+def _read_zip(stream: BufferedIOBase, limits: Limits, bound: str, where: str) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file:
-            magic = file.read(6)
-            file.seek(0)
-            if magic == b"\x93NUMPY":
-                limits.check(bound, _declared_bytes(file), where=str(path))
-                file.seek(0)
-                return {"": np.lib.format.read_array(file, allow_pickle=False)}
-            if magic[:4] == b"PK\x03\x04":
-                return _read_zip(file, path, limits, bound)
-    except LimitExceededError:
-        raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise InvalidInputError(
-            "An array file must be a whole .npy or .npz without Python objects", got=str(error)[:200], where=str(path)
-        ) from error
-    got = "an empty file" if not magic else "neither"
-    raise InvalidInputError("An array file is a .npy or a .npz", got=got, where=str(path))
-
-
-def _read_zip(file: IO[bytes], path: Path, limits: Limits, bound: str) -> dict[str, np.ndarray]:
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        if len(members) > _MEMBERS:
-            raise InvalidInputError(f"A .npz holds at most {_MEMBERS} arrays", got=str(len(members)), where=str(path))
-        # the sizes a zip declares are its word only, but zipfile reads no member beyond its declared size
-        limits.check(bound, sum(member.file_size for member in members), where=str(path))
+        archive = ZipArchive(stream, limits, bound, where)
+        if len(archive.entries) > _MEMBERS:
+            raise InvalidInputError(
+                f"A .npz holds at most {_MEMBERS} arrays", got=str(len(archive.entries)), where=where
+            )
         arrays = {}
-        for member in members:
-            with archive.open(member) as stream:
-                data = io.BytesIO(stream.read())
-            if _declared_bytes(data) > member.file_size:
-                raise InvalidInputError("An array fits into its file", got=member.filename, where=str(path))
-            data.seek(0)
-            arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(data, allow_pickle=False)
-    return arrays
+        for name, entry in archive.by_name.items():
+            member = io.BytesIO(archive.read(entry).data)
+            arrays[name.removesuffix(".npy")] = _read_array(member, limits, bound, f"{where}, `{name}`")
+        return arrays
+    except (InvalidModelError, UnsupportedModelError) as error:
+        raise _not_whole(error.got, error.where) from error
 
 
-def _declared_bytes(file: IO[bytes]) -> int:
-    """Bytes of the array a header announces."""
-    version = np.lib.format.read_magic(file)
-    reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = reader(file)
+def _read_array(stream: BufferedIOBase, limits: Limits, bound: str, where: str) -> np.ndarray:
+    """One `.npy` file's array."""
+    try:
+        shape, in_fortran_order, dtype = _header(stream)
+    except Exception as error:  # a header is a Python literal, whose parser fails in many ways
+        raise _not_whole(str(error), where) from error
     if dtype.hasobject:
-        raise ValueError("it holds Python objects, which could run code")
-    return math.prod(shape) * dtype.itemsize
+        raise _not_whole("Python objects, which could run code", where)
+    size = math.prod(shape) * dtype.itemsize
+    limits.check(bound, size, where=where)
+    left = size_of(stream) - stream.tell()
+    if not 0 <= size <= left:
+        raise _not_whole(f"{left} bytes of an array of {size}", where)
+    try:
+        data = read_exactly(stream, size, where, _NOUN, InvalidInputError)
+        return np.ndarray(shape, dtype, data, order="F" if in_fortran_order else "C")
+    except (ValueError, TypeError) as error:  # sizes that overflow beside one of zero
+        if isinstance(error, InvalidInputError):
+            raise
+        raise _not_whole(str(error), where) from error
+
+
+def _header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The shape, whether the first axis varies fastest, and the element type that a `.npy` file declares."""
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"format version {version[0]}.{version[1]}")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, in_fortran_order, dtype = read(stream)
+    return shape, in_fortran_order, dtype
+
+
+def _not_whole(got: str, where: str) -> InvalidInputError:
+    return InvalidInputError("An array file must be a whole .npy or .npz without Python objects", got=got, where=where)

@@ -1,8 +1,9 @@
-"""Any Python callable, numpy in and numpy out -> `Model`: a black box. A remote API fits."""
+"""Wraps a Python callable as a `Model`: a black box, such as a remote service, or a function that JAX can trace."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +12,10 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.inputs.specs import SpecLike, to_specs
 from modeldiff_jax.models.model import Model, Origin
-from modeldiff_jax.types import Params, TensorSpec
+from modeldiff_jax.models.traced import arrays_on_device, shared, traced_model
+from modeldiff_jax.types import Params, Shape, TensorSpec
+
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds before a call is made again; each wait is twice the one before
 
 
 def from_callable(
@@ -20,37 +24,57 @@ def from_callable(
     *,
     output_spec: SpecLike | None = None,
     name: str | None = None,
+    retries: int = 0,
+    traceable: bool = False,
+    params: Params | None = None,
 ) -> Model:
-    """A black-box model: it is only ever called, so it has no gradients and no weights.
+    """Makes a model of a Python callable.
+
+    By default the model is a black box: it is only ever called, so it has no gradients and no weights. A function of
+    JAX operations keeps both with `traceable=True`:
+
+        md.from_callable(apply, (None, 28, 28, 1), traceable=True, params=params)   # called as apply(params, images)
 
     Args:
-      fn: called with one numpy array per input, each its own copy, batch first. It gives an array, nested lists of
-        numbers (one array), or several arrays in a list, a tuple or a dictionary (taken in order of its keys).
+      fn: called with one array per input, batch first: numpy arrays, each its own copy, or traced JAX arrays if
+        `traceable`. It gives an array, nested lists of numbers (one array), or several arrays in a list, a tuple or a
+        dictionary (taken in order of its keys).
       input_spec: a shape (None or a name for a dynamic axis; float32), a `jax.ShapeDtypeStruct`, a `TensorSpec`, or a
         sequence of these for several inputs.
-      output_spec: likewise, to check what `fn` gives; if None, outputs are unknown until it is called and the
-        model's `outputs` are empty.
+      output_spec: likewise, to check what `fn` gives; if None, the outputs of a black box are unknown until it is
+        called, and the model's `outputs` are empty.
       name: for reports and messages; the function's own name if None.
+      retries: how many times a call of a black box is made again after it raised, 1, 2, 4 and so on to at most 30
+        seconds later. Whether an error passes, nobody can tell, so each is retried.
+      traceable: `fn` is a pure function of JAX operations: it is traced, compiled, and differentiated where probes need
+        gradients. Arrays that it closes over become part of the compiled program; give large ones as `params`.
+      params: for a traceable function: pytree of arrays, given to `fn` before the inputs. Models of one function and
+        different `params` are compiled once.
     Returns:
-      The model. Calling it raises `InvalidInputError` where `fn` fails or gives anything but numeric arrays that keep
-      the batch size.
+      The model. Calling a black box raises `InvalidInputError` where `fn` fails or gives anything but numeric arrays
+      that keep the batch size.
     Raises:
-      InvalidInputError: `fn` cannot be called, or a spec is none.
+      InvalidInputError: `fn` cannot be called, a spec is none, or a traceable function cannot be traced or gives other
+        outputs than declared.
     """
     if not callable(fn):
         raise InvalidInputError("`fn` is a callable", got=type(fn).__name__, where="from_callable")
     where = name or str(getattr(fn, "__name__", type(fn).__name__))
     inputs = to_specs(input_spec, "input")
     outputs = () if output_spec is None else to_specs(output_spec, "output")
+    if traceable:
+        if retries:
+            raise InvalidInputError("`retries` are for black boxes", got="a traceable function", where="from_callable")
+        return _traced(fn, params, inputs, outputs, where)
+    if params is not None:
+        raise InvalidInputError(
+            "`params` are for traceable functions", got="a black box", where="from_callable", fix="set traceable=True"
+        )
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise InvalidInputError("`retries` is a number of calls", got=repr(retries), where="from_callable")
 
-    def apply(params: Params, *arrays: Any) -> Any:
-        copies = [np.array(array, spec.dtype) for array, spec in zip(arrays, inputs, strict=True)]
-        try:
-            given = fn(*copies)
-        except Exception as error:  # whatever a stranger's function raises
-            raise InvalidInputError(
-                "The callable must answer", got=f"{type(error).__name__}: {error}", where=where
-            ) from error
+    def apply(_: Params, *arrays: Any) -> Any:
+        given = _answer(fn, arrays, inputs, retries, where)
         results = tuple(_number_array(value, label, where) for label, value in _parts(given, len(outputs)))
         if not results:
             raise InvalidInputError("The callable must give at least one array", got=repr(given), where=where)
@@ -64,14 +88,59 @@ def from_callable(
                     fix="if it gives one array per input, put them together with np.stack",
                 )
         if outputs:
-            _check_declared(results, outputs, where)
+            _check_declared([result.shape for result in results], outputs, where)
         return results[0] if len(results) == 1 else results
 
     return Model(apply, {}, inputs, outputs, Origin(where, "callable"), traceable=False)
 
 
+def _traced(
+    fn: Callable[..., Any],
+    params: Params | None,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    where: str,
+) -> Model:
+    model = traced_model(
+        shared(_run, fn, params is not None),
+        {} if params is None else arrays_on_device(params, where),
+        inputs,
+        path=where,
+        form="jax",
+        rule="JAX must be able to trace the function on inputs of these specs",
+        fix="use jax.numpy in it and no side effects, check `input_spec` and `params`, or leave `traceable` out",
+    )
+    if outputs:
+        _check_declared([spec.shape for spec in model.outputs], outputs, where)
+    return model
+
+
+def _run(fn: Callable[..., Any], takes_params: bool) -> Callable[..., Any]:
+    return fn if takes_params else lambda _, *inputs: fn(*inputs)
+
+
+def _answer(
+    fn: Callable[..., Any], arrays: tuple[Any, ...], inputs: tuple[TensorSpec, ...], retries: int, where: str
+) -> Any:
+    """Calls a black box on copies of the arrays, again after an error as often as allowed."""
+    attempt = 0
+    while True:
+        try:
+            return fn(*(np.array(array, spec.dtype) for array, spec in zip(arrays, inputs, strict=True)))
+        except Exception as error:  # whatever a stranger's function raises
+            if attempt == retries:
+                raise InvalidInputError(
+                    "The callable must answer",
+                    got=f"{type(error).__name__}: {error}" + (f", in call {attempt + 1}" if attempt else ""),
+                    where=where,
+                    fix="errors that pass, such as those of a busy service, can be waited out: retries=5",
+                ) from error
+        time.sleep(min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT))
+        attempt += 1
+
+
 def _parts(given: Any, declared: int) -> list[tuple[str, Any]]:
-    """The outputs in what a callable gave, each with a label for messages."""
+    """Returns the outputs in a callable's result, each with a label for messages."""
     if isinstance(given, Mapping):
         return [(f"output {key!r}", given[key]) for key in sorted(given, key=str)]
     several = isinstance(given, tuple) or (
@@ -108,14 +177,14 @@ def _not_numbers(label: str, got: str, where: str) -> InvalidInputError:
     )
 
 
-def _check_declared(results: tuple[np.ndarray, ...], outputs: tuple[TensorSpec, ...], where: str) -> None:
-    if len(results) != len(outputs):
+def _check_declared(shapes: Sequence[Shape], outputs: tuple[TensorSpec, ...], where: str) -> None:
+    if len(shapes) != len(outputs):
         raise InvalidInputError(
-            f"The callable must give the {len(outputs)} declared outputs", got=f"{len(results)}", where=where
+            f"The callable must give the {len(outputs)} declared outputs", got=f"{len(shapes)}", where=where
         )
-    for result, spec in zip(results, outputs, strict=True):
-        fits = result.ndim == len(spec.shape) and all(
-            isinstance(dim, str) or dim == size for dim, size in zip(spec.shape, result.shape, strict=True)
+    for shape, spec in zip(shapes, outputs, strict=True):
+        fits = len(shape) == len(spec.shape) and all(
+            isinstance(dim, str) or dim == size for dim, size in zip(spec.shape, shape, strict=True)
         )
         if not fits:
-            raise InvalidInputError(f"The callable must give {spec}", got=f"shape {result.shape}", where=where)
+            raise InvalidInputError(f"The callable must give {spec}", got=f"shape {shape}", where=where)

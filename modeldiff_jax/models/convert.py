@@ -45,18 +45,28 @@ def source_of(apply: Apply) -> Source | None:
     return _sources.get(apply)
 
 
-def to_model(graph: Graph, origin: Origin, limits: Limits) -> Model:
-    """Folds the graph and wraps it as a pure function of its parameters and inputs."""
+def to_model(graph: Graph, origin: Origin, limits: Limits, *, release: bool = False) -> Model:
+    """Folds the graph and wraps it as a pure function of its parameters and inputs.
+
+    Args:
+      graph: as a reader gives it.
+      origin: where it came from.
+      limits: bounds on hostile input.
+      release: takes the constants out of `graph`, so that no weight takes memory twice once it is on the device.
+    """
     with active(limits):
         program = fold(graph, limits)
-    orders = kernel_layouts(program.graph, program.params)
-    apply = _function(program.graph, orders, limits)
-    params = {
-        name: to_device(value.transpose(orders[name]) if name in orders else value)
-        for name, value in program.params.items()
-    }
-    conversion = Conversion(replace(graph, constants={}), program.graph, limits)
-    return Model(apply, params, graph.inputs, graph.outputs, origin, conversion=conversion)
+    source, folded, weights = replace(graph, constants={}), program.graph, dict(program.params)
+    if release and isinstance(graph.constants, dict):
+        graph.constants.clear()
+    del program
+    orders = kernel_layouts(folded, weights)
+    params = {}
+    for name in list(weights):
+        value = weights.pop(name)
+        params[name] = to_device(value.transpose(orders[name]) if name in orders else value)
+    apply = _function(folded, orders, limits)
+    return Model(apply, params, graph.inputs, graph.outputs, origin, conversion=Conversion(source, folded, limits))
 
 
 def _function(graph: Graph, orders: Mapping[str, Order], limits: Limits) -> Apply:

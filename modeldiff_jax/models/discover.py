@@ -9,9 +9,11 @@ from typing import TypeAlias
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.files import head_of, size_of
 from modeldiff_jax.models.formats import HEAD, recognise
 from modeldiff_jax.models.load import ModelLike
 from modeldiff_jax.models.model import Model
+from modeldiff_jax.runtime.regular_file import open_regular
 
 ModelSources: TypeAlias = ModelLike | Sequence[ModelLike] | None
 """Models, model files, and folders of model files."""
@@ -85,8 +87,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _is_model(path: Path) -> bool:
     try:
-        with open(path, "rb") as file:
-            known = recognise(file.read(HEAD), path.stat().st_size)
-    except OSError:
+        with open_regular(path) as stream:
+            known = recognise(head_of(stream, HEAD), size_of(stream))
+    except InvalidInputError:
         return False
     return known is not None and known.read_graph is not None

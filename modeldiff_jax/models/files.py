@@ -1,112 +1,206 @@
-"""Files of strangers, opened once, so that what is checked is what is read; and how they get to a device."""
+"""Bytes of model files: read once into memory of this process, hashed as they are read, and moved to a device.
+
+Files are not mapped: another process may cut or rewrite a mapped file at any time, which kills the reader or changes
+weights after they were hashed. Large tensors are read straight into memory of the alignment that XLA wants, so on CPU
+they are not copied again.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import mmap
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from modeldiff_jax.errors import InvalidModelError
+from modeldiff_jax.errors import InvalidModelError, LimitExceededError, ModelDiffError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.runtime.fork import check_process
+from modeldiff_jax.runtime.regular_file import changed, open_regular
 
-_PART = 2**24
+Bytes: TypeAlias = UInt8[np.ndarray, " size"]
 
-
-def read_file(file: Path, limits: Limits, bound: str) -> bytes:
-    """The bytes of a regular file.
-
-    Raises:
-      InvalidModelError: no such file, not a regular one, unreadable or empty.
-      LimitExceededError: longer than the limit named `bound`.
-    """
-    with _opened(file, limits, bound) as (stream, size):
-        data = stream.read(size)
-    if not data:  # emptied meanwhile
-        raise _empty(file)
-    return data
-
-
-def map_file(file: Path, limits: Limits, bound: str) -> UInt8[np.ndarray, " size"]:
-    """The bytes of a regular file as a read-only view of it. Raises as `read_file` does."""
-    with _opened(file, limits, bound) as (stream, _):
-        return np.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
-
-
-def sha256(mapped: UInt8[np.ndarray, " size"]) -> str:
-    """The hash of a mapped file, of which no more than a part is in memory at a time."""
-    digest = hashlib.sha256()
-    for start in range(0, mapped.size, _PART):
-        part = mapped[start : start + _PART]
-        digest.update(part.data)
-        _let_go(part)
-    return digest.hexdigest()
-
-
-def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
-    """An array on the default device; nobody may write to it after. What was read of a mapped file meanwhile is let go
-    of: it need not stay twice."""
-    # On CPU `device_put` may share memory, which a file that others can cut short must not be; `asarray` copies, by a
-    # program compiled for each shape.
-    if _mapping(array) is None:
-        return jax.device_put(array)
-    moved = jnp.asarray(array)
-    moved.block_until_ready()
-    _let_go(array)
-    return moved
-
-
-def _mapping(array: Any) -> mmap.mmap | None:
-    """The mapped file an array is a view of."""
-    while getattr(array, "base", None) is not None:
-        array = array.base
-    if isinstance(array, memoryview):  # numpy's way of holding a buffer
-        array = array.obj
-    return array if isinstance(array, mmap.mmap) else None
-
-
-def _let_go(array: np.ndarray) -> None:
-    """Takes what a view of a mapped file holds, and what of it was read before, out of memory; the file keeps it."""
-    mapping = _mapping(array)
-    if mapping is not None and array.nbytes and hasattr(mmap, "MADV_DONTNEED"):
-        first, end = np.lib.array_utils.byte_bounds(array)
-        start, _ = np.lib.array_utils.byte_bounds(np.frombuffer(mapping, np.uint8))
-        begin = (first - start) // mmap.PAGESIZE * mmap.PAGESIZE
-        mapping.madvise(mmap.MADV_DONTNEED, begin, end - start - begin)
+HEAD_BYTES = 64
+"""Bytes from the start of a file that suffice to recognise its format."""
+_ALIGNMENT = 64  # bytes; XLA's CPU client takes such memory as it is and copies all other
+_BUFFER = 2**20
+_MAPPED = 2**20  # bytes from which on memory comes from the system directly
 
 
 @contextmanager
-def _opened(file: Path, limits: Limits, bound: str) -> Iterator[tuple[BinaryIO, int]]:
+def open_model(file: Path, limits: Limits, bound: str) -> Iterator[BufferedIOBase]:
+    """Opens a model's or weights' file, which must be regular, not empty and not change before the block is left.
+
+    Raises:
+      InvalidModelError: no such file, not a regular one, unreadable, empty, or changed meanwhile.
+      LimitExceededError: longer than the limit named `bound`.
+    """
+    with open_regular(file, "A model", InvalidModelError) as stream:
+        size = size_of(stream)
+        limits.check(bound, size, where=str(file))
+        check_memory(size, str(file))
+        if not size:
+            raise InvalidModelError(
+                "A model file must hold a model", got="an empty file", where=str(file), fix="check the path"
+            )
+        yield stream
+
+
+def read_file(file: Path, limits: Limits, bound: str) -> bytes:
+    """Returns the bytes of a regular file. Raises as `open_model` does."""
+    with open_model(file, limits, bound) as stream:
+        return stream.read()
+
+
+def size_of(stream: BufferedIOBase) -> int:
+    """Returns the length of a seekable stream in bytes; its position stays."""
+    position = stream.tell()
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(position)
+    return size
+
+
+def head_of(stream: BufferedIOBase, size: int = HEAD_BYTES) -> bytes:
+    """Returns the first bytes of a seekable stream, and leaves it at its start."""
+    stream.seek(0)
+    head = stream.read(size)
+    stream.seek(0)
+    return head
+
+
+def aligned(size: int) -> Bytes:
+    """Returns new memory of `size` bytes, not yet written, that a CPU device can use in place.
+
+    Raises:
+      LimitExceededError: the system gives no more memory.
+    """
     try:
-        # O_NONBLOCK: a named pipe must not make us wait
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                got = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-                raise InvalidModelError("A model is a file", got=got, where=str(file), fix="check the path")
-            limits.check(bound, status.st_size, where=str(file))
-            if not status.st_size:
-                raise _empty(file)
-            yield stream, status.st_size
-    except FileNotFoundError as error:
-        raise InvalidModelError(
-            "A model is a file", got="no such file", where=str(file), fix="check the path"
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        got = getattr(error, "strerror", None) or str(error)
-        raise InvalidModelError("A model file must be readable", got=got, where=repr(str(file)[:200])) from error
+        if size >= _MAPPED and hasattr(mmap, "MAP_ANONYMOUS"):
+            # NumPy asks for huge pages, for which Linux may first move other memory out of the way: on a machine whose
+            # memory is in use, that took five times as long as the reading itself
+            return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
+        memory = np.empty(size + _ALIGNMENT, np.uint8)
+    except (MemoryError, OSError) as error:
+        raise _no_memory(size) from error
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size]
 
 
-def _empty(file: Path) -> InvalidModelError:
-    return InvalidModelError(
-        "A model file must hold a model", got="an empty file", where=str(file), fix="check the path"
+def check_memory(size: int, where: str) -> None:
+    """Raises `LimitExceededError` for more bytes than this machine's memory has: a file may be nothing but a hole.
+
+    Args:
+      size: bytes about to be read and kept.
+      where: the file, for the message.
+    """
+    if size > _physical_memory():
+        raise _no_memory(size, where)
+
+
+@cache
+def _physical_memory() -> float:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not everywhere
+        return float("inf")
+
+
+def _no_memory(size: int, where: str = "") -> LimitExceededError:
+    return LimitExceededError(
+        "A model fits into memory", got=f"{size:,} bytes", where=where, fix="use a machine with more memory"
     )
+
+
+def read_exactly(
+    stream: BufferedIOBase,
+    size: int,
+    where: str,
+    noun: str = "A model",
+    error: type[ModelDiffError] = InvalidModelError,
+) -> Bytes:
+    """Reads `size` bytes into memory as `aligned` gives it; the array is read-only.
+
+    Args:
+      stream: at the position to read from.
+      size: bytes to read.
+      where, noun, error: for the error raised when the stream ends before, as a file does that was cut short.
+    """
+    array, filled = aligned(size), 0
+    while filled < size:
+        count = stream.readinto(array[filled:].data)
+        if not count:
+            raise changed(noun, f"its end after {filled:,} of {size:,} bytes", where, error)
+        filled += count
+    array.flags.writeable = False
+    return array
+
+
+def read_range(stream: BufferedIOBase, start: int, size: int, where: str) -> Bytes:
+    """Reads `size` bytes of a model's file from position `start`, as `read_exactly` does."""
+    stream.seek(start)
+    return read_exactly(stream, size, where)
+
+
+class HashedStream(io.BufferedReader):
+    """A file read from start to end, with the SHA-256 of the bytes that were read.
+
+    Each byte comes from the file once, so the hash is of what the caller was given, whatever happens to the file.
+    """
+
+    def __init__(self, stream: BufferedIOBase) -> None:
+        self._source = _HashedSource(stream)
+        super().__init__(self._source, _BUFFER)
+
+    def sha256(self) -> str:
+        """Reads what is left, and returns the hash of the whole in hexadecimal digits."""
+        while self.read(_BUFFER):
+            pass
+        return self._source.digest.hexdigest()
+
+
+class _HashedSource(io.RawIOBase):
+    """The unbuffered stream behind `HashedStream`; seeking back to the start begins anew."""
+
+    def __init__(self, stream: BufferedIOBase) -> None:
+        self._stream = stream
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if offset or whence != os.SEEK_SET:
+            raise io.UnsupportedOperation("a hashed stream is read from its start")
+        self.digest = hashlib.sha256()
+        return self._stream.seek(0)
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._stream.readinto(buffer)
+        self.digest.update(memoryview(buffer)[:count])
+        return count
+
+
+def sha256(data: Bytes) -> str:
+    """Returns the SHA-256 of bytes in memory in hexadecimal digits."""
+    return hashlib.sha256(data.data).hexdigest()
+
+
+def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
+    """Returns an array on the default device. On CPU it may share the memory, so nobody may write to that later."""
+    check_process()
+    return jax.device_put(array)

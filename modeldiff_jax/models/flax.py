@@ -1,22 +1,21 @@
-"""A Flax module, linen or nnx, and its variables -> `Model`."""
+"""Wraps a Flax module, linen or nnx, and its variables as a `Model`."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import jax
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.files import to_device
-from modeldiff_jax.models.inputs.specs import SpecLike, to_specs, traced_outputs
-from modeldiff_jax.models.model import Model, Origin
+from modeldiff_jax.models.identity import depends_on_first, params_digest
+from modeldiff_jax.models.inputs.specs import SpecLike, placeholders, to_specs
+from modeldiff_jax.models.model import Model
+from modeldiff_jax.models.traced import arrays_on_device, shared, traced_model
 from modeldiff_jax.models.weights import load_weights
-from modeldiff_jax.types import Apply, Params
+from modeldiff_jax.types import Params, TensorSpec
 
 
 def from_flax(
@@ -28,15 +27,16 @@ def from_flax(
     call_kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Model:
-    """A model made of a Flax module as it infers: variables are read, none is updated.
+    """Makes a model of a Flax module in inference: variables are read, none is updated.
 
-    Models of equal modules share one `apply`, so they compile once.
+    Models of equal modules share one `apply`, so they compile once. Variables that a module updates in its call (a
+    counter of random draws, a cache, a recorded activation) start at the same values in each call.
 
     Args:
       module: a `flax.linen.Module`, or a `flax.nnx.Module`, of which a copy in evaluation mode is used.
       variables: linen: all collections, `{"params": ..., "batch_stats": ...}`. nnx: None, or a state for the module.
         Either: arrays by dotted names, as `load_weights` gives them (`params.Dense_0.kernel`; where no name begins
-        with a collection, all are `params`; nnx: `conv.kernel`), or the path of such a file.
+        with a collection, all are `params`; nnx: `conv.kernel`), or the path of a file that `load_weights` reads.
       input_spec: a shape (None or a name for a dynamic axis; float32), a `jax.ShapeDtypeStruct`, a `TensorSpec`, or a
         sequence of these for several inputs, which are passed by position.
       method: what to call instead of `__call__`: a name, or a function that takes the module first.
@@ -61,7 +61,7 @@ def from_flax(
         make, key = _linen_run, (module, method, kwargs)
     elif isinstance(module, nnx.Module):
         form = "flax-nnx"
-        params, key = _nnx_parts(module, variables, method, kwargs, where)
+        params, key = _nnx_parts(module, variables, inputs, method, kwargs, where)
         make = _nnx_run
     else:
         raise InvalidInputError(
@@ -70,57 +70,15 @@ def from_flax(
             where="from_flax",
             fix="wrap anything else with from_callable",
         )
-    run = _shared(make, key)
-    try:
-        outputs = traced_outputs(run, (params,), inputs)
-    except Exception as error:  # whatever a stranger's module raises
-        raise InvalidInputError(
-            "The module must run with these variables on inputs of these specs",
-            got=f"{type(error).__name__}: {str(error).strip()[:600]}",
-            where=f"{where} on {'; '.join(map(str, inputs))}",
-            fix="check `variables` (every collection), `input_spec` and `call_kwargs`, {'train': False} say",
-        ) from error
-    return Model(_flat(run), params, inputs, outputs, Origin(where, form, params_digest(params)))
-
-
-def params_digest(params: Params) -> str:
-    """SHA-256 of a parameter tree: each leaf's path, dtype, shape and little-endian bytes, in order of the paths."""
-    digest = hashlib.sha256()
-    for path, leaf in sorted((jax.tree_util.keystr(p), x) for p, x in jax.tree_util.tree_leaves_with_path(params)):
-        array = np.asarray(leaf)
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False) if array.dtype.kind in "iufc" else array
-        digest.update(f"{path}\0{array.dtype.name}\0{array.shape}\0".encode())
-        digest.update(np.ascontiguousarray(little).tobytes())
-    return digest.hexdigest()
-
-
-def _shared(make: Callable[..., Callable[..., Any]], key: tuple[Any, ...]) -> Callable[..., Any]:
-    try:
-        return _cached(make, key)
-    except TypeError:  # a field of the module has no hash, so nothing tells whether two of them are equal
-        return make(*key)
-
-
-@lru_cache(maxsize=256)
-def _cached(make: Callable[..., Callable[..., Any]], key: tuple[Any, ...]) -> Callable[..., Any]:
-    return make(*key)
-
-
-@lru_cache(maxsize=256)
-def _flat(run: Callable[..., Any]) -> Apply:
-    def apply(params: Params, *inputs: Any) -> Any:
-        leaves = jax.tree.leaves(run(params, *inputs))
-        return leaves[0] if len(leaves) == 1 else tuple(leaves)
-
-    return apply
-
-
-def _arrays(tree: Any, where: str) -> Any:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
-            place = f"{where}{jax.tree_util.keystr(path)}"
-            raise InvalidInputError("Variables are arrays", got=type(leaf).__name__, where=place)
-    return jax.tree.map(to_device, tree)
+    return traced_model(
+        shared(make, *key),
+        params,
+        inputs,
+        path=where,
+        form=form,
+        rule="The module must run with these variables on inputs of these specs",
+        fix="check `variables` (every collection), `input_spec` and `call_kwargs`, {'train': False} say",
+    )
 
 
 def _linen_params(variables: Any, where: str) -> Params:
@@ -136,7 +94,7 @@ def _linen_params(variables: Any, where: str) -> Params:
     if _by_dotted_names(variables):
         tree = _nested(variables, where)
         variables = tree if "params" in tree else {"params": tree}
-    return _arrays(linen.meta.unbox(core.unfreeze(dict(variables))), where)
+    return arrays_on_device(linen.meta.unbox(core.unfreeze(dict(variables))), where)
 
 
 def _by_dotted_names(variables: Any) -> bool:
@@ -146,7 +104,7 @@ def _by_dotted_names(variables: Any) -> bool:
 
 
 def _nested(weights: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Arrays by dotted names as dictionaries within dictionaries."""
+    """Returns arrays by dotted names as nested dictionaries."""
     tree: dict[str, Any] = {}
     for name, array in weights.items():
         *folders, last = name.split(".")
@@ -154,7 +112,7 @@ def _nested(weights: Mapping[str, Any], where: str) -> dict[str, Any]:
         for folder in folders:
             place = place.setdefault(folder, {}) if isinstance(place, dict) else None
         if not isinstance(place, dict) or last in place:
-            raise InvalidInputError("No weight's name is the beginning of another's", got=name[:200], where=where)
+            raise InvalidInputError("No weight's name is the beginning of another's", got=name, where=where)
         place[last] = array
     return tree
 
@@ -167,9 +125,14 @@ def _linen_run(module: Any, method: Any, kwargs: tuple[tuple[str, Any], ...]) ->
 
 
 def _nnx_parts(
-    module: Any, variables: Any, method: Any, kwargs: tuple[tuple[str, Any], ...], where: str
+    module: Any,
+    variables: Any,
+    inputs: tuple[TensorSpec, ...],
+    method: Any,
+    kwargs: tuple[tuple[str, Any], ...],
+    where: str,
 ) -> tuple[Params, tuple[Any, ...]]:
-    """The weights by their paths, and all else that makes the function: two models that agree in it are one graph."""
+    """Returns the weights by their paths, and a key of all else: models of equal keys are one function."""
     from flax import nnx
 
     copy = nnx.clone(module)  # so that neither mode nor state of the caller's module changes
@@ -180,19 +143,24 @@ def _nnx_parts(
             nnx.update(copy, variables)
         except Exception as error:
             raise InvalidInputError(
-                "`variables` of an nnx module is None or its state", got=str(error)[:300], where=where
+                "`variables` of an nnx module is None or its state", got=str(error), where=where
             ) from error
     copy.eval()
     graph, *states = nnx.split(copy, nnx.RngState, ...)
     random, state = states
     leaves, tree = jax.tree_util.tree_flatten_with_path(state)
     names = tuple(jax.tree_util.keystr(path) for path, _ in leaves)
-    params = _arrays({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, where)
-    return params, (graph, tree, names, _Ignored(random), method, kwargs)
+    params = arrays_on_device({name: leaf for name, (_, leaf) in zip(names, leaves, strict=True)}, where)
+    call = _nnx_call(graph, tree, names, method, kwargs)
+    try:
+        used = depends_on_first(call, random, params, *placeholders(inputs))
+    except Exception:  # whatever a stranger's module raises: it comes up again where it is reported
+        used = False
+    return params, (graph, tree, names, _RandomState(random, used), method, kwargs)
 
 
 def _nnx_state(module: Any, weights: Mapping[str, Any], where: str) -> Any:
-    """The module's state with the weights in it; every one of both must have its partner, of the same shape."""
+    """Returns the module's state with the weights in it; names and shapes of both must be the same."""
     from flax import nnx
 
     state = nnx.state(module, nnx.Not(nnx.RngState))
@@ -208,33 +176,54 @@ def _nnx_state(module: Any, weights: Mapping[str, Any], where: str) -> Any:
 
     found = jax.tree_util.tree_map_with_path(replaced, state)
     if left:
-        raise InvalidInputError("Every weight belongs to the module", got=", ".join(sorted(left))[:300], where=where)
+        raise InvalidInputError("Every weight belongs to the module", got=", ".join(sorted(left)), where=where)
     return found
 
 
-class _Ignored:
-    """A value that does not count in a cache key: random state, which a module in evaluation mode does not read."""
+class _RandomState:
+    """The random state of an nnx module as a part of a cache key, in which it counts if the outputs depend on it.
 
-    def __init__(self, value: Any) -> None:
+    Most modules in evaluation mode hold it for dropout alone, so that models of other seeds are one function.
+    """
+
+    def __init__(self, value: Any, used: bool) -> None:
         self.value = value
+        self._digest = params_digest(value) if used else ""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Ignored)
+        return isinstance(other, _RandomState) and self._digest == other._digest
 
     def __hash__(self) -> int:
-        return 0
+        return hash(self._digest)
 
 
 def _nnx_run(
-    graph: Any, tree: Any, names: tuple[str, ...], random: _Ignored, method: Any, kwargs: tuple[tuple[str, Any], ...]
+    graph: Any,
+    tree: Any,
+    names: tuple[str, ...],
+    random: _RandomState,
+    method: Any,
+    kwargs: tuple[tuple[str, Any], ...],
+) -> Callable[..., Any]:
+    call = _nnx_call(graph, tree, names, method, kwargs)
+
+    def run(params: Params, *inputs: Any) -> Any:
+        return call(random.value, params, *inputs)
+
+    return run
+
+
+def _nnx_call(
+    graph: Any, tree: Any, names: tuple[str, ...], method: Any, kwargs: tuple[tuple[str, Any], ...]
 ) -> Callable[..., Any]:
     from flax import nnx
 
-    def run(params: Params, *inputs: Any) -> Any:
+    def call(random: Any, params: Params, *inputs: Any) -> Any:
         state = jax.tree.unflatten(tree, [params[name] for name in names])
-        module = nnx.merge(graph, random.value, state)
+        # copies, because Flax refuses to update a variable of the caller's in a function that is traced
+        module = nnx.merge(graph, random, state, copy=True)
         if callable(method):
             return method(module, *inputs, **dict(kwargs))
         return getattr(module, method or "__call__")(*inputs, **dict(kwargs))
 
-    return run
+    return call

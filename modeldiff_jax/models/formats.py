@@ -8,20 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-from jaxtyping import UInt8
-
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.graph.ir import Graph
+from modeldiff_jax.models.weights.pickled import is_pickle
+from modeldiff_jax.models.weights.safetensors import is_safetensors
+from modeldiff_jax.models.zip_archive import is_zip
 
 HEAD = 4096
 """Bytes at the start of a file that recognition reads."""
 
-ReadGraph: TypeAlias = Callable[[UInt8[np.ndarray, " size"], Path, Limits, str], Graph]
-"""(bytes of the file, folder its external data lie in, limits, the file for messages) -> graph."""
+
+@dataclass(frozen=True, slots=True)
+class ReadModel:
+    """A model's file, read.
+
+    Attributes:
+      graph: what it holds.
+      sha256, content_sha256: of the bytes that were read, as `Origin` defines them.
+    """
+
+    graph: Graph
+    sha256: str
+    content_sha256: str
+
+
+ReadGraph: TypeAlias = Callable[[BufferedIOBase, Path, Limits, str], ReadModel]
+"""(the file at its start, folder its external data lie in, limits, the file for messages) -> graph and hashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +63,8 @@ def _begins(magic: bytes, offset: int = 0) -> Callable[[bytes, int], bool]:
     return lambda head, size: head[offset : offset + len(magic)] == magic
 
 
-def _is_pickle(head: bytes, size: int) -> bool:
-    return head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05")
-
-
-def _is_safetensors(head: bytes, size: int) -> bool:
-    """A length that fits, then an opening brace."""
-    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
+def _by_head(recognises: Callable[[bytes], bool]) -> Callable[[bytes, int], bool]:
+    return lambda head, size: recognises(head)
 
 
 _MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
@@ -97,10 +108,10 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     return value, len(data) + 1
 
 
-def _read_onnx(data: UInt8[np.ndarray, " size"], folder: Path, limits: Limits, where: str) -> Graph:
-    from modeldiff_jax.models.onnx import read_graph  # onnx takes 0.4 s to import
+def _read_onnx(stream: BufferedIOBase, folder: Path, limits: Limits, where: str) -> ReadModel:
+    from modeldiff_jax.models.onnx import read_graph_file  # onnx takes 0.4 s to import
 
-    return read_graph(data, folder=folder, limits=limits, where=where)
+    return ReadModel(*read_graph_file(stream, folder=folder, limits=limits, where=where))
 
 
 _TO_ONNX = "export the model to ONNX"
@@ -108,9 +119,9 @@ _WITH_MODULE = "weights need a module: md.from_flax(module, md.load_weights(path
 
 FORMATS: tuple[Format, ...] = (
     Format("onnx", _is_onnx, domain="ai.onnx", read_graph=_read_onnx),
-    Format("safetensors: weights alone", _is_safetensors, advice=_WITH_MODULE),
-    Format("a zip archive (PyTorch, Keras or an app package)", _begins(b"PK\x03\x04"), advice=_WITH_MODULE),
-    Format("a pickle, which could run code", _is_pickle, advice=_WITH_MODULE),
+    Format("safetensors: weights alone", _by_head(is_safetensors), advice=_WITH_MODULE),
+    Format("a zip archive (PyTorch, Keras or an app package)", _by_head(is_zip), advice=_WITH_MODULE),
+    Format("a pickle, which could run code", _by_head(is_pickle), advice=_WITH_MODULE),
     Format("an HDF5 file", _begins(b"\x89HDF\r\n"), advice=_TO_ONNX),
     Format("a TFLite model", _begins(b"TFL3", 4), advice="convert it to ONNX"),
     Format("a GGUF model", _begins(b"GGUF"), advice="convert it to ONNX"),

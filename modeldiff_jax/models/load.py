@@ -1,4 +1,4 @@
-"""A file -> `Model`, by its content and never by its name."""
+"""Loads a model file into a `Model`; the format is recognised by content, never by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.convert import to_model
-from modeldiff_jax.models.files import map_file, sha256
+from modeldiff_jax.models.files import head_of, open_model, size_of
 from modeldiff_jax.models.formats import HEAD, recognise
 from modeldiff_jax.models.model import Model, Origin
 
@@ -19,37 +19,42 @@ ModelLike: TypeAlias = Model | str | os.PathLike[str]
 def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
     """Reads a model file into a `Model`.
 
+    The file and its external data are read once. A file that another process cuts or rewrites meanwhile is refused, and
+    the hashes in `model.origin` are of the bytes that run.
+
     Args:
       path: an ONNX file. External data must lie in the same folder or below it.
       limits: bounds on hostile input.
     Returns:
       The model; `model.params` are on the default device.
     Raises:
-      InvalidModelError: no such file, or not a whole model.
+      InvalidModelError: no such file, not a whole model, or changed while it was read.
       UnsafeModelError: the model reaches outside its folder.
       UnsupportedModelError: another format, or an operator we do not have.
       LimitExceededError: a bound was hit.
     """
     file = Path(path)
-    mapped = map_file(file, limits, "external_bytes")
-    known = recognise(mapped[:HEAD].tobytes(), mapped.size)
-    if known is not None and known.read_graph is None:
-        raise UnsupportedModelError("A model file must be ONNX", got=known.name, where=str(file), fix=known.advice)
-    limits.check("model_bytes", len(mapped), where=str(file))
-    if known is None or known.read_graph is None:
-        raise InvalidModelError(
-            "A model file must be a whole file of a known format",
-            got="bytes of no known format",
-            where=str(file),
-            fix="check that the file is ONNX and was copied whole",
-        )
-    digest = sha256(mapped)
-    graph = known.read_graph(mapped, file.absolute().parent, limits, str(file))
-    return to_model(graph, Origin(str(file), known.name, digest), limits)
+    where = str(file)
+    with open_model(file, limits, "external_bytes") as stream:
+        size = size_of(stream)
+        known = recognise(head_of(stream, HEAD), size)
+        if known is not None and known.read_graph is None:
+            raise UnsupportedModelError("A model file must be ONNX", got=known.name, where=where, fix=known.advice)
+        limits.check("model_bytes", size, where=where)
+        if known is None or known.read_graph is None:
+            raise InvalidModelError(
+                "A model file must be a whole file of a known format",
+                got="bytes of no known format",
+                where=where,
+                fix="check that the file is ONNX and was copied whole",
+            )
+        read = known.read_graph(stream, file.absolute().parent, limits, where)
+    origin = Origin(where, known.name, read.sha256, read.content_sha256)
+    return to_model(read.graph, origin, limits, release=True)
 
 
 def as_model(source: ModelLike, limits: Limits = DEFAULT) -> Model:
-    """A model as it is, or read from its file."""
+    """Returns a model as it is, or reads it from its file."""
     if isinstance(source, Model):
         return source
     if isinstance(source, (str, os.PathLike)):

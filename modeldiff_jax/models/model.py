@@ -24,17 +24,43 @@ _FEWEST_WEIGHTS = 64
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a model came from.
+    """Where a model came from, and what identifies it.
 
     Attributes:
       path: the file, or a description of the object.
-      format: `onnx`, `flax-linen`, `flax-nnx`, `callable`.
-      sha256: of the file's bytes, or of the parameters where there is no file; empty for a callable.
+      format: `onnx`, `flax-linen`, `flax-nnx`, `jax`, `callable`.
+      sha256: of the bytes of the file, as `sha256sum` prints it; for reports. Of the parameters where there is no file;
+        empty for a callable.
+      content_sha256: identity of the model, by which equal models are found and under which a catalogue keeps one.
+        Models of equal identity compute the same function. It covers every byte that the model was made of, so two
+        files of one graph whose external weights differ have two identities. It is empty for a callable, which equals
+        no other model. Otherwise it is one of:
+
+        - `sha256`, for a file without external data;
+        - for a file with external data: the SHA-256 of UTF-8 lines joined by newlines: `modeldiff-external-data-1`,
+          `sha256`, and `<sha256 of the range> <offset> <length> <location>` for each distinct range of a data file
+          in which a tensor is stored, ordered by location, offset and length;
+        - for a Flax module or a JAX function: the SHA-256 of the lines `modeldiff-program-1`, `sha256`, and the SHA-256
+          of the program that JAX traces, so that it may differ between versions of JAX;
+        - for a model with inputs fixed by `bind`: the SHA-256 of the lines `modeldiff-derived-1`, its identity before,
+          and the fixed inputs.
     """
 
     path: str
     format: str
     sha256: str = ""
+    content_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.content_sha256:
+            object.__setattr__(self, "content_sha256", self.sha256)
+
+    def derived(self, change: object) -> Origin:
+        """Returns the origin of a model made from this one by a change, which is described by its `repr`."""
+        if not self.content_sha256:
+            return self
+        lines = "\n".join(["modeldiff-derived-1", self.content_sha256, repr(change)])
+        return replace(self, content_sha256=hashlib.sha256(lines.encode()).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -207,6 +233,7 @@ class Model:
         frozen = tuple((i, value.dtype.str, value.shape, value.tobytes()) for i, value in fixed.items())
         return replace(
             self,
+            origin=self.origin.derived(frozen),
             apply=_with_fixed(self.apply, frozen, len(self.inputs)),
             inputs=tuple(spec for i, spec in enumerate(self.inputs) if i not in fixed),
             bound={**self.bound, **{self.inputs[i].name: value.tolist() for i, value in fixed.items()}},

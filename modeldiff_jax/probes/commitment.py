@@ -44,11 +44,11 @@ class Commitment:
 
 
 def commit(probes: ProbeSet, target_sha256: str = "") -> Commitment:
-    """Binds to a probe set, and to the file of the model it shall speak for.
+    """Binds to a probe set, and to the model whose probes they are.
 
     Args:
       probes: as they will be revealed.
-      target_sha256: of the owner's model file; "" binds to the probes alone.
+      target_sha256: identity of the owner's model, `model.origin.content_sha256`; "" binds to the probes alone.
     """
     nonce = secrets.token_hex(_NONCE_BYTES)
     return Commitment(_digest(probes, target_sha256, nonce), nonce)
@@ -75,7 +75,7 @@ def verify_commitment(
       InvalidInputError: the nonce is not one that `commit` gives, or the recipe cannot be followed.
     """
     if target is not None:
-        own = (target.model if isinstance(target, Adapter) else target).origin.sha256
+        own = (target.model if isinstance(target, Adapter) else target).origin.content_sha256
         if target_sha256 not in ("", own):
             return False
         target_sha256 = own

@@ -62,7 +62,8 @@ def make_probes(
       beside: other models that the pairs are for; where one of them is heavy there are fewer, unless `n_pairs` says.
       limits: bounds on seed files.
     Returns:
-      The probe set. Its `origin` holds all of the above as chosen, the model's sha256 and the queries made.
+      The probe set. Its `origin` holds all of the above as chosen, the model's identity (`model_sha256`, which is its
+      `origin.content_sha256`) and the queries made.
     Raises:
       InvalidInputError: an argument or the seeds cannot be used.
       NotAdaptableError: the model does not take probes of this space.
@@ -96,7 +97,7 @@ def make_probes(
         "seeds": source,
         "key": number,
         "model": adapter.model.origin.path,
-        "model_sha256": adapter.model.origin.sha256,
+        "model_sha256": adapter.model.origin.content_sha256,
         "queries": adapter.queries - before,
     }
     if metric is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.array_file import read_arrays
 from modeldiff_jax.models.inputs.space import ProbeSpace
+from modeldiff_jax.runtime.atomic_file import writing
 
 FORMAT_VERSION = 1
 _MEMBERS = ("header", "partners", "seeds")
@@ -90,7 +90,6 @@ class ProbeSet:
         Raises:
           InvalidInputError: the file cannot be written.
         """
-        target = Path(path)
         header = {
             "format": "modeldiff-probes",
             "version": FORMAT_VERSION,
@@ -100,19 +99,8 @@ class ProbeSet:
             "origin": dict(self.origin),
         }
         text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
-        temporary = None
-        try:
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                np.savez(file, header=text, seeds=self.seeds, partners=self.partners)
-            os.replace(temporary, target)
-        except OSError as error:
-            raise InvalidInputError(
-                "A probe set's file must be writable", got=error.strerror or str(error), where=str(target)
-            ) from error
-        finally:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+        with writing(path, "A probe set") as file:
+            np.savez(file, header=text, seeds=self.seeds, partners=self.partners)
 
     def __repr__(self) -> str:
         return f"ProbeSet({self.probe_set_id}: {len(self)} pairs, {self.space}, {self.metric})"

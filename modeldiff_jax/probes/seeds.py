@@ -1,9 +1,8 @@
-"""Seeds: a built-in pack, an array, a file of arrays or a folder of images -> inputs in a probe space."""
+"""Loads seeds, from a built-in pack, an array, a file of arrays or a folder of images, into a probe space."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError, LimitExceededError, MissingExtraError
+from modeldiff_jax.errors import InvalidInputError, MissingExtraError, ModelDiffError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.array_file import read_arrays
 from modeldiff_jax.models.inputs.space import ProbeSpace
 from modeldiff_jax.probes.packs import PACKS, pack_seeds
+from modeldiff_jax.runtime.regular_file import open_regular
 
 _FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".bmp": "BMP", ".webp": "WEBP", ".gif": "GIF"}
+_IMAGE_FORMATS = tuple(sorted(set(_FORMATS.values())))
 _USUAL_NAMES = ("seeds", "images", "x", "inputs", "data", "x_test", "x_train", "arr_0")
 _CHANNELS = (3, 1, 4)
 
@@ -25,24 +26,25 @@ _CHANNELS = (3, 1, 4)
 def load_seeds(
     source: Any, space: ProbeSpace, n: int, key: int, *, at_most: bool = False, limits: Limits = DEFAULT
 ) -> tuple[np.ndarray, str]:
-    """N seeds in a probe space.
+    """Loads `n` seeds into a probe space.
 
-    Seeds of one's own are used once each: where there are more than `n`, `n` of them are drawn without replacement.
+    A user's seeds are used once each: from more than `n`, `n` are drawn without replacement.
 
     Args:
       source: None for the built-in pack of the space's kind, a pack's name, an array, a `.npy` or `.npz` file, or a
         folder of images. Images are cropped to the space's aspect about their centre and resized, and may be
         (N, H, W), (N, H, W, C) or (N, C, H, W), integers in [0, 255] or floats in [0, 1]; signals (N, T) or with a
         channel axis, integer PCM or floats in [-1, 1]; longer signals and token sequences are cut.
-      space: where the seeds shall live.
-      n: how many.
-      key: non-negative; the same one gives the same seeds.
-      at_most: take all, rather than refuse, where there are fewer than `n` but at least two.
+      space: shape, dtype and range of the seeds.
+      n: number of seeds.
+      key: random key, non-negative.
+      at_most: accepts fewer than `n` seeds, but at least two.
       limits: bounds on files.
     Returns:
-      (N, *space.shape) in the space's dtype and range, C-ordered, and one line on where they came from.
+      (n, *space.shape) in the space's dtype and range, C-ordered, and one line on where they came from.
     Raises:
-      InvalidInputError: missing, damaged, empty, too few, or of the wrong shape, type or range.
+      InvalidInputError: missing, damaged, empty, too few, of the wrong shape, type or range, no regular file, or
+        changed while it was read.
       LimitExceededError: a file is too large.
     """
     if n < 1 or key < 0:
@@ -73,7 +75,13 @@ def load_seeds(
 
 @dataclass(frozen=True)
 class _Source:
-    """Seeds not yet read: how many, and how to get some of them as one array."""
+    """Seeds that are not read yet.
+
+    Attributes:
+      where: the file, folder or array, for messages.
+      count: number of seeds.
+      take: reads those of the given numbers into one array.
+    """
 
     where: str
     count: int
@@ -117,14 +125,14 @@ def _from_array(values: Any, where: str) -> _Source:
 
 def _from_folder(folder: Path, limits: Limits) -> _Source:
     files: list[Path] = []
-    looked = 0
+    listed = 0
     for parent, _, names in os.walk(folder):
-        looked += len(names)
-        limits.check("seed_files", looked, where=str(folder))
+        listed += len(names)
+        limits.check("seed_files", listed, where=str(folder))
         files += [Path(parent) / name for name in names if Path(name).suffix.lower() in _FORMATS]
     if not files:
         kinds = ", ".join(sorted(_FORMATS))
-        raise _bad("A seed folder holds images", f"none of {kinds} among {looked} files", str(folder))
+        raise _bad("A seed folder holds images", f"none of {kinds} among {listed} files", str(folder))
     files.sort(key=lambda file: file.relative_to(folder).as_posix())
 
     def take(chosen: np.ndarray, space: ProbeSpace) -> np.ndarray:
@@ -142,28 +150,28 @@ def _from_folder(folder: Path, limits: Limits) -> _Source:
 
 
 def _decode(file: Path, channels: int, limits: Limits, decoded: int) -> np.ndarray:
-    """One image file, (H, W, channels) float32 in [0, 1]."""
+    """Reads one image file into (H, W, channels) float32 in [0, 1]."""
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
         raise MissingExtraError("Images are read by Pillow", got=str(error), fix="pip install pillow") from error
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a decompression bomb is only a warning at first
-            with Image.open(file, formats=tuple(set(_FORMATS.values()))) as image:
-                limits.check("seed_bytes", decoded + image.width * image.height * channels, where=str(file))
-                upright = ImageOps.exif_transpose(image)
-                if upright.mode.startswith(("I", "F")):  # 16 bits, which `convert` would cut off
-                    levels = np.asarray(upright, np.float32)[..., None] / (65535 if upright.mode != "F" else 1)
-                    return _with_channels(np.clip(levels, 0, 1), channels)
-                pixels = np.asarray(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]), np.float32)
-                return pixels.reshape(*pixels.shape[:2], channels) / 255
-    except LimitExceededError:
+        # Pillow maps some files that it opens by their names, and a mapped file may be cut short
+        with open_regular(file, "A seed image") as stream, Image.open(stream, formats=_IMAGE_FORMATS) as image:
+            limits.check("image_pixels", image.width * image.height, where=str(file))
+            limits.check("seed_bytes", decoded + image.width * image.height * channels, where=str(file))
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith(("I", "F")):  # 16 bits, which `convert` would cut off
+                levels = np.asarray(upright, np.float32)[..., None] / (65535 if upright.mode != "F" else 1)
+                return _with_channels(np.clip(levels, 0, 1), channels)
+            pixels = np.asarray(upright.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]), np.float32)
+            return pixels.reshape(*pixels.shape[:2], channels) / 255
+    except ModelDiffError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for a damaged file
         raise InvalidInputError(
-            "A seed image must be a whole PNG, JPEG, BMP, WebP or GIF of a sane size",
-            got=f"{type(error).__name__}: {str(error)[:200]}",
+            "A seed image must be a whole PNG, JPEG, BMP, WebP or GIF",
+            got=f"{type(error).__name__}: {error}",
             where=str(file),
             fix="remove or replace the file",
         ) from error

@@ -199,7 +199,7 @@ def measure(
     Raises:
       LimitExceededError: the budget is too small.
     """
-    program = program.renewed()
+    program = program.fresh()
     start = time.perf_counter()
     traced = program.trace(*args)
     trace_seconds = time.perf_counter() - start
@@ -207,7 +207,7 @@ def measure(
     start = time.perf_counter()
     lowered = traced.lower()
     lower_seconds = time.perf_counter() - start
-    data = jax.device_put(program.parted(args)[1])
+    data = jax.device_put(program.partition_args(args)[1])
     taken, given = size_in_bytes(data), size_in_bytes(traced.out_info)
     budget.check_bytes(taken + given, name)
     products = {kind: machine.product_rate(kind) for kind in work.by_kind}

@@ -1,1 +1,1 @@
-"""The process a program runs in: compilation, caches, threads, versions, files."""
+"""The process a program runs in: compilation, caches, threads, forks, versions, and files read and written."""

@@ -1,13 +1,17 @@
-"""Text into a file that is either whole or untouched."""
+"""Writes files that are either whole or as they were before, whatever ends the process or fills the disk."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from modeldiff_jax.errors import InvalidInputError
+
+_unfinished: set[Path] = set()
 
 
 def check_writable(path: str, inputs: Iterable[str] = ()) -> None:
@@ -29,28 +33,64 @@ def _holds(place: str, file: Path) -> bool:
     return os.path.exists(place) and any(os.path.samefile(place, own) for own in (file, file.resolve().parent))
 
 
-def write(path: str, text: str) -> None:
-    """Writes the whole text or nothing; a device or a pipe is written to as it is."""
-    file = Path(path).resolve()
+def write(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file as UTF-8, as `writing` does."""
+    with writing(path) as stream:
+        stream.write(text.encode("utf-8"))
+
+
+@contextmanager
+def writing(path: str | os.PathLike[str], noun: str = "A result") -> Iterator[BinaryIO]:
+    """Opens a file that takes the place of `path` once the block is left without an error; until then nothing changes.
+
+    The bytes go into a hidden file of the same folder, reach the disk, and are then renamed. An existing file keeps its
+    permissions, a link still points where it did, and a device or a pipe is written to directly.
+
+    Args:
+      path: file to make or replace; its folder must exist.
+      noun: what the file holds, with its article, for messages: `A probe set`.
+    Raises:
+      InvalidInputError: the file cannot be written: no such folder, no permission, no space.
+    """
     try:
-        if file.exists() and not file.is_file():
-            file.write_text(text, "utf-8")
-            return
-        mode = file.stat().st_mode & 0o777 if file.exists() else 0o666 & ~_umask()
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            os.chmod(name, mode)
-            os.replace(name, file)
-        except BaseException:
-            os.unlink(name)
-            raise
+        target = Path(path).resolve()
+        if target.exists() and not target.is_file():
+            with target.open("wb") as stream:
+                yield stream
+        else:
+            yield from _replacing(target)
     except OSError as error:
-        raise InvalidInputError("A result can be written", got=error.strerror or str(error), where=path) from error
+        raise InvalidInputError(
+            f"{noun} can be written",
+            got=error.strerror or str(error),
+            where=os.fspath(path),
+            fix="choose another place, or make room there",
+        ) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def discard_unfinished() -> None:
+    """Removes what unfinished writes have left, for a process that is about to end without leaving their blocks."""
+    for temporary in tuple(_unfinished):
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _replacing(target: Path) -> Iterator[BinaryIO]:
+    temporary = target.with_name(f".{secrets.token_hex(8)}.part")
+    # the system applies the umask to a new file's mode; to read the umask would change it for all threads
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    _unfinished.add(temporary)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            if target.exists():
+                os.chmod(temporary, target.stat().st_mode & 0o777)
+            yield stream
+            stream.flush()
+            os.fsync(handle)
+        os.replace(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    finally:
+        _unfinished.discard(temporary)

@@ -1,9 +1,8 @@
-"""Compilation of whole programs, under the options with which models run fastest.
+"""Compiles whole programs with the options under which models run fastest.
 
-XLA takes options for a whole program only, so they are set where a program begins: not in kernels, which are parts of
-one. On CPU one option is left out of XLA's defaults: handing convolutions and matrix products to YNNPACK, with which
-convolutional networks take 1.1 to 1.5 times as long as without (measured on jaxlib 0.10.2 over the files of
-`bench/bench_real_models.py`).
+XLA takes options for a whole program only, so they are set where a program begins, not in kernels, which are parts of
+one. On CPU one of XLA's defaults is turned off: convolutions and matrix products by YNNPACK, with which convolutional
+networks take 1.1 to 1.5 times as long (jaxlib 0.10.2, the files of `bench/bench_real_models.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +16,14 @@ from typing import Any
 
 import jax
 
+from modeldiff_jax.runtime.fork import check_process
+
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 @cache
 def options() -> dict[str, Any]:
-    """XLA's options for programs on the default device; none where this version of XLA does not know them."""
+    """Returns XLA's options for programs on the default device; none if this version of XLA does not know them."""
     if jax.default_backend() != "cpu":
         return {}
     try:
@@ -33,12 +34,12 @@ def options() -> dict[str, Any]:
 
 
 class Program:
-    """A function compiled with `options()`, and inside another compiled function a part of that one.
+    """A function compiled with `options()`; called inside another compiled function, it becomes a part of that one.
 
     Args:
       function: to compile.
       static_argnums: as for `jax.jit`.
-      defaults: compile it with XLA's own options instead, as `jax.jit` does.
+      defaults: compiles with XLA's own options instead, as `jax.jit` does.
     """
 
     def __init__(
@@ -57,7 +58,8 @@ class Program:
         return jax.jit(self._function, static_argnums=self._static, compiler_options=chosen)
 
     def __call__(self, *args: Any) -> Any:
-        """What the function gives for the arguments."""
+        """Returns what the function gives for the arguments."""
+        check_process()
         try:
             result = self._whole(*args)
         except ValueError:  # JAX takes no options inside another program; any other cause comes up again
@@ -66,28 +68,28 @@ class Program:
             _recorder.add(self, args)
         return result
 
-    def renewed(self) -> Program:
-        """The same program without what JAX remembers of tracing and compiling it."""
+    def fresh(self) -> Program:
+        """Returns the same program without its cached traces and compilations."""
         return Program(lambda *args: self._function(*args), self._static, defaults=self._defaults)
 
-    def parted(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """The arguments that are static, and those that are data, with which compiled code is called."""
+    def partition_args(self, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Returns the static arguments, and the others, with which compiled code is called."""
         static = self._static if isinstance(self._static, tuple) else (self._static,)
         fixed = tuple(arg for i, arg in enumerate(args) if i in static)
         return fixed, tuple(arg for i, arg in enumerate(args) if i not in static)
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
-        """As `jax.jit(...).lower`: for compiling ahead of the first call."""
+        """Lowers the program ahead of its first call, as `jax.jit(...).lower` does."""
         return self._whole.lower(*args)
 
     def trace(self, *args: Any) -> jax.stages.Traced:
-        """As `jax.jit(...).trace`."""
+        """Traces the program, as `jax.jit(...).trace` does."""
         return self._whole.trace(*args)
 
 
 @dataclass
 class Recorded:
-    """A program that was called, the arguments of one call, and the number of calls with such arguments."""
+    """A program that was called, the arguments of one call, and the number of calls with arguments of these shapes."""
 
     program: Program
     args: tuple[Any, ...]
@@ -100,7 +102,7 @@ class _Recorder:
         self._lock = Lock()
 
     def add(self, program: Program, args: tuple[Any, ...]) -> None:
-        fixed, data = program.parted(args)
+        fixed, data = program.partition_args(args)
         leaves, structure = jax.tree.flatten(data)
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):  # a part of another program
             return
@@ -115,7 +117,7 @@ _recorder: _Recorder | None = None
 
 @contextmanager
 def recording() -> Iterator[list[Recorded]]:
-    """Notes which programs are called meanwhile, in whatever thread; the list is filled when the block ends."""
+    """Records the programs called in the block, by any thread; the list is filled when the block ends."""
     global _recorder
     recorder, before, found = _Recorder(), _recorder, list[Recorded]()
     _recorder = recorder

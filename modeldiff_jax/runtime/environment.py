@@ -1,4 +1,4 @@
-"""What a result was computed with, and when: versions, device and date, for every report."""
+"""Versions and device that a result was computed with, and the date, for every report."""
 
 from __future__ import annotations
 

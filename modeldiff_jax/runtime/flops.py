@@ -1,4 +1,4 @@
-"""Floating-point operations of a traced function, counted before any compiler sees it: the same on every machine."""
+"""Counts floating-point operations of a traced function, before any compiler: the same on every machine."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ _MOVES = frozenset(
 
 
 def count_flops(jaxpr: Any) -> float:
-    """Operations of a jaxpr: two for each product of a convolution or matrix product, one for each value else computed.
+    """Counts operations of a jaxpr: two for each product of a convolution or matrix product, one for each other value.
 
-    A scan counts as often as it runs, a Pallas kernel once for each place of its grid, a loop of unknown length once, a
-    branch as its dearest side.
+    A scan counts as often as it runs, a Pallas kernel once for each point of its grid, a loop of unknown length once, a
+    branch as its most expensive side.
 
     Args:
-      jaxpr: as `jax.make_jaxpr` or `jax.jit(...).trace(...).jaxpr` give it; code whose results nobody uses counts too.
+      jaxpr: as `jax.make_jaxpr` or `jax.jit(...).trace(...).jaxpr` give it; unused results count too.
     """
     return sum(flops for _, flops in flops_by_equation(jaxpr))
 
 
 def flops_by_equation(jaxpr: Any, times: float = 1.0) -> Iterator[tuple[Any, float]]:
-    """Every equation that calls no other, with its operations over all the times it runs, as `count_flops` counts.
+    """Yields each equation that calls no other, with its operations in all its runs, as `count_flops` counts them.
 
     Args:
-      jaxpr: as there.
-      times: how often the whole of it runs.
+      jaxpr: as for `count_flops`.
+      times: number of runs of the whole jaxpr.
     """
     for equation in jaxpr.eqns:
         inner = list(called_jaxprs(equation.params))
@@ -72,7 +72,7 @@ def _trips(equation: Any) -> float:
 
 
 def count_values(jaxpr: Any) -> float:
-    """Values written by a jaxpr, were no two of its operations fused; loops and branches as in `count_flops`."""
+    """Counts values written by a jaxpr without fusion of operations; loops and branches as in `count_flops`."""
     total = 0.0
     for equation in jaxpr.eqns:
         name, params = equation.primitive.name, equation.params
@@ -103,7 +103,7 @@ def _flops(equation: Any) -> float:
 
 
 def _convolution(params: Any, x: tuple[int, ...], filters: tuple[int, ...], results: int) -> float:
-    """Products with padding and with the holes of a spread input are not counted: each tap meets each value once."""
+    """Counts no products with padding or with the zeros of a dilated input: each tap meets each value once."""
     outputs = filters[params["dimension_numbers"].rhs_spec[0]]
     per_output = math.prod(filters) / outputs
     per_input = math.prod(filters) / filters[params["dimension_numbers"].rhs_spec[1]]
@@ -112,7 +112,7 @@ def _convolution(params: Any, x: tuple[int, ...], filters: tuple[int, ...], resu
 
 
 def called_jaxprs(params: Any) -> Iterator[Any]:
-    """The jaxprs a primitive calls."""
+    """Yields the jaxprs a primitive calls."""
     for value in params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             jaxpr = getattr(part, "jaxpr", part)

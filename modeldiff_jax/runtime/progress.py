@@ -1,4 +1,4 @@
-"""Progress of long work: a callback before each step, and the wall time that steps take."""
+"""Reports progress of long work by a callback before each step, and measures the wall time of steps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Work spread over the processor's cores by threads.
+"""Runs work in threads, one for each core.
 
-XLA's CPU backend runs one program at a time on all cores, but many of its kernels use only one. Two programs at once
-leave none idle: attacks take 0.6 of the time on two cores.
+XLA's CPU backend runs one program at a time on all cores, but many of its kernels use only one core. Two programs at
+once leave no core idle: attacks take 0.6 of the time on two cores.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Returns the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    """`[function(item) for item in items]`, as many at a time as there are cores, under the caller's settings.
+    """Returns `[function(item) for item in items]`, with one thread for each core, under the caller's settings.
 
-    A compiled function should have been called once before: threads that find it uncompiled would each compile it.
+    A compiled function should have been called once before, or each thread compiles it. Nothing called here may change
+    what belongs to the whole process, such as warning filters or the umask.
     """
     threads = min(cores(), len(items))
     if threads < 2:

@@ -1,5 +1,9 @@
 """Joins in tiles: as `self_join`, whatever dies on the way."""
 
+import errno
+import io
+import json
+import os
 import subprocess
 import sys
 
@@ -10,6 +14,9 @@ from modeldiff_jax.catalogue import tiled_join as joins
 from modeldiff_jax.catalogue.tiled_join import join_in_tiles, read_join
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import self_join
+from modeldiff_jax.runtime import atomic_file
+
+ABOUT = {"rows": 40, "width": 5, "k": 3, "metric": "cosine", "tile": 20, "sha256": "0" * 64}
 
 
 @pytest.fixture
@@ -34,6 +41,77 @@ def test_agrees_with_self_join_and_goes_on_where_it_was_stopped(rows, tmp_path, 
     assert join_in_tiles(rows, tmp_path, 3, tile=20, share=(0, 2)) == []
     assert join_in_tiles(rows, tmp_path, 3, tile=20, share=(1, 2)) == [lost]
     np.testing.assert_array_equal(read_join(tmp_path)[1], index)
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut": b'{"rows": 40, "wid',
+    "another object": b"[1, 2]",
+    "nothing in it": b"{}",
+    "a number as text": json.dumps({**ABOUT, "rows": "40"}).encode(),
+    "no rows": json.dumps({**ABOUT, "rows": 0}).encode(),
+    "a tile of none": json.dumps({**ABOUT, "tile": 0}).encode(),
+    "a truth value": json.dumps({**ABOUT, "k": True}).encode(),
+    "not text": b"\xff\xfe{",
+    "deep": b"[" * 9000,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_description_says_what_to_do(rows, tmp_path, content):
+    (tmp_path / "join.json").write_bytes(content)
+    for use in (lambda: join_in_tiles(rows, tmp_path, 3, tile=20), lambda: read_join(tmp_path)):
+        with pytest.raises(InvalidInputError, match="description") as caught:
+            use()
+        assert caught.value.where.endswith("join.json")
+        assert "delete join.json" in caught.value.fix
+    assert [file.name for file in tmp_path.iterdir()] == ["join.json"]
+
+
+def test_a_description_that_is_no_regular_file_is_refused_by_name(rows, tmp_path):
+    os.mkfifo(tmp_path / "join.json")
+    with pytest.raises(InvalidInputError, match="named pipe"):
+        read_join(tmp_path)
+
+
+def test_a_tile_of_other_content_is_made_again(rows, tmp_path):
+    join_in_tiles(rows, tmp_path, 3, tile=20)
+    values, indices = read_join(tmp_path)
+    tile = tmp_path / "tile-00000.npz"
+    content = bytearray(tile.read_bytes())
+    content[content.index(values[0].tobytes())] ^= 1  # one bit
+    damages = [bytes(content), b"", b"no tile", npz(values=values, indices=indices), npz(values=values[:20])]
+    for damage in damages:
+        tile.write_bytes(damage)
+        with pytest.raises(InvalidInputError, match="tile-00000"):
+            read_join(tmp_path)
+        assert join_in_tiles(rows, tmp_path, 3, tile=20) == [tile]
+        np.testing.assert_array_equal(read_join(tmp_path)[1], indices)
+
+
+def npz(**arrays):
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("full_at", ["join.json", "tile-00001.npz"])
+def test_a_full_disk_costs_what_was_being_written(rows, tmp_path, monkeypatch, full_at):
+    real = atomic_file.os.replace
+
+    def replace(source, target):
+        if target.name == full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    monkeypatch.setattr(atomic_file.os, "replace", replace)
+    with pytest.raises(InvalidInputError, match="No space left"):
+        join_in_tiles(rows, tmp_path, 3, tile=20)
+    left = ["join.json", "tile-00000.npz"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == left[: left.index(full_at) if full_at in left else 2]
+    monkeypatch.setattr(atomic_file.os, "replace", real)
+    assert join_in_tiles(rows, tmp_path, 3, tile=20)[-1].name == "tile-00001.npz"
+    assert read_join(tmp_path)[1].shape == (40, 3)
 
 
 @pytest.mark.long

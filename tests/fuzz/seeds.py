@@ -1,5 +1,6 @@
 """Small files to start fuzzing from: one of each kind of thing a reader takes."""
 
+import io
 import json
 import struct
 
@@ -77,3 +78,12 @@ def weight_files():
         ),
         legacy_file(pickle, list(arrays.values())),
     ]
+
+
+def archive_files():
+    """Arrays alone, in an archive, and in a compressed one after other bytes."""
+    streams = [io.BytesIO() for _ in range(3)]
+    np.save(streams[0], np.arange(6.0).reshape(2, 3))
+    np.savez(streams[1], a=np.arange(6.0), b=np.array(["x", "yz"]))
+    np.savez_compressed(streams[2], a=np.zeros(100))
+    return [streams[0].getvalue(), streams[1].getvalue(), b"\0\0" + streams[2].getvalue()]

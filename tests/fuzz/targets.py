@@ -1,32 +1,40 @@
 """What is fuzzed: whatever the bytes, only an error of ours may come out, in time and within memory."""
 
-import numpy as np
+import io
+import tempfile
+from pathlib import Path
+
 import onnx
 from google.protobuf.message import DecodeError
 
 from modeldiff_jax.errors import ModelDiffError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.array_file import read_arrays
 from modeldiff_jax.models.convert import to_model
+from modeldiff_jax.models.files import HEAD_BYTES
 from modeldiff_jax.models.inputs.sizes import resolve
 from modeldiff_jax.models.model import Origin
 from modeldiff_jax.models.onnx import read_graph
-from modeldiff_jax.models.onnx.initializers import cut_out
+from modeldiff_jax.models.onnx.initializers import split_initializers
 from modeldiff_jax.models.weights.safetensors import is_safetensors, read_safetensors
 from modeldiff_jax.models.weights.torch_file import is_torch, read_torch
+from modeldiff_jax.models.zip_archive import ZipArchive
 
 # Small bounds, so that a lucky number costs little
-SMALL = Limits(made_elements=10**5, folded_bytes=10**6, tensor_elements=10**6, loop_trips=20, traced_calls=2000)
+SMALL = Limits(
+    made_elements=10**5, folded_bytes=10**6, tensor_elements=10**6, loop_trips=20, traced_calls=2000, seed_bytes=10**6
+)
 
 
 def same_when_put_back(data):
     """Whether bytes are a model; if so, with its weights cut out and put back it is the same one."""
-    rest, weights = cut_out(data, least=1)
+    split = split_initializers(io.BytesIO(data), len(data), "fuzz", smallest=1)
     try:
         whole = onnx.load_model_from_string(data)
     except (DecodeError, ValueError, RecursionError):
         return False
-    proto = onnx.load_model_from_string(rest)
-    for i, raw in weights.items():
+    proto = onnx.load_model_from_string(split.message)
+    for i, raw in split.raw_data.items():
         proto.graph.initializer[i].raw_data = raw.tobytes()
     assert proto.SerializeToString(deterministic=True) == whole.SerializeToString(deterministic=True)
     return True
@@ -52,14 +60,33 @@ def conversion(data):
         return None
 
 
+def archives(data):
+    """Bytes -> entries of a zip archive, each whole, and arrays of a `.npy` or `.npz` file."""
+    try:
+        archive = ZipArchive(io.BytesIO(data), SMALL, "seed_bytes", "fuzz")
+        entries = [archive.read(entry) for entry in archive.entries]
+    except ModelDiffError:
+        entries = None
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        try:
+            arrays = read_arrays(Path(file.name), SMALL, "seed_bytes")
+        except ModelDiffError:
+            arrays = None
+    for found in (entries or [], (arrays or {}).values()):
+        assert sum(array.nbytes for array in found) <= SMALL.seed_bytes
+    return entries, arrays
+
+
 def weights(data):
     """Bytes -> arrays, all of which can be read to their last element."""
-    mapped = np.frombuffer(data, np.uint8)
+    stream = io.BytesIO(data)
     try:
-        if is_safetensors(mapped):
-            arrays = read_safetensors(mapped, SMALL, "fuzz")
-        elif is_torch(mapped):
-            arrays = read_torch(mapped, SMALL, "fuzz")
+        if is_safetensors(data[:HEAD_BYTES]):
+            arrays = read_safetensors(stream, SMALL, "fuzz")
+        elif is_torch(data[:HEAD_BYTES]):
+            arrays = read_torch(stream, SMALL, "fuzz")
         else:
             return None
     except ModelDiffError:

@@ -19,6 +19,11 @@ def test_seeds_are_whole_files():
     assert sum(targets.reader(data) is not None for data in seeds.onnx_files()) >= 4
     assert sum(targets.conversion(data) is not None for data in seeds.onnx_files()) >= 3
     assert all(targets.weights(data) for data in seeds.weight_files())
+    array, archive, both = map(targets.archives, seeds.archive_files())
+    assert array[0] is None
+    assert array[1]
+    assert all(archive)
+    assert both[0]
 
 
 @pytest.mark.parametrize("seed", range(len(seeds.onnx_files())))
@@ -32,12 +37,16 @@ def test_changed_messages_give_a_graph_or_an_error_of_ours(seed):
         targets.conversion(message)
 
 
-@pytest.mark.parametrize("seed", range(len(seeds.weight_files())))
-def test_changed_weight_files_give_arrays_or_an_error_of_ours(seed):
-    data = seeds.weight_files()[seed]
+OTHERS = [(targets.weights, data) for data in seeds.weight_files()]
+OTHERS += [(targets.archives, data) for data in seeds.archive_files()]
+
+
+@pytest.mark.parametrize("seed", range(len(OTHERS)))
+def test_changed_files_give_arrays_or_an_error_of_ours(seed):
+    target, data = OTHERS[seed]
     rng = random.Random(seed)
     for _ in range(300):
         changed = bytearray(data)
         for _ in range(rng.randint(1, 4)):
             changed[rng.randrange(len(changed))] = rng.randrange(256)
-        targets.weights(bytes(changed))
+        target(bytes(changed))

@@ -1,5 +1,7 @@
 """Black boxes: what a callable may give, what it is given, and what is refused by name."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,3 +147,130 @@ def test_two_inputs_of_one_name_are_refused():
 def test_only_a_callable_is_one():
     with pytest.raises(InvalidInputError, match="ndarray"):
         from_callable(X, (None, 3))
+
+
+# Calls that fail and pass
+
+
+def failing(times, calls):
+    def fn(x):
+        calls.append(x.copy())
+        x += 1  # the next call gets a copy of its own
+        if len(calls) <= times:
+            raise TimeoutError("503")
+        return 2 * x
+
+    return fn
+
+
+def test_a_call_is_made_again_after_an_error_and_waits_between(monkeypatch):
+    waits, calls = [], []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    model = from_callable(failing(7, calls), (None, 3), retries=7)
+    np.testing.assert_array_equal(model(X), 2 * (X + 1))
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    assert len(calls) == 8
+    assert all(np.array_equal(call, X) for call in calls)
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_the_last_error_comes_out(monkeypatch, retries):
+    calls = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    with pytest.raises(InvalidInputError, match="TimeoutError: 503") as caught:
+        from_callable(failing(99, calls), (None, 3), retries=retries)(X)
+    assert len(calls) == retries + 1
+    assert "retries" in caught.value.fix
+
+
+def test_a_wrong_answer_is_not_asked_for_again():
+    calls = []
+
+    def fn(x):
+        calls.append(x)
+        return "cat"
+
+    with pytest.raises(InvalidInputError):
+        from_callable(fn, (None, 3), retries=3)(X)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("retries", [-1, 1.5, True, "2"])
+def test_retries_are_a_number_of_calls(retries):
+    with pytest.raises(InvalidInputError, match="retries"):
+        from_callable(lambda x: x, (None, 3), retries=retries)
+
+
+# Functions that JAX can trace
+
+WEIGHTS = {"w": np.arange(6, dtype=np.float32).reshape(3, 2), "b": np.ones(2, np.float32)}
+
+
+def dense(params, x):
+    return jnp.tanh(x @ params["w"] + params["b"])
+
+
+def test_a_traceable_function_keeps_its_gradients_and_weights():
+    model = from_callable(dense, (None, 3), traceable=True, params=WEIGHTS)
+    assert model.traceable
+    assert model.has_gradients
+    assert [str(spec) for spec in model.outputs] == ["output: float32[batch, 2]"]
+    assert (model.origin.path, model.origin.format) == ("dense", "jax")
+    np.testing.assert_allclose(model(X), np.tanh(X @ WEIGHTS["w"] + 1), rtol=1e-6)
+    gradient = jax.grad(lambda x: model.apply(model.params, x).sum())(X / 10)
+    expected = jax.grad(lambda x: dense(WEIGHTS, x).sum())(X / 10)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5)
+    bare = from_callable(lambda x: dense(WEIGHTS, x), (None, 3), traceable=True)
+    np.testing.assert_allclose(bare(X), model(X), rtol=1e-6)
+    assert jax.tree.leaves(bare.params) == []
+
+
+def test_models_of_one_function_share_one_program():
+    other = {**WEIGHTS, "b": np.zeros(2, np.float32)}
+    one, two = (from_callable(dense, (None, 3), traceable=True, params=params) for params in (WEIGHTS, other))
+    assert one.apply is two.apply
+    assert one.origin.content_sha256 != two.origin.content_sha256
+    assert one.origin == from_callable(dense, (None, 3), traceable=True, params=WEIGHTS).origin
+
+
+def test_the_identity_of_a_function_covers_what_it_closes_over():
+    models = [from_callable(lambda x, c=c: x * c, (None, 3), traceable=True) for c in (X[0], X[0], X[1])]
+    assert models[0].origin.content_sha256 == models[1].origin.content_sha256 != models[2].origin.content_sha256
+    assert models[0].origin.sha256 == ""
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self, x):
+        return {"b": x, "a": x.sum(1)}
+
+
+def test_any_callable_and_any_tree_of_outputs():
+    model = from_callable(Unhashable(), (None, 3), traceable=True)
+    assert [str(spec) for spec in model.outputs] == ["a: float32[batch]", "b: float32[batch, 3]"]
+    np.testing.assert_array_equal(model(X)[0], X.sum(1))
+
+
+@pytest.mark.parametrize(
+    ("fn", "options", "says"),
+    [
+        (np.asarray, {}, "TracerArrayConversionError"),
+        (lambda x: x if x.sum() > 0 else -x, {}, "TracerBoolConversionError"),
+        (lambda x: {}, {}, "gives arrays"),
+        (lambda x, y: x, {}, "TypeError"),
+        (dense, {"params": {"w": "text"}}, "str"),
+        (lambda x: x, {"output_spec": (None, 4)}, "float32[batch, 4]"),
+        (lambda x: x, {"output_spec": [(None, 3), (None, 3)]}, "2 declared outputs"),
+        (lambda x: x, {"retries": 2}, "black boxes"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused(fn, options, says):
+    with pytest.raises(InvalidInputError) as caught:
+        from_callable(fn, (None, 3), traceable=True, **options)
+    assert says in str(caught.value)
+
+
+def test_params_need_a_traceable_function():
+    with pytest.raises(InvalidInputError, match="traceable=True"):
+        from_callable(dense, (None, 3), params=WEIGHTS)

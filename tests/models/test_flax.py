@@ -7,7 +7,8 @@ import pytest
 from flax import linen, nnx
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.flax import from_flax, params_digest
+from modeldiff_jax.models.flax import from_flax
+from modeldiff_jax.models.identity import params_digest
 from modeldiff_jax.types import TensorSpec
 
 IMAGES = (None, 8, 8, 1)
@@ -148,6 +149,86 @@ def test_another_method_and_its_arguments():
     )
 
 
+class Tagger(nnx.Module):
+    """A recurrent network, whose cells count a random stream in each call."""
+
+    def __init__(self, cell, seed=0):
+        self.rnn = nnx.RNN(cell(5, 6, rngs=nnx.Rngs(seed)))
+        self.head = nnx.Linear(6, 3, rngs=nnx.Rngs(seed))
+
+    def __call__(self, x):
+        return self.head(self.rnn(x)[:, -1])
+
+
+class Counting(nnx.Module):
+    """A module that writes to a variable in each call."""
+
+    def __init__(self):
+        self.count = nnx.BatchStat(jnp.zeros(()))
+
+    def __call__(self, x):
+        self.count[...] += 1
+        return x + self.count[...]
+
+
+class Noisy(nnx.Module):
+    """A module that draws from its random stream in evaluation mode too."""
+
+    def __init__(self, seed):
+        self.rngs = nnx.Rngs(noise=seed)
+        self.scale = nnx.Param(jnp.full((5,), 2.0))
+
+    def __call__(self, x):
+        return x * self.scale + jax.random.normal(self.rngs.noise(), x.shape)
+
+
+def bidirectional():
+    forward, backward = (nnx.RNN(nnx.LSTMCell(5, 6, rngs=nnx.Rngs(seed))) for seed in (0, 1))
+    return nnx.Bidirectional(forward, backward, rngs=nnx.Rngs(2))
+
+
+def linen_inside():
+    return nnx.bridge.lazy_init(nnx.bridge.ToNNX(linen.Dense(3), rngs=nnx.Rngs(0)), SERIES)
+
+
+SERIES = np.random.default_rng(0).normal(size=(2, 7, 5)).astype(np.float32)
+UPDATING = {
+    "LSTM": lambda: Tagger(nnx.LSTMCell),
+    "GRU": lambda: Tagger(nnx.GRUCell),
+    "bidirectional": bidirectional,
+    "linen inside": linen_inside,
+    "counting": Counting,
+    "noisy": lambda: Noisy(3),
+}
+
+
+@pytest.mark.parametrize("make", UPDATING.values(), ids=UPDATING)
+def test_nnx_modules_that_update_variables_in_their_call_start_anew_in_each(make):
+    module = make()
+    model = from_flax(module, None, (None, 7, 5))
+    expected = nnx.clone(module)(SERIES)
+    for _ in range(2):
+        np.testing.assert_allclose(model(SERIES), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_random_state_counts_where_outputs_depend_on_it():
+    one, same, other = (from_flax(Noisy(seed), None, (None, 7, 5)) for seed in (1, 1, 2))
+    assert one.apply is same.apply
+    assert one.origin == same.origin
+    assert one.apply is not other.apply
+    assert one.origin.content_sha256 != other.origin.content_sha256
+    assert np.abs(one(SERIES) - other(SERIES)).max() > 0.1
+    cells = [from_flax(Tagger(nnx.LSTMCell, seed), None, (None, 7, 5)) for seed in (0, 1)]
+    assert cells[0].apply is cells[1].apply
+
+
+def test_a_recurrent_linen_module_computes_what_it_infers():
+    module = linen.RNN(linen.LSTMCell(6))
+    variables = module.init(jax.random.key(0), SERIES)
+    model = from_flax(module, variables, (None, 7, 5))
+    np.testing.assert_allclose(model(SERIES), module.apply(variables, SERIES), rtol=1e-5, atol=1e-6)
+
+
 def test_nnx_takes_the_state_of_another_module():
     one, two = nnx_module(0), nnx_module(1)
     model = from_flax(two, nnx.state(one), IMAGES)
@@ -179,6 +260,26 @@ def test_the_digest_is_of_the_weights_and_where_they_stand():
     ]
     assert len({params_digest(t) for t in [tree, *others]}) == 5
     assert build("nnx", 0).origin.sha256 == build("nnx", 0).origin.sha256 != build("nnx", 1).origin.sha256
+
+
+def test_equal_weights_in_other_programs_are_other_models():
+    variables = linen_variables()
+    models = [
+        from_flax(Linen(3), variables, IMAGES),
+        from_flax(Linen(3), variables, IMAGES, method="pool"),
+        from_flax(Linen(3), variables, (None, 16, 16, 1), method="pool"),
+    ]
+    assert len({model.origin.sha256 for model in models}) == 1
+    assert len({model.origin.content_sha256 for model in models}) == 3
+    assert from_flax(Linen(3), variables, IMAGES).origin == models[0].origin
+
+
+def test_the_model_does_not_change_with_the_callers_arrays():
+    variables = jax.tree.map(np.array, linen_variables())
+    model = from_flax(Linen(3), variables, IMAGES)
+    before = np.array(model(images()))
+    variables["params"]["Dense_0"]["bias"] += 1
+    np.testing.assert_array_equal(model(images()), before)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Calling a model: inputs by order and by name, checks, binding."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,16 @@ def test_a_bound_input_is_known_while_tracing(model):
 def test_equal_bindings_share_one_function(model):
     assert model.bind(times=2).apply is model.bind(times=2).apply
     assert model.bind(times=2).apply is not model.bind(times=3).apply
+
+
+def test_bindings_are_a_part_of_the_identity(model):
+    file = replace(model, origin=Origin("repeat", "onnx", "ab" * 32))
+    assert file.origin.content_sha256 == file.origin.sha256
+    bound = [file.bind(times=times).origin for times in (2, 2, 3)]
+    assert {origin.sha256 for origin in bound} == {file.origin.sha256}
+    assert bound[0].content_sha256 == bound[1].content_sha256
+    assert len({origin.content_sha256 for origin in (*bound, file.origin)}) == 3
+    assert model.bind(times=2).origin.content_sha256 == ""  # nothing identifies it
 
 
 def test_binding_an_unknown_input_is_refused(model):

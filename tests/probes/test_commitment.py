@@ -60,13 +60,13 @@ def another_key(honest):
 def test_what_the_target_makes_is_accepted_and_only_on_the_target():
     target, seeds = mlp(0), np.random.default_rng(1).random((20, 8, 8, 1), np.float32)
     honest = make_probes(target, seeds=seeds, n_pairs=8, n_steps=2, key=5)
-    made = commit(honest, target.origin.sha256)
+    made = commit(honest, target.origin.content_sha256)
     assert verify_commitment(made.digest, made.nonce, honest, target=target, seeds=seeds)
     assert not verify_commitment(made.digest, made.nonce, honest, target=target, seeds=seeds[::-1])
     assert not verify_commitment(made.digest, made.nonce, honest, target=mlp(1), seeds=seeds)
     assert not verify_commitment(made.digest, made.nonce, honest, "ab", target=target, seeds=seeds)
     for model in (mlp(1), perturbed(target, 0.5)):  # committed to as well, but the pairs are not its own
-        made = commit(honest, model.origin.sha256)
+        made = commit(honest, model.origin.content_sha256)
         assert not verify_commitment(made.digest, made.nonce, honest, target=model, seeds=seeds)
 
 
@@ -74,8 +74,8 @@ def test_what_the_target_makes_is_accepted_and_only_on_the_target():
 def test_a_forged_set_is_refused_though_it_was_committed_to(forge):
     target = mlp(0)
     forged = forge(make_probes(target, n_pairs=8, n_steps=2))
-    made = commit(forged, target.origin.sha256)
-    assert verify_commitment(made.digest, made.nonce, forged, target.origin.sha256)
+    made = commit(forged, target.origin.content_sha256)
+    assert verify_commitment(made.digest, made.nonce, forged, target.origin.content_sha256)
     assert not verify_commitment(made.digest, made.nonce, forged, target=target)
 
 

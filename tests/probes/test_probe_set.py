@@ -183,9 +183,9 @@ def test_a_failed_save_leaves_what_was_there(tmp_path):
     path = tmp_path / "probes.npz"
     path.mkdir()
     (path / "kept").write_text("")
-    with pytest.raises(InvalidInputError, match="writable"):
+    with pytest.raises(InvalidInputError, match="can be written"):
         probe_set().save(path)
-    with pytest.raises(InvalidInputError, match="writable"):
+    with pytest.raises(InvalidInputError, match="can be written"):
         probe_set().save(tmp_path / "nowhere" / "probes.npz")
     assert os.listdir(tmp_path) == ["probes.npz"]
 

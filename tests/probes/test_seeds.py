@@ -1,10 +1,13 @@
 """Seeds of every source: packs, arrays, files and folders."""
 
 import io
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError
 from modeldiff_jax.limits import Limits
@@ -272,6 +275,14 @@ def test_a_missing_path_names_the_packs(tmp_path):
         load_seeds(tmp_path / "nowhere", image_space(8, 8), 6, 0)
 
 
+@pytest.mark.parametrize("kind", ["a named pipe", "a character device"])
+def test_special_files_are_refused_by_name(tmp_path, kind):
+    path = tmp_path / "seeds.npy"
+    os.mkfifo(path) if kind == "a named pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(InvalidInputError, match=kind):
+        load_seeds(path, image_space(10, 12), 6, 0)
+
+
 # Folders -----------------------------------------------------------------------------------------------------------
 
 
@@ -317,14 +328,46 @@ def test_a_damaged_image_is_named(folder, damage):
         load_seeds(folder, image_space(10, 15), 6, 0)
 
 
-def test_folder_limits(folder, monkeypatch):
+@pytest.mark.parametrize("kind", ["a named pipe", "a character device"])
+def test_special_files_among_images_are_refused_by_name(folder, kind):
+    path = folder / "class0" / "x.png"
+    os.mkfifo(path) if kind == "a named pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(InvalidInputError, match=kind) as caught:
+        load_seeds(folder, image_space(10, 15), 7, 0)
+    assert caught.value.where.endswith("x.png")
+
+
+def test_an_image_cut_while_it_is_read_is_an_error(folder, monkeypatch):
+    """Pillow would map this bitmap, were it given the name."""
+    pixels = np.zeros((700, 500, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "class0" / "large.bmp")
+    real = ImageOps.exif_transpose
+
+    def cut(image):
+        if image.width == 500:
+            os.truncate(folder / "class0" / "large.bmp", 1000)
+        return real(image)
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", cut)
+    with pytest.raises(InvalidInputError, match=r"large\.bmp"):
+        load_seeds(folder, image_space(10, 15), 7, 0)
+
+
+def test_warning_filters_are_left_alone_by_threads(folder):
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(load_seeds, folder, image_space(10, 15), 6, i) for i in range(40)]:
+            done.result()
+    assert warnings.filters == before
+
+
+def test_folder_limits(folder):
     with pytest.raises(LimitExceededError, match="seed_files"):
         load_seeds(folder, image_space(10, 15), 6, 0, limits=Limits(seed_files=6))
     with pytest.raises(LimitExceededError, match="seed_bytes"):
         load_seeds(folder, image_space(10, 15), 6, 0, limits=Limits(seed_bytes=6 * 20 * 30 * 3 - 1))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(InvalidInputError, match="DecompressionBomb"):
-        load_seeds(folder, image_space(10, 15), 6, 0)
+    with pytest.raises(LimitExceededError, match="image_pixels"):
+        load_seeds(folder, image_space(10, 15), 6, 0, limits=Limits(image_pixels=599))
 
 
 def test_a_folder_without_images_and_a_space_without_pictures(tmp_path, folder):

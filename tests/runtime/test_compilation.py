@@ -62,7 +62,7 @@ def test_convolutions_stay_with_xla_on_cpu():
 
     assert "ynn" not in Program(convolve).lower(x, w).compile().as_text()
     plain = jax.jit(convolve).lower(x, w).compile().as_text()
-    own = Program(convolve, defaults=True).renewed().lower(x, w).compile().as_text()
+    own = Program(convolve, defaults=True).fresh().lower(x, w).compile().as_text()
     assert ("ynn" in own) == ("ynn" in plain)
 
 
@@ -98,4 +98,4 @@ def test_recording_ends_when_what_is_recorded_fails():
 
 def test_static_arguments_and_data_are_told_apart():
     program = Program(lambda a, b, c, d: d, static_argnums=(0, 2))
-    assert program.parted((1, 2, 3, 4)) == ((1, 3), (2, 4))
+    assert program.partition_args((1, 2, 3, 4)) == ((1, 3), (2, 4))

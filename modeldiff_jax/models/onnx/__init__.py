@@ -2,3 +2,4 @@
 
 from modeldiff_jax.models.onnx import ops as ops
 from modeldiff_jax.models.onnx.reader import read_graph as read_graph
+from modeldiff_jax.models.onnx.reader import read_graph_file as read_graph_file

@@ -8,23 +8,37 @@ file with a second name is refused.
 
 from __future__ import annotations
 
-import mmap
+import errno
+import hashlib
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
+from io import BufferedIOBase
 from pathlib import Path
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import NamedTuple, Self
 
 from modeldiff_jax.errors import InvalidModelError, UnsafeModelError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.files import Bytes, check_memory, read_range, sha256, size_of
+from modeldiff_jax.runtime.regular_file import kind_of, unchanged
+from modeldiff_jax.runtime.threads import each
 
 _KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
+# The path passes through a link or a file, or has too long a name; EMLINK: a link, on BSD
+_NO_PLAIN_PATH = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK, errno.ENAMETOOLONG)
+
+
+class _Range(NamedTuple):
+    """A part of a data file, in bytes."""
+
+    location: str
+    offset: int
+    length: int
 
 
 class ExternalData:
-    """The data files below one model's folder, mapped read-only, once each.
+    """The data files below one model's folder, opened once each until the block is left.
 
     Args:
       folder: the model's folder; `None` for a model that came as bytes, which may then have no external data.
@@ -33,11 +47,19 @@ class ExternalData:
 
     def __init__(self, folder: Path | None, limits: Limits) -> None:
         self._folder, self._limits = folder, limits
-        self._maps: dict[str, np.ndarray] = {}
+        self._files: dict[str, BufferedIOBase] = {}
+        self._ranges: dict[_Range, Bytes] = {}
         self._taken = 0
+        self._opened = ExitStack()
 
-    def read(self, entries: Mapping[str, str], size: int, where: str) -> UInt8[np.ndarray, " size"]:
-        """The bytes of one tensor.
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> bool | None:
+        return self._opened.__exit__(*error)  # type: ignore[arg-type]
+
+    def read(self, entries: Mapping[str, str], size: int, where: str) -> Bytes:
+        """Reads the bytes of one tensor; tensors of one range share them.
 
         Args:
           entries: the tensor's external-data keys (`location`, and optionally `offset` and `length`).
@@ -58,24 +80,48 @@ class ExternalData:
                 "External data's offset and length are integers", got=str(dict(entries)), where=where
             ) from error
         location = entries.get("location", "")
-        data = self._map(location, where)
-        if offset < 0 or length != size or offset + length > data.size:
+        file = self._file(location, where)
+        file_size = size_of(file)
+        if offset < 0 or length != size or offset + length > file_size:
             raise InvalidModelError(
                 "External data must lie within its file and fill the tensor",
-                got=f"offset {offset}, length {length}, file of {data.size} bytes, tensor of {size} bytes",
+                got=f"offset {offset}, length {length}, file of {file_size} bytes, tensor of {size} bytes",
                 where=f"{where}, file `{location}`",
                 fix="export the model again; the data file may be truncated",
             )
         self._taken += length
         self._limits.check("external_bytes", self._taken, where=where)
-        return data[offset : offset + length]
+        check_memory(self._taken, where)
+        key = _Range(location, offset, length)
+        if key not in self._ranges:
+            self._ranges[key] = read_range(file, offset, length, f"{where}, file `{location}`")
+        return self._ranges[key]
 
-    def _map(self, location: str, where: str) -> np.ndarray:
-        if location not in self._maps:
-            self._maps[location] = self._open(location, where)
-        return self._maps[location]
+    def content_sha256(self, graph_sha256: str) -> str:
+        """Returns the identity of a model, as `Origin.content_sha256` defines it.
 
-    def _open(self, location: str, where: str) -> np.ndarray:
+        Args:
+          graph_sha256: of the graph's file.
+        """
+        if not self._ranges:
+            return graph_sha256
+        ranges = sorted(self._ranges)
+        hashes = each(lambda key: sha256(self._ranges[key]), ranges)
+        lines = [
+            f"{found} {offset} {length} {location}"
+            for found, (location, offset, length) in zip(hashes, ranges, strict=True)
+        ]
+        text = "\n".join(["modeldiff-external-data-1", graph_sha256, *lines])
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def _file(self, location: str, where: str) -> BufferedIOBase:
+        if location not in self._files:
+            file = self._opened.enter_context(self._open(location, where))
+            self._opened.enter_context(unchanged(file.fileno(), "A model's data file", location, InvalidModelError))
+            self._files[location] = file
+        return self._files[location]
+
+    def _open(self, location: str, where: str) -> BufferedIOBase:
         if self._folder is None:
             raise InvalidModelError(
                 "A model given as bytes must hold its own data",
@@ -85,20 +131,21 @@ class ExternalData:
             )
         parts = location.split("/")
         if not location or "\\" in location or "\0" in location or any(part in ("", ".", "..") for part in parts):
-            raise self._unsafe("a plain relative path", location, where)
+            raise self._unsafe("a plain relative path", f"`{location}`", where)
         try:
-            handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as error:
             raise InvalidModelError(
                 "A model's folder must be readable", got=error.strerror or str(error), where=str(self._folder)
             ) from error
         try:
             for part in parts[:-1]:
-                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
-                os.close(handle)
-                handle = inner
-            # O_NONBLOCK: a named pipe must not make us wait
-            file = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=handle)
+                inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                os.close(folder)
+                folder = inner
+            self._check_plain(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False), location, where)
+            # O_NONBLOCK: should it have become a named pipe meanwhile, opening it does not wait
+            handle = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError as error:
             raise InvalidModelError(
                 "A model's external data must lie beside it",
@@ -106,24 +153,32 @@ class ExternalData:
                 where=where,
                 fix="copy it there",
             ) from error
-        except OSError as error:  # ELOOP or ENOTDIR: a link, or a file where a folder should be
-            raise self._unsafe("a path without links", location, where) from error
+        except OSError as error:
+            if error.errno in _NO_PLAIN_PATH:
+                raise self._unsafe("a path without links", f"`{location}`", where) from error
+            raise InvalidModelError(
+                "A model's external data must be readable", got=f"`{location}`: {error.strerror}", where=where
+            ) from error
         finally:
-            os.close(handle)
+            os.close(folder)
+        file = os.fdopen(handle, "rb")
         try:
-            status = os.fstat(file)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-                raise self._unsafe("a regular file with one name (no hard link)", location, where)
-            if status.st_size == 0:
-                return np.zeros(0, np.uint8)
-            return np.frombuffer(mmap.mmap(file, 0, access=mmap.ACCESS_READ), np.uint8)
-        finally:
-            os.close(file)
+            self._check_plain(os.fstat(handle), location, where)
+        except UnsafeModelError:
+            file.close()
+            raise
+        return file
 
-    def _unsafe(self, wanted: str, location: str, where: str) -> UnsafeModelError:
+    def _check_plain(self, status: os.stat_result, location: str, where: str) -> None:
+        kind = "a link" if stat.S_ISLNK(status.st_mode) else kind_of(status)
+        if kind or status.st_nlink != 1:
+            got = f"`{location}`, {kind or 'a file with several names'}"
+            raise self._unsafe("a regular file with one name (no link, no hard link)", got, where)
+
+    def _unsafe(self, wanted: str, got: str, where: str) -> UnsafeModelError:
         return UnsafeModelError(
             f"External data must be {wanted} below the model's folder",
-            got=f"`{location}`",
+            got=got,
             where=where,
             fix="do not trust this file; if it is yours, save it again with its data beside it",
         )

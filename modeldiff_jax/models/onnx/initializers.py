@@ -1,8 +1,8 @@
-"""Cuts the weights out of an ONNX file before protobuf copies them.
+"""Splits the weights from an ONNX file as it is read, before protobuf copies them.
 
 A parsed message holds a copy of every byte, and arrays made of it another one. So the file's own wire format is walked
-first, as far as the initializers of the main graph: the bytes of large ones stay where they are, as views, and protobuf
-parses what is left. Whatever is not plainly of that form is left to protobuf, whole.
+first, as far as the initializers of the main graph: the bytes of large ones go into arrays of their own, and protobuf
+parses the rest. Bytes that are not plainly of that form are left to protobuf as they are.
 
 Wire format: each field is a varint of (number * 8 + type) and a value; nested messages and bytes are of type 2, with a
 varint of their length before them (https://protobuf.dev/programming-guides/encoding).
@@ -10,148 +10,174 @@ varint of their length before them (https://protobuf.dev/programming-guides/enco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from io import BufferedIOBase
 
-import numpy as np
-from jaxtyping import UInt8
+from modeldiff_jax.models.files import Bytes, read_exactly
 
-Bytes: TypeAlias = UInt8[np.ndarray, " size"]
-
-LEAST = 2**16
-"""Smaller ones are not worth a cut."""
+SMALLEST = 2**16
+"""Bytes of raw data below which an initializer stays in the message."""
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9  # field numbers of onnx.proto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; the others are gone since proto3
-_LONGEST = 10  # bytes of a varint
+_LONGEST_VARINT = 10
+_LENGTH = 5  # bytes of a length that is written later: enough for the 2 GiB a message may have
 _FIELDS = 2_000_000
 """Fields walked at most: ten for each node of the largest graphs. A file of nothing but tiny fields has a billion."""
+_CHUNK = 2**20
 
 
 class _NotPlainError(Exception):
-    """Not the wire format, or too much of it."""
+    """The bytes are not in the wire format, or have too many fields."""
 
 
-def cut_out(data: bytes | Bytes, least: int = LEAST) -> tuple[bytes, Mapping[int, Bytes]]:
-    """A serialised ModelProto without the raw data of its large initializers, and those.
+@dataclass(frozen=True, slots=True)
+class SplitModel:
+    """A serialised ModelProto in two parts.
+
+    Attributes:
+      message: the ModelProto without the raw data of its large initializers.
+      raw_data: that data, by the initializer's position in the main graph.
+    """
+
+    message: bytes
+    raw_data: Mapping[int, Bytes]
+
+
+def split_initializers(stream: BufferedIOBase, size: int, where: str, smallest: int = SMALLEST) -> SplitModel:
+    """Reads a serialised ModelProto, with the raw data of large initializers apart from the message.
 
     Args:
-      data: the file's bytes; nothing in them is trusted.
-      least: bytes of raw data from which on a tensor is cut.
+      stream: at its start; nothing in it is trusted. Each byte is read once, unless the bytes are not plain: then the
+        stream is read again from its start.
+      size: bytes of the message.
+      where: the file, for messages.
+      smallest: bytes of raw data from which on an initializer's are kept apart.
     Returns:
-      The rest, and position among the main graph's initializers -> its raw data, a view of `data`. All of `data` and
-      nothing where there is nothing to cut or the bytes are not plain.
+      The two parts; all of it as `message` where nothing is kept apart or the bytes are not plain.
+    Raises:
+      InvalidModelError: the stream ends before `size` bytes.
     """
-    array = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else data
-    walk = _Walk(array.data, least)
+    walk = _Walk(stream, where, smallest)
     try:
-        rest = walk.model()
+        walk.message(size, _MODEL_GRAPH, walk.graph)
     except _NotPlainError:
-        walk.found.clear()
-    if not walk.found:
-        return (data if isinstance(data, bytes) else data.tobytes()), {}
-    return b"".join(rest.pieces), {i: array[start:end] for i, (start, end) in walk.found.items()}
+        stream.seek(0)
+        return SplitModel(read_exactly(stream, size, where).tobytes(), {})
+    return SplitModel(bytes(walk.copied), walk.raw_data)
 
 
 @dataclass(frozen=True, slots=True)
 class _Field:
-    """One field: its number and wire type, where it begins, where its value lies."""
+    """The start of a field: its number, wire type and leading bytes, and how many bytes of its value follow."""
 
     number: int
     kind: int
-    begin: int
-    start: int
-    end: int
-
-
-class _Parts:
-    """A message in the making: pieces of the file, and lengths written anew."""
-
-    def __init__(self) -> None:
-        self.pieces: list[memoryview | bytes] = []
-        self.size = 0
-
-    def add(self, piece: memoryview | bytes) -> None:
-        self.pieces.append(piece)
-        self.size += len(piece)
-
-    def nest(self, number: int, inner: _Parts) -> None:
-        """Adds a field that holds a message."""
-        self.add(_varint(number << 3 | _BYTES) + _varint(inner.size))
-        self.pieces += inner.pieces
-        self.size += inner.size
+    head: bytes
+    size: int
 
 
 class _Walk:
-    def __init__(self, view: memoryview, least: int) -> None:
-        self._view, self._least = view, least
-        self._initializers = self._fields = 0
-        self.found: dict[int, tuple[int, int]] = {}
+    """Walks a message field by field: copies it, but for the raw data it puts aside."""
 
-    def model(self) -> _Parts:
-        return self._rebuilt(0, len(self._view), _MODEL_GRAPH, self._graph)
+    def __init__(self, stream: BufferedIOBase, where: str, smallest: int) -> None:
+        self._stream, self._where, self._smallest = stream, where, smallest
+        self._position = self._initializers = self._fields = 0
+        self.copied = bytearray()
+        self.raw_data: dict[int, Bytes] = {}
 
-    def _graph(self, start: int, end: int) -> _Parts:
-        return self._rebuilt(start, end, _GRAPH_INITIALIZER, self._tensor)
+    def message(self, size: int, number: int, inner: Callable[[int], None]) -> None:
+        """Walks a message of `size` bytes; `inner` walks each of its fields `number`, given that one's size."""
+        end = self._position + size
+        while self._position < end:
+            field = self._field(end)
+            if field.number != number or field.kind != _BYTES:
+                self._copy(field)
+                continue
+            # how long the inner message becomes is known once it is copied; protobuf takes a padded varint
+            self.copied += _varint(field.number << 3 | _BYTES)
+            length_at = len(self.copied)
+            self.copied += bytes(_LENGTH)
+            inner(field.size)
+            length = len(self.copied) - length_at - _LENGTH
+            self.copied[length_at : length_at + _LENGTH] = _varint(length, _LENGTH)
 
-    def _tensor(self, start: int, end: int) -> _Parts:
-        parts, index = _Parts(), self._initializers
+    def graph(self, size: int) -> None:
+        """Walks a GraphProto."""
+        self.message(size, _GRAPH_INITIALIZER, self._tensor)
+
+    def _tensor(self, size: int) -> None:
+        """Walks a TensorProto, and puts its raw data aside."""
+        index, end, written = self._initializers, self._position + size, 0
         self._initializers += 1
-        raw = [f for f in self._walk(start, end) if f.number == _TENSOR_RAW_DATA] if end - start >= self._least else []
-        if len(raw) == 1 and raw[0].kind == _BYTES and raw[0].end - raw[0].start >= self._least:
-            self.found[index] = raw[0].start, raw[0].end
-            parts.add(self._view[start : raw[0].begin])
-            start = raw[0].end
-        parts.add(self._view[start:end])
-        return parts
-
-    def _rebuilt(self, start: int, end: int, number: int, inner: Callable[[int, int], _Parts]) -> _Parts:
-        """A message with each of its messages of one number rebuilt; what lies between stays in one piece."""
-        parts, copied = _Parts(), start
-        for field in self._walk(start, end):
-            if field.number == number and field.kind == _BYTES:
-                parts.add(self._view[copied : field.begin])
-                parts.nest(number, inner(field.start, field.end))
-                copied = field.end
-        parts.add(self._view[copied:end])
-        return parts
-
-    def _walk(self, start: int, end: int) -> Iterator[_Field]:
-        at = start
-        while at < end:
-            self._fields += 1
-            if self._fields > _FIELDS:
+        if size < self._smallest:
+            self._copy_bytes(size)
+            return
+        while self._position < end:
+            field = self._field(end)
+            raw = field.number == _TENSOR_RAW_DATA
+            written += raw
+            if written > 1:  # protobuf takes the last
                 raise _NotPlainError
-            begin = at
-            tag, at = self._number(at, end)
-            kind, size = tag & 7, 0
-            if kind == _VARINT:
-                _, after = self._number(at, end)
-                size = after - at
-            elif kind == _BYTES:
-                size, at = self._number(at, end)
-            elif kind in (_FIXED32, _FIXED64):
-                size = 4 if kind == _FIXED32 else 8
+            if raw and field.kind == _BYTES and field.size >= self._smallest:
+                self.raw_data[index] = read_exactly(self._stream, field.size, self._where)
+                self._position += field.size
             else:
-                raise _NotPlainError
-            if not tag >> 3 or size > end - at:
-                raise _NotPlainError
-            yield _Field(tag >> 3, kind, begin, at, at + size)
-            at += size
+                self._copy(field)
 
-    def _number(self, at: int, end: int) -> tuple[int, int]:
-        """A varint, and where it ends."""
-        value = 0
-        for i, byte in enumerate(self._view[at : min(end, at + _LONGEST)]):
-            value |= (byte & 127) << 7 * i
-            if byte < 128:
-                return value, at + i + 1
+    def _copy(self, field: _Field) -> None:
+        self.copied += field.head
+        self._copy_bytes(field.size)
+
+    def _copy_bytes(self, size: int) -> None:
+        self._position += size
+        while size:
+            piece = self._stream.read(min(_CHUNK, size))
+            if not piece:
+                raise _NotPlainError  # cut short meanwhile, as reading it again will say
+            self.copied += piece
+            size -= len(piece)
+
+    def _field(self, end: int) -> _Field:
+        """Reads the start of the next field, all of which must lie before `end`."""
+        self._fields += 1
+        if self._fields > _FIELDS:
+            raise _NotPlainError
+        tag, head = self._number(end)
+        kind, size = tag & 7, 0
+        if kind == _VARINT:
+            _, value = self._number(end)
+            head += value
+        elif kind == _BYTES:
+            size, length = self._number(end)
+            head += length
+        elif kind in (_FIXED32, _FIXED64):
+            size = 4 if kind == _FIXED32 else 8
+        else:
+            raise _NotPlainError
+        if not tag >> 3 or size > end - self._position:
+            raise _NotPlainError
+        return _Field(tag >> 3, kind, head, size)
+
+    def _number(self, end: int) -> tuple[int, bytes]:
+        """Reads a varint; gives its value and its bytes."""
+        value, head = 0, b""
+        while self._position < end and len(head) < _LONGEST_VARINT:
+            byte = self._stream.read(1)
+            if not byte:
+                break
+            self._position += 1
+            value |= (byte[0] & 127) << 7 * len(head)
+            head += byte
+            if byte[0] < 128:
+                return value, head
         raise _NotPlainError
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
+def _varint(value: int, width: int = 1) -> bytes:
+    """The bytes of a number, at least `width` of them."""
+    encoded = bytearray()
+    while value > 127 or len(encoded) + 1 < width:
+        encoded.append(value & 127 | 128)
         value >>= 7
-    return bytes([*out, value])
+    return bytes([*encoded, value])

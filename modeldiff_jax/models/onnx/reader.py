@@ -1,9 +1,11 @@
-"""ONNX bytes -> `Graph`. The only file that imports onnx; every field read here is hostile until checked."""
+"""Reads ONNX bytes into a `Graph`; every field read here is hostile until checked."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,12 +26,13 @@ from onnx import (
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.files import Bytes, HashedStream, size_of
 from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.fields import domain, text
 from modeldiff_jax.models.onnx.fields import label as label_of
 from modeldiff_jax.models.onnx.functions import Functions
-from modeldiff_jax.models.onnx.initializers import Bytes, cut_out
+from modeldiff_jax.models.onnx.initializers import split_initializers
 from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.models.onnx.registration import ONNX
 from modeldiff_jax.types import ANY, Shape, TensorSpec
@@ -44,13 +47,11 @@ _PACKED_BITS: dict[int, int] = {
 }
 
 
-def read_graph(
-    data: bytes | Bytes, *, folder: Path | None = None, limits: Limits = DEFAULT, where: str = "bytes"
-) -> Graph:
-    """Parses and checks an ONNX model.
+def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFAULT, where: str = "bytes") -> Graph:
+    """Reads and checks an ONNX model in memory.
 
     Args:
-      data: the file's bytes; large weights become views of them.
+      data: the file's bytes.
       folder: where its external data may lie; `None` refuses external data.
       limits: bounds on size, nodes, nesting and tensors.
       where: the file, for messages.
@@ -60,11 +61,38 @@ def read_graph(
       UnsupportedModelError: a part of ONNX we do not have.
       LimitExceededError: a bound was hit.
     """
-    limits.check("model_bytes", len(data), where=where)
-    rest, weights = cut_out(data)
-    proto = _parse(rest, limits, where)
-    del rest  # the message holds a copy
-    return _Reader(proto, folder, limits, where, weights).read()
+    with ExternalData(folder, limits) as external:
+        return _graph(io.BytesIO(data), len(data), external, limits, where)
+
+
+def read_graph_file(
+    stream: BufferedIOBase, *, folder: Path, limits: Limits = DEFAULT, where: str = "bytes"
+) -> tuple[Graph, str, str]:
+    """Reads and checks an ONNX model's file, and hashes all that is read.
+
+    Args:
+      stream: the file, at its start.
+      folder, limits, where: as for `read_graph`.
+    Returns:
+      The graph, the SHA-256 of the file, and that of the file and the external data, as `Origin` defines them.
+    Raises:
+      ModelDiffError: as `read_graph` does.
+    """
+    size = size_of(stream)
+    hashed = HashedStream(stream)
+    with ExternalData(folder, limits) as external:
+        graph = _graph(hashed, size, external, limits, where)
+        file_sha256 = hashed.sha256()
+        return graph, file_sha256, external.content_sha256(file_sha256)
+
+
+def _graph(stream: BufferedIOBase, size: int, external: ExternalData, limits: Limits, where: str) -> Graph:
+    limits.check("model_bytes", size, where=where)
+    split = split_initializers(stream, size, where)
+    proto = _parse(split.message, where)
+    raw_data = split.raw_data
+    del split  # the message holds a copy
+    return _Reader(proto, external, limits, where, raw_data).read()
 
 
 def self_contained(data: bytes, *, folder: Path | None, limits: Limits = DEFAULT, where: str = "bytes") -> bytes:
@@ -76,22 +104,23 @@ def self_contained(data: bytes, *, folder: Path | None, limits: Limits = DEFAULT
       UnsafeModelError: external data that leaves the folder.
       LimitExceededError: the whole does not fit into one file.
     """
-    proto = _parse(data, limits, where)
+    limits.check("model_bytes", len(data), where=where)
+    proto = _parse(data, where)
     external = [t for t in _tensors(proto) if t.data_location == TensorProto.EXTERNAL]
     if not external:
         return data
-    reader = _Reader(proto, folder, limits, where)
-    limits.check("model_bytes", len(data) + sum(map(reader.bytes_of, external)), where=where)
-    for tensor in external:
-        raw = reader.external_bytes(tensor, tensor.name)
-        for field in ("external_data", "data_location"):
-            tensor.ClearField(field)
-        tensor.raw_data = raw.tobytes()
+    with ExternalData(folder, limits) as files:
+        reader = _Reader(proto, files, limits, where)
+        limits.check("model_bytes", len(data) + sum(map(reader.bytes_of, external)), where=where)
+        for tensor in external:
+            raw = reader.external_bytes(tensor, tensor.name)
+            for field in ("external_data", "data_location"):
+                tensor.ClearField(field)
+            tensor.raw_data = raw.tobytes()
     return bytes(proto.SerializeToString())
 
 
-def _parse(data: bytes, limits: Limits, where: str) -> ModelProto:
-    limits.check("model_bytes", len(data), where=where)
+def _parse(data: bytes, where: str) -> ModelProto:
     if not data:
         raise InvalidModelError("A model file must hold a model", got="an empty file", where=where)
     try:
@@ -119,14 +148,13 @@ class _Reader:
     def __init__(
         self,
         proto: ModelProto,
-        folder: Path | None,
+        external: ExternalData,
         limits: Limits,
         where: str,
-        weights: Mapping[int, Bytes] = MappingProxyType({}),
+        raw_data: Mapping[int, Bytes] = MappingProxyType({}),
     ) -> None:
         self.proto, self.limits, self.where = proto, limits, where
-        self.weights = weights
-        self.external = ExternalData(folder, limits)
+        self.raw_data, self.external = raw_data, external
         self.versions = {domain(entry.domain): entry.version for entry in proto.opset_import}
         self.constants: dict[str, np.ndarray] = {}
         self.taken: set[str] = set()
@@ -169,7 +197,7 @@ class _Reader:
         if proto.sparse_initializer:
             raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
         for i, tensor in enumerate(proto.initializer):
-            raw = None if depth else self.weights.get(i)
+            raw = None if depth else self.raw_data.get(i)
             self.constants[define(tensor.name)] = self.tensor(tensor, text(tensor.name), raw)
         held = frozenset(defined)  # before IR 4 every initializer was listed as an input too
         inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if text(v.name) not in held)

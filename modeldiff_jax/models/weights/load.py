@@ -1,4 +1,4 @@
-"""A weight file -> arrays by name, by its content and never by its name."""
+"""Loads a weight file into arrays by name; the format is recognised by content, never by name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import DEFAULT, Limits
-from modeldiff_jax.models.files import map_file
+from modeldiff_jax.models.files import head_of, open_model
 from modeldiff_jax.models.weights.safetensors import is_safetensors, read_safetensors
 from modeldiff_jax.models.weights.torch_file import is_torch, read_torch
+
+_FORMATS = ((is_safetensors, read_safetensors), (is_torch, read_torch))
 
 
 def load_weights(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> dict[str, np.ndarray]:
@@ -21,20 +23,20 @@ def load_weights(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> d
       path: the file. PyTorch's may be of either of its formats, the zip archive or the older stream.
       limits: bounds on hostile input.
     Returns:
-      Arrays by name, in the file's order: read-only views of the file, which is mapped and not read. Names of nested
-      dictionaries are joined by dots; what is no tensor (an epoch, say) is left out.
+      Read-only arrays by name, in the file's order, of any shape. Names of nested dictionaries are joined by dots;
+      entries that are not tensors (an epoch, say) are left out.
     Raises:
-      InvalidModelError: no such file, damaged, or another format.
+      InvalidModelError: no such file, damaged, another format, or changed while it was read.
       UnsafeModelError: it names code, which a state dict never does.
       UnsupportedModelError: a kind of tensor we do not have.
       LimitExceededError: a bound was hit.
     """
     file = Path(path)
-    data = map_file(file, limits, "external_bytes")
-    if is_torch(data):
-        return read_torch(data, limits, str(file))
-    if is_safetensors(data):
-        return read_safetensors(data, limits, str(file))
+    with open_model(file, limits, "external_bytes") as stream:
+        head = head_of(stream)
+        for recognises, read in _FORMATS:
+            if recognises(head):
+                return read(stream, limits, str(file))
     raise InvalidModelError(
         "A weight file is a .safetensors file or a PyTorch state dict",
         got="neither",

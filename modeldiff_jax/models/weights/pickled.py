@@ -1,8 +1,8 @@
-"""Reads a pickle as data: a small machine for the steps PyTorch writes, which can neither import nor call anything.
+"""Reads a pickle as data: an interpreter of the opcodes PyTorch writes, which can neither import nor call anything.
 
-Python's own unpickler finds classes and calls them, and is only as safe as the list of classes it is let find. Here
-there is nothing to find: what the stream names stays a `Name`, what it would call stays a `Call`, and the reader of
-the file decides which of these it understands. All else is refused, and so are steps that PyTorch never writes.
+Python's own unpickler imports classes and calls them, and is only as safe as the list of classes it may import. This
+one imports nothing: a name in the pickle becomes a `Name`, a call a `Call`, and the reader of the file decides which of
+these it understands. It refuses all others, and opcodes that PyTorch never writes.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any, NoReturn
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.weights.safetensors import is_safetensors
 
 _LONGEST_INTEGER = 16  # bytes; PyTorch's magic number has ten
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a stream would import: `module.name`."""
+    """A name the pickle would import: `module.name`."""
 
     module: str
     name: str
@@ -31,22 +32,27 @@ class Name:
 
 @dataclass(slots=True)
 class Call:
-    """What a stream would call, or, with a persistent id, ask the file for."""
+    """A call the pickle would make."""
 
     function: Any
     arguments: Any
     items: dict[str, Any] | None = None
-    """Entries put into the result afterwards, in case it is a dictionary."""
+    """Entries that the pickle puts into the result afterwards, in case that is a dictionary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Something that lies elsewhere in the file: a storage."""
+    """A reference to a part of the file outside the pickle: a storage."""
 
     key: Any
 
 
 _MARK = object()
+
+
+def is_pickle(head: bytes) -> bool:
+    """Whether a file's first bytes are those of a pickle: a protocol with an opcode of its own, and no safetensors."""
+    return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and not is_safetensors(head)
 
 
 class Unpickled:
@@ -55,11 +61,11 @@ class Unpickled:
     Attributes:
       value: numbers, strings, lists, tuples, dictionaries (keys as strings), `Name`s, `Call`s and `Reference`s.
       names: everything it would import, used or not.
-      references: everything it refers to elsewhere in the file.
-      end: position behind it.
+      references: all its references to other parts of the file.
+      end: position after it.
 
     Raises:
-      InvalidModelError: truncated, inconsistent, or with a step that no state dict needs.
+      InvalidModelError: truncated, inconsistent, or with an opcode that no state dict needs.
       LimitExceededError: more than `pickle_steps`.
     """
 

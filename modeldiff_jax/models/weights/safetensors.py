@@ -1,21 +1,21 @@
-"""`.safetensors`: eight bytes of header length, a JSON header, and the tensors' bytes without gaps or overlaps.
+"""Reads `.safetensors`: eight bytes of header length, a JSON header, and the tensors' bytes without gaps or overlaps.
 
-Read here and not by the package of that name because views of the mapped file are wanted, for every element type JAX
-has, and refusals with a reason.
+The package of that name is not used: it has no NumPy arrays of bfloat16 and float8, and its refusals give no reason.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from io import BufferedIOBase
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from jaxtyping import UInt8
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
+from modeldiff_jax.models.files import read_exactly, read_range, size_of
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
@@ -37,77 +37,87 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
 }
 _PREFIX = 8
+_LONGEST_HEADER = 100_000_000  # bytes, by the format
 _MAX_RANK = 64  # numpy's
 
 
-def is_safetensors(data: UInt8[np.ndarray, " size"] | bytes) -> bool:
-    """Whether bytes begin as such a file does: a length that fits, then an opening brace."""
-    head = bytes(data[: _PREFIX + 1])
-    return len(head) > _PREFIX and head[_PREFIX:] == b"{" and int.from_bytes(head[:_PREFIX], "little") < len(data)
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file's first bytes are those of safetensors: a header length that the format allows, and a brace."""
+    return len(head) > _PREFIX and head[_PREFIX] == ord("{") and _length(head) <= _LONGEST_HEADER
 
 
-def read_safetensors(data: UInt8[np.ndarray, " size"], limits: Limits, where: str) -> dict[str, np.ndarray]:
-    """Arrays by name, views of `data`.
+def read_safetensors(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
+    """Reads all arrays by name, in the header's order.
 
     Args:
-      data: the file's bytes.
-      limits: `header_bytes` and `tensor_elements` apply.
+      stream: the file.
+      limits: `header_bytes`, `tensors` and `tensor_elements` apply.
       where: the file, for messages.
+    Returns:
+      Read-only arrays, each in memory of its own.
     Raises:
       InvalidModelError: a header that is not as the format says, or ranges that do not tile the rest of the file.
       UnsupportedModelError: an element type we do not have.
       LimitExceededError: a bound was hit.
     """
-    length = int.from_bytes(data[:_PREFIX].tobytes(), "little")
+    size = size_of(stream) - _PREFIX
+    length = _length(read_range(stream, 0, _PREFIX, where).tobytes())
     limits.check("header_bytes", length, where=where)
-    if _PREFIX + length > len(data):
-        raise _invalid("The header lies within the file", f"{length} bytes of {len(data) - _PREFIX}", where)
+    if length > size:
+        raise _invalid("The header lies within the file", f"{length} bytes of {size}", where)
+    header = _header(read_exactly(stream, length, where).tobytes(), where)
+    limits.check("tensors", len(header), where=where)
+    entries = {name: _entry(entry, limits, f"{where}, tensor `{name}`") for name, entry in header.items()}
+    end = 0
+    for begin, next_end, _, _ in sorted(entries.values(), key=lambda entry: entry[:2]):
+        if begin != end:
+            raise _invalid("Tensors follow each other without gap or overlap", f"{begin} after {end}", where)
+        end = next_end
+    if end != size - length:
+        raise _invalid("Tensors fill the file", f"{end} bytes of tensors in {size - length}", where)
+    start = _PREFIX + length
+    return {
+        name: read_range(stream, start + begin, end - begin, f"{where}, tensor `{name}`").view(dtype).reshape(shape)
+        for name, (begin, end, dtype, shape) in entries.items()
+    }
+
+
+def _length(head: bytes) -> int:
+    return int.from_bytes(head[:_PREFIX], "little")
+
+
+def _header(text: bytes, where: str) -> dict[str, Any]:
+    """The tensors' entries by name."""
     try:
-        header = json.loads(data[_PREFIX : _PREFIX + length].tobytes().decode("utf-8"), object_pairs_hook=_unique)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
         "".join(header).encode()  # half a surrogate pair is no text
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
-        raise _invalid("The header is JSON without doubles", f"{type(error).__name__}: {error}"[:200], where) from error
+        got = f"{type(error).__name__}: {error}"
+        raise _invalid("The header is JSON without duplicate names", got, where) from error
     if not isinstance(header, dict):
         raise _invalid("The header is a JSON object", type(header).__name__, where)
     header.pop("__metadata__", None)
-    limits.check("tensors", len(header), where=where)
-    rest = data[_PREFIX + length :]
-    found: dict[str, np.ndarray] = {}
-    ranges: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        begin, end, dtype, shape = _entry(entry, limits, f"{where}, tensor `{name}`")
-        if end > len(rest):
-            raise _invalid("A tensor's bytes lie within the file", f"up to {end} of {len(rest)}", f"{where}, `{name}`")
-        ranges.append((begin, end))
-        found[name] = rest[begin:end].view(dtype).reshape(shape)
-    at = 0
-    for begin, end in sorted(ranges):
-        if begin != at:
-            raise _invalid("Tensors follow each other without gap or overlap", f"{begin} after {at}", where)
-        at = end
-    if at != len(rest):
-        raise _invalid("Tensors fill the file", f"{len(rest) - at} bytes too many", where)
-    return found
+    return header
 
 
 def _entry(entry: Any, limits: Limits, where: str) -> tuple[int, int, np.dtype[Any], tuple[int, ...]]:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _invalid("A tensor has dtype, shape and data_offsets", str(entry)[:200], where)
+        raise _invalid("A tensor has dtype, shape and data_offsets", str(entry), where)
     shape, offsets, kind = entry["shape"], entry["data_offsets"], entry["dtype"]
     # `type` and not `isinstance`: True is no size
     numbers = isinstance(shape, list) and isinstance(offsets, list) and all(type(n) is int for n in shape + offsets)
     if not numbers or len(offsets) != 2 or len(shape) > _MAX_RANK or not all(0 <= n < 2**63 for n in shape + offsets):
-        raise _invalid("Sizes and offsets are whole numbers below 2**63, none negative", str(entry)[:200], where)
+        raise _invalid("Sizes and offsets are whole numbers below 2**63, none negative", str(entry), where)
     dtype = _DTYPES.get(kind) if isinstance(kind, str) else None
     if dtype is None:
         raise UnsupportedModelError(
-            "A tensor has an element type we know", got=str(kind)[:200], where=where, fix=f"known: {', '.join(_DTYPES)}"
+            "A tensor has an element type we know", got=str(kind), where=where, fix=f"known: {', '.join(_DTYPES)}"
         )
     # Zeros aside: numpy refuses an empty array whose other sizes are too large
     limits.check("tensor_elements", math.prod(n for n in shape if n), where=where)
     begin, end = offsets
     if end - begin != math.prod(shape) * dtype.itemsize:
-        raise _invalid("A tensor's bytes fill its shape", f"{end - begin} for {shape} of {kind}"[:200], where)
+        raise _invalid("A tensor's bytes fill its shape", f"{end - begin} for {shape} of {kind}", where)
     return begin, end, dtype, tuple(shape)
 
 

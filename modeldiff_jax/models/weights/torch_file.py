@@ -1,4 +1,4 @@
-"""PyTorch state dicts, `.pth` or `.pt`, without PyTorch and without running anything.
+"""Reads PyTorch state dicts, `.pth` or `.pt`, without PyTorch and without running anything.
 
 Two formats: a zip archive with one pickle and one stored entry for each storage (since 1.6), and a stream of pickles
 followed by the storages. The pickle names storages, and says which part of one a tensor is.
@@ -7,21 +7,21 @@ followed by the storages. The pickle names storages, and says which part of one 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from io import BufferedIOBase
+from typing import Any
 
 import ml_dtypes
 import numpy as np
-from jaxtyping import UInt8
 
 from modeldiff_jax.errors import InvalidModelError, UnsafeModelError, UnsupportedModelError
 from modeldiff_jax.limits import Limits
-from modeldiff_jax.models.weights.pickled import Call, Name, Unpickled
-from modeldiff_jax.models.weights.stored_zip import stored_entries
+from modeldiff_jax.models.files import Bytes, head_of, read_exactly, read_range, size_of
+from modeldiff_jax.models.weights.pickled import Call, Name, Unpickled, is_pickle
+from modeldiff_jax.models.zip_archive import ZipArchive, ZipEntry, is_zip
 
-Bytes: TypeAlias = UInt8[np.ndarray, " size"]
-
-_ZIP = b"PK\x03\x04"
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _MAX_RANK = 64  # numpy's
 _LONGEST_NAME = 1024
@@ -57,46 +57,71 @@ _STORAGES: dict[Name, np.dtype[Any]] = {
         for module in ("torch", "torch.cuda")
         if kind
     },
+    **{
+        Name("torch", f"Q{kind}Storage"): np.dtype(dtype)
+        for kind, dtype in (("Int8", "i1"), ("UInt8", "u1"), ("Int32", "<i4"))
+    },
 }
 _DTYPES = {Name("torch", name): np.dtype(dtype) for name, (_, dtype) in _SCALARS.items()}
-_TENSOR = {Name("torch._utils", f"_rebuild_tensor{version}") for version in ("", "_v2", "_v3")}
+_TENSOR = {Name("torch._utils", f"_rebuild_tensor{version}") for version in ("", "_v2")}
+_TYPED = Name("torch._utils", "_rebuild_tensor_v3")  # with its element type, for those without a storage of their own
 _PARAMETER = {Name("torch._utils", f"_rebuild_parameter{kind}") for kind in ("", "_with_state")}
 _SUBCLASS = Name("torch._tensor", "_rebuild_from_type_v2")
 _ORDERED = Name("collections", "OrderedDict")
-# What may stand beside tensors and is left out
+# Tensors whose values are not plain elements of a storage, and what to do about each
+_NO_PLAIN_TENSORS = {
+    Name("torch._utils", "_rebuild_sparse_tensor"): ("a sparse tensor", "save tensor.to_dense()"),
+    Name("torch._utils", "_rebuild_qtensor"): ("a quantised tensor", "save tensor.dequantize()"),
+    Name("torch._utils", "_rebuild_nested_tensor"): ("a nested tensor", "save its parts"),
+    Name("torch._utils", "_rebuild_meta_tensor_no_storage"): ("a tensor without values", "load the weights, then save"),
+    Name("torch.nn.parameter", "UninitializedParameter"): (
+        "a parameter that was never initialised",
+        "call the module once on an input, then save its state_dict",
+    ),
+    Name("torch.nn.parameter", "UninitializedBuffer"): (
+        "a buffer that was never initialised",
+        "call the module once on an input, then save its state_dict",
+    ),
+}
+# May be named beside tensors, and is left out
 _OTHERS = {
     Name("torch", "Size"),
     Name("torch", "device"),
     Name("torch", "Tensor"),
+    Name("torch", "per_channel_affine"),
+    Name("torch", "per_tensor_affine"),
+    Name("torch.serialization", "_get_layout"),
     Name("torch.nn.parameter", "Parameter"),
 }
-_KNOWN = {*_STORAGES, *_DTYPES, *_TENSOR, *_PARAMETER, _SUBCLASS, _ORDERED, *_OTHERS}
+_KNOWN = {*_STORAGES, *_DTYPES, *_TENSOR, _TYPED, *_PARAMETER, _SUBCLASS, _ORDERED, *_OTHERS}
 
 
-def is_torch(data: Bytes | bytes) -> bool:
-    """Whether bytes begin as such a file does: as a zip archive or as a pickle."""
-    head = bytes(data[:4])
-    return head == _ZIP or head[:1] == b"\x80"
+def is_torch(head: bytes) -> bool:
+    """Whether a file's first bytes may be those of such a file: of a zip archive or of a pickle."""
+    return is_zip(head) or is_pickle(head)
 
 
-def read_torch(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarray]:
-    """Arrays by name, views of `data`.
+def read_torch(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
+    """Reads all tensors by name.
 
     Args:
-      data: the file's bytes.
+      stream: the file.
       limits: bounds on hostile input.
       where: the file, for messages.
+    Returns:
+      Read-only arrays; those that share a storage share memory.
     Raises:
       InvalidModelError: damaged, inconsistent, or another kind of file.
       UnsafeModelError: it names code.
       UnsupportedModelError: a kind of tensor or of archive we do not have.
       LimitExceededError: a bound was hit.
     """
-    return (_read_zip if bytes(data[:4]) == _ZIP else _read_stream)(data, limits, where)
+    return (_read_zip if is_zip(head_of(stream)) else _read_stream)(stream, limits, where)
 
 
-def _read_zip(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarray]:
-    entries = stored_entries(data, limits, where)
+def _read_zip(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
+    archive = ZipArchive(stream, limits, "external_bytes", where)
+    entries = archive.by_name
     roots = [name.removesuffix("/data.pkl") for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise InvalidModelError(
@@ -107,24 +132,37 @@ def _read_zip(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarray]:
         raise UnsupportedModelError(
             "A weight file holds tensors", got="a TorchScript program", where=where, fix="export the model to ONNX"
         )
-    if bytes(entries.get(f"{root}/byteorder", b"little")) != b"little":
+
+    def content(entry: ZipEntry) -> Bytes:
+        if entry.method != zipfile.ZIP_STORED:
+            raise UnsupportedModelError(
+                "A weight archive's entries are stored as they are",
+                got=f"`{entry.name}`, compressed",
+                where=where,
+                fix="a TorchScript program, a Keras model or an app package is no weight file: export to ONNX",
+            )
+        return archive.read(entry, check_crc=False)  # torch.serialization.set_crc32_options can leave it out
+
+    order = entries.get(f"{root}/byteorder")
+    if order is not None and content(order).tobytes() != b"little":
         raise UnsupportedModelError("Tensors are little-endian", got="another byte order", where=where)
-    limits.check("header_bytes", len(entries[f"{root}/data.pkl"]), where=where)
-    pickle = Unpickled(entries[f"{root}/data.pkl"].tobytes(), 0, limits, where)
+    limits.check("header_bytes", entries[f"{root}/data.pkl"].size, where=where)
+    pickle = Unpickled(content(entries[f"{root}/data.pkl"]).tobytes(), 0, limits, where)
 
     def storage(key: str, size: int) -> Bytes:
-        found = entries.get(f"{root}/data/{key}")
-        if found is None or len(found) != size:
-            got = "none" if found is None else f"{len(found)} bytes for {size}"
+        entry = entries.get(f"{root}/data/{key}")
+        if entry is None or entry.size != size:
+            got = "none" if entry is None else f"{entry.size} bytes for {size}"
             raise _invalid("Every storage has its bytes in the archive", got, f"{where}, storage `{key}`")
-        return found
+        return content(entry)
 
     return _Tensors(storage, limits, where).named(pickle)
 
 
-def _read_stream(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarray]:
-    # the storages come last and are not copied: no pickle before them is longer than `header_bytes`
-    head = data[: limits.header_bytes].tobytes()
+def _read_stream(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, np.ndarray]:
+    # the storages come last and are read one by one: no pickle before them is longer than `header_bytes`
+    size = size_of(stream)
+    head = read_exactly(stream, min(size, limits.header_bytes), where).tobytes()
     parts: list[Unpickled] = []
     for _ in range(5):
         parts.append(Unpickled(head, parts[-1].end if parts else 0, limits, where))
@@ -140,21 +178,22 @@ def _read_stream(data: Bytes, limits: Limits, where: str) -> dict[str, np.ndarra
         raise UnsupportedModelError("The stream has the known form and byte order", got="another one", where=where)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise _invalid("The storages' keys are strings", type(keys).__name__, where)
-    wanted = dict(_storage_widths(parts[3], where))
-    found: dict[str, Bytes] = {}
-    at = parts[-1].end
+    widths = dict(_storage_widths(parts[3], where))
+    places: dict[str, tuple[int, int]] = {}  # start and size of each storage, in bytes
+    position = parts[-1].end
     for key in keys:
-        count = int.from_bytes(data[at : at + 8].tobytes(), "little", signed=True)
-        end = at + 8 + count * wanted.get(key, 0)
-        if key not in wanted or key in found or count < 0 or end > len(data):
+        stream.seek(position)
+        count = int.from_bytes(stream.read(8), "little", signed=True)
+        place = position + 8, count * widths.get(key, 0)
+        position = sum(place)
+        if key not in widths or key in places or count < 0 or position > size:
             raise _invalid("Every storage lies within the file, once", f"{count} elements", f"{where}, storage `{key}`")
-        found[key] = data[at + 8 : end]
-        at = end
+        places[key] = place
 
     def storage(key: str, size: int) -> Bytes:
-        if key not in found or len(found[key]) != size:
+        if key not in places or places[key][1] != size:
             raise _invalid("Every storage has its bytes in the file", f"{size} asked for", f"{where}, storage `{key}`")
-        return found[key]
+        return read_range(stream, places[key][0], size, f"{where}, storage `{key}`")
 
     return _Tensors(storage, limits, where).named(parts[3])
 
@@ -179,19 +218,25 @@ def _storage_parts(reference: Any, where: str) -> tuple[np.dtype[Any], str, int,
 
 
 class _Tensors:
-    """Makes views of storages out of what a pickle says."""
+    """Makes the arrays that a pickle describes.
+
+    Args:
+      storage: reads a storage, given its key and its size in bytes.
+      limits: bounds on hostile input.
+      where: the file, for messages.
+    """
 
     def __init__(self, storage: Callable[[str, int], Bytes], limits: Limits, where: str) -> None:
-        self._storage, self._limits, self._where = storage, limits, where
+        self._storage, self._limits, self._where = cache(storage), limits, where
         self._visits = self._bytes = self._repeated = 0
 
     def named(self, pickle: Unpickled) -> dict[str, np.ndarray]:
         """All tensors of a pickle by name."""
-        unknown = sorted(map(str, pickle.names - _KNOWN))
+        unknown = sorted(map(str, pickle.names - _KNOWN - _NO_PLAIN_TENSORS.keys()))
         if unknown:
             raise UnsafeModelError(
                 "A weight file names nothing but tensors and their storages",
-                got=", ".join(unknown[:5])[:300],
+                got=", ".join(unknown[:5]),
                 where=self._where,
                 fix="if the file is yours, save model.state_dict() alone with torch.save",
             )
@@ -218,6 +263,10 @@ class _Tensors:
                     raise _invalid("A dictionary is made of pairs", type(pairs).__name__, self._where)
                 entries = [*((str(k), v) for k, v in pairs if isinstance(k, str | int)), *(value.items or {}).items()]
                 yield from self._walk_all(entries, name, depth)
+            elif value.function in _NO_PLAIN_TENSORS:
+                got, fix = _NO_PLAIN_TENSORS[value.function]
+                where = f"{self._where}, tensor `{name}`"
+                raise UnsupportedModelError("A weight file holds dense tensors", got=got, where=where, fix=fix)
             elif value.function not in _OTHERS:
                 yield name, self._tensor(value, name, 0)
         elif isinstance(value, dict):
@@ -238,10 +287,11 @@ class _Tensors:
                     return self._tensor(data, name, depth + 1)
                 case (Name() as inner, _, tuple(arguments), *_) if call.function == _SUBCLASS and inner != _SUBCLASS:
                     return self._tensor(Call(inner, arguments), name, depth + 1)
-                case (storage, int(offset), tuple(shape), tuple(strides), *rest) if call.function in _TENSOR:
-                    kind = rest[2] if len(rest) > 2 and call.function.name.endswith("_v3") else None
-                    return self._view(storage, kind, offset, shape, strides, where)
-        raise _invalid("A tensor is made as PyTorch makes one", f"{getattr(call, 'function', type(call))}"[:200], where)
+                case (storage, int(offset), tuple(shape), tuple(strides), _, _, kind, *more) if call.function == _TYPED:
+                    return _with_deferred(self._view(storage, kind, offset, shape, strides, where), more, where)
+                case (storage, int(offset), tuple(shape), tuple(strides), *more) if call.function in _TENSOR:
+                    return _with_deferred(self._view(storage, None, offset, shape, strides, where), more[2:], where)
+        raise _invalid("A tensor is made as PyTorch makes one", f"{getattr(call, 'function', type(call))}", where)
 
     def _view(
         self, storage: Any, kind: Any, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...], where: str
@@ -249,7 +299,7 @@ class _Tensors:
         dtype, key, count, part = _storage_parts(storage, where)
         numbers = (count, offset, *shape, *strides, *(part or ()))
         if len(shape) != len(strides) or len(shape) > _MAX_RANK or not all(_is_size(n) for n in numbers):
-            raise _invalid("Sizes, strides and offsets are whole numbers, none negative", str(shape)[:200], where)
+            raise _invalid("Sizes, strides and offsets are whole numbers, none negative", str(shape), where)
         raw = self._storage(key, count * dtype.itemsize)
         if part is not None:
             begin, end = part[0] * dtype.itemsize, (part[0] + part[1]) * dtype.itemsize
@@ -258,7 +308,7 @@ class _Tensors:
             raw = raw[begin:end]
         if kind is not None:
             if not isinstance(kind, Name) or kind not in _DTYPES:
-                raise UnsupportedModelError("A tensor has an element type we know", got=str(kind)[:200], where=where)
+                raise UnsupportedModelError("A tensor has an element type we know", got=str(kind), where=where)
             dtype = _DTYPES[kind]
         available = len(raw) // dtype.itemsize
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
@@ -276,6 +326,26 @@ class _Tensors:
         flat = raw[: available * dtype.itemsize].view(dtype)[offset:]
         steps = tuple(0 if n == 1 else s * dtype.itemsize for n, s in zip(shape, strides, strict=True))
         return np.lib.stride_tricks.as_strided(flat, shape, steps, writeable=False)
+
+
+def _with_deferred(array: np.ndarray, metadata: Sequence[Any], where: str) -> np.ndarray:
+    """Does what PyTorch notes after a tensor's arguments instead of doing it: conjugation and negation."""
+    match list(metadata):
+        case [] | [None]:
+            return array
+        case [dict(noted)] if noted.keys() <= {"conj", "neg"} and not (noted.get("neg") and array.dtype.kind == "b"):
+            pass
+        case others:
+            got = ", ".join(", ".join(m) if isinstance(m, dict) else type(m).__name__ for m in others)
+            raise UnsupportedModelError(
+                "A tensor is its elements, conjugated or negated", got=got, where=where, fix="save tensor.clone()"
+            )
+    if noted.get("conj") and array.dtype.kind == "c":
+        array = array.conj()
+    if noted.get("neg"):
+        array = -array
+    array.flags.writeable = False
+    return array
 
 
 def _is_size(n: Any) -> bool:

@@ -1,5 +1,6 @@
 """External data: only plain files below the model's folder, and only the bytes a tensor needs."""
 
+import hashlib
 import os
 
 import numpy as np
@@ -8,6 +9,7 @@ from onnx import TensorProto
 
 from modeldiff_jax.errors import InvalidModelError, LimitExceededError, UnsafeModelError
 from modeldiff_jax.limits import DEFAULT, Limits
+from modeldiff_jax.models.load import load
 from modeldiff_jax.models.onnx.external_data import ExternalData
 from modeldiff_jax.models.onnx.reader import read_graph, self_contained
 from tests.helpers.onnx_graphs import branch, external, model, node, tensor, value
@@ -247,11 +249,11 @@ def test_strings_cannot_be_external(folder):
 
 
 def test_all_tensors_together_are_bounded(folder):
-    external_data = ExternalData(folder, Limits(external_bytes=100))
-    external_data.read({"location": "w.bin"}, 48, "a")
-    external_data.read({"location": "w.bin"}, 48, "b")
-    with pytest.raises(LimitExceededError, match="external_bytes"):
-        external_data.read({"location": "w.bin"}, 48, "c")
+    with ExternalData(folder, Limits(external_bytes=100)) as external_data:
+        external_data.read({"location": "w.bin"}, 48, "a")
+        external_data.read({"location": "w.bin"}, 48, "b")
+        with pytest.raises(LimitExceededError, match="external_bytes"):
+            external_data.read({"location": "w.bin"}, 48, "c")
 
 
 def test_self_contained_holds_the_same_values_and_names_no_file(folder):
@@ -277,3 +279,54 @@ def test_self_contained_refuses_what_the_reader_refuses(folder):
 def test_self_contained_without_external_data_is_the_same_bytes():
     data = model([node("Relu", "x", "y")]).SerializeToString()
     assert self_contained(data, folder=None) == data
+
+
+def saved(folder, data, location="w.bin", offset=0, extra=b""):
+    """A model's file with twelve weights beside it; its origin."""
+    folder.mkdir()
+    proto = model(
+        [node("Add", "x w", "s"), node("Add", "s v", "y")],
+        [value("x", ("n", 12))],
+        [value("y", ("n", 12))],
+        [external("w", (12,), location, offset=offset), external("v", (12,), location, offset=offset)],
+    )
+    (folder / "m.onnx").write_bytes(proto.SerializeToString())
+    (folder / location).write_bytes(b"-" * offset + data + extra)
+    return load(folder / "m.onnx").origin
+
+
+def test_the_identity_covers_the_external_data_that_are_used(tmp_path):
+    one = saved(tmp_path / "one", WEIGHTS.tobytes())
+    same = saved(tmp_path / "same", WEIGHTS.tobytes(), extra=b"of another model")
+    other = saved(tmp_path / "other", (WEIGHTS + 1).tobytes())
+    moved = saved(tmp_path / "moved", WEIGHTS.tobytes(), offset=4)
+    assert one.sha256 == same.sha256 == other.sha256 == hashlib.sha256(file_of(tmp_path / "one")).hexdigest()
+    assert one.content_sha256 == same.content_sha256
+    assert len({origin.content_sha256 for origin in (one, other, moved)} | {one.sha256}) == 4
+
+
+def file_of(folder):
+    return (folder / "m.onnx").read_bytes()
+
+
+def test_the_identity_is_what_its_definition_says(tmp_path):
+    origin = saved(tmp_path / "m", WEIGHTS.tobytes(), offset=8)
+    data = hashlib.sha256(WEIGHTS.tobytes()).hexdigest()
+    lines = f"modeldiff-external-data-1\n{origin.sha256}\n{data} 8 48 w.bin"
+    assert origin.content_sha256 == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_a_file_that_holds_its_own_data_is_identified_by_its_bytes(tmp_path):
+    proto = model([node("Add", "x w", "y")], initializers=[tensor("w", WEIGHTS)])
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    origin = load(tmp_path / "m.onnx").origin
+    assert origin.content_sha256 == origin.sha256 == hashlib.sha256(proto.SerializeToString()).hexdigest()
+
+
+def test_tensors_of_one_range_share_its_memory(folder):
+    proto = model(
+        [node("Add", "x w", "s"), node("Add", "s v", "y")],
+        initializers=[external("w", (12,), "w.bin"), external("v", (12,), "w.bin")],
+    )
+    constants = read_graph(proto.SerializeToString(), folder=folder).constants
+    assert np.shares_memory(constants["w"], constants["v"])

@@ -1,4 +1,7 @@
-"""Weights are cut out of a file before protobuf parses it, and nothing else changes."""
+"""Weights are split from a file before protobuf parses it, and nothing else changes."""
+
+import hashlib
+import io
 
 import numpy as np
 import onnx
@@ -6,14 +9,21 @@ import pytest
 from onnx import TensorProto
 
 from modeldiff_jax.errors import InvalidModelError
+from modeldiff_jax.models.files import HashedStream
 from modeldiff_jax.models.load import load
-from modeldiff_jax.models.onnx import initializers as embedded
+from modeldiff_jax.models.onnx import initializers
+from modeldiff_jax.models.onnx.initializers import SMALLEST, split_initializers
 from modeldiff_jax.models.onnx.reader import read_graph
 from tests.fuzz.seeds import onnx_files
 from tests.fuzz.targets import same_when_put_back
 from tests.helpers.onnx_graphs import model, node, tensor, value
 
 RNG = np.random.default_rng(0)
+
+
+def split(data):
+    """The two parts of a serialised model in memory."""
+    return split_initializers(io.BytesIO(data), len(data), "test")
 
 
 def one_weight(array, data_type=None):
@@ -25,7 +35,7 @@ def one_weight(array, data_type=None):
 
 
 @pytest.mark.parametrize("data", onnx_files())
-def test_what_is_cut_and_what_is_left_make_the_model(data):
+def test_both_parts_make_the_model(data):
     assert same_when_put_back(data)
     for end in range(len(data)):
         same_when_put_back(data[:end])
@@ -39,21 +49,29 @@ def test_every_byte_changed():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "int32", "int8", "uint8", "bool"])
-def test_large_weights_are_views(dtype):
+def test_large_weights_are_read_into_memory_that_a_device_can_use(dtype):
     array = RNG.integers(0, 2, (300, 300)).astype(dtype)
-    proto = one_weight(array)
-    data = proto.SerializeToString()
-    assert len(embedded.cut_out(data)[0]) < 200
+    data = one_weight(array).SerializeToString()
+    assert len(split(data).message) < 200
     found = read_graph(data).constants["w"]
     np.testing.assert_array_equal(found, array)
     assert found.dtype == array.dtype
-    assert np.shares_memory(found, np.frombuffer(data, np.uint8))
+    assert found.ctypes.data % 64 == 0
+    assert not found.flags.writeable
+
+
+@pytest.mark.parametrize("data", [*onnx_files(), one_weight(np.zeros(SMALLEST, np.float32)).SerializeToString()])
+@pytest.mark.parametrize("damage", [b"", b"\xff"], ids=["plain", "not plain"])
+def test_the_hash_is_of_the_whole_file(data, damage):
+    stream = HashedStream(io.BytesIO(data + damage))
+    split_initializers(stream, len(data + damage), "test")
+    assert stream.sha256() == hashlib.sha256(data + damage).hexdigest()
 
 
 def test_packed_types_are_unpacked():
-    array = RNG.integers(-8, 8, 2 * embedded.LEAST).astype(onnx.helper.tensor_dtype_to_np_dtype(TensorProto.INT4))
+    array = RNG.integers(-8, 8, 2 * SMALLEST).astype(onnx.helper.tensor_dtype_to_np_dtype(TensorProto.INT4))
     proto = one_weight(array)
-    assert embedded.cut_out(proto.SerializeToString())[1]
+    assert split(proto.SerializeToString()).raw_data
     np.testing.assert_array_equal(read_graph(proto.SerializeToString()).constants["w"], array)
 
 
@@ -72,18 +90,18 @@ def test_raw_data_written_twice_are_left_to_protobuf():
     again = TensorProto(raw_data=last.tobytes()).SerializeToString()
     whole = proto.graph.initializer[0].SerializeToString() + again
     proto.graph.ClearField("initializer")
-    header = b"\x2a" + embedded._varint(len(whole))
+    header = b"\x2a" + initializers._varint(len(whole))
     graph = proto.graph.SerializeToString() + header + whole
     proto.ClearField("graph")
-    data = proto.SerializeToString() + b"\x3a" + embedded._varint(len(graph)) + graph
-    assert embedded.cut_out(data)[1] == {}
+    data = proto.SerializeToString() + b"\x3a" + initializers._varint(len(graph)) + graph
+    assert split(data).raw_data == {}
     np.testing.assert_array_equal(read_graph(data).constants["w"], last)
 
 
 def test_tiny_fields_without_end_are_left_to_protobuf(monkeypatch):
-    monkeypatch.setattr(embedded, "_FIELDS", 100)
+    monkeypatch.setattr(initializers, "_FIELDS", 100)
     data = one_weight(np.zeros((300, 300), np.float32)).SerializeToString() + b"\x28\x01" * 100
-    assert embedded.cut_out(data)[1] == {}
+    assert split(data).raw_data == {}
 
 
 def test_a_file_in_place(tmp_path):

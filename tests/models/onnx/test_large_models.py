@@ -34,37 +34,44 @@ print(json.dumps({"before": before, "after": peak()}))
 @pytest.fixture
 def large(tmp_path, request):
     """The model file, its data inside or beside it, and an input with the outputs numpy gives for it."""
-    layers, inside = request.param
+    layers, inside, op = request.param
     weights, names = [], ["x"]
+    spatial = (1, 1) if op == "Conv" else ()  # the filters of a convolution are kept in another order than the file's
     x = y = np.random.default_rng(1).standard_normal((ROWS, WIDTH), np.float32)
     block = np.random.default_rng(0).standard_normal((WIDTH, WIDTH), np.float32) / np.float32(np.sqrt(WIDTH))
     with (tmp_path / "weights.bin").open("wb") as stream:
         for i in range(layers):
             array = np.roll(block, 7919 * i, axis=0)  # cheap to make, and all different
             if inside:
-                weights.append(tensor(f"w{i}", array))
+                stored = array.T if op == "Conv" else array
+                weights.append(tensor(f"w{i}", stored.reshape(WIDTH, WIDTH, *spatial)))
             else:
                 array.tofile(stream)
                 weights.append(external(f"w{i}", (WIDTH, WIDTH), "weights.bin", TensorProto.FLOAT, offset=i * LAYER))
             y = np.maximum(y @ array, 0) if i % 2 else y @ array
     nodes = []
     for i in range(layers):
-        nodes.append(node("MatMul", f"{names[-1]} w{i}", f"h{i}"))
+        nodes.append(node(op, f"{names[-1]} w{i}", f"h{i}"))
         names.append(f"h{i}")
         if i % 2:
             nodes.append(node("Relu", f"h{i}", f"r{i}"))
             names.append(f"r{i}")
-    outputs = [value(names[-1], ("n", WIDTH))]
-    proto = model(nodes, [value("x", ("n", WIDTH))], outputs, weights)
+    outputs = [value(names[-1], ("n", WIDTH, *spatial))]
+    proto = model(nodes, [value("x", ("n", WIDTH, *spatial))], outputs, weights)
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    np.save(tmp_path / "x.npy", x)
-    yield tmp_path, y
+    np.save(tmp_path / "x.npy", x.reshape(ROWS, WIDTH, *spatial))
+    yield tmp_path, y.reshape(ROWS, WIDTH, *spatial)
     for name in ("weights.bin", "m.onnx"):
         (tmp_path / name).unlink()
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("large", [(48, False), (8, True)], ids=["3 GiB beside", "512 MiB inside"], indirect=True)
+@pytest.mark.parametrize(
+    "large",
+    [(48, False, "MatMul"), (8, True, "MatMul"), (8, True, "Conv")],
+    ids=["3 GiB beside", "512 MiB inside", "512 MiB of filters"],
+    indirect=True,
+)
 def test_a_model_takes_little_more_memory_than_disk(large):
     folder, expected = large
     files = [str(folder / name) for name in ("m.onnx", "x.npy", "y.npy")]

@@ -15,6 +15,7 @@ KINDS = {
     "int64": "Long",
     "bool": "Bool",
     "uint8": "Byte",
+    "complex64": "ComplexFloat",
 }
 STOP, MARK, TUPLE, REDUCE, DICT, NONE = b".", b"(", b"t", b"R", b"}", b"N"
 
@@ -47,9 +48,11 @@ def storage(key, dtype, count, view=NONE):
     return MARK + text("storage") + kind + text(key) + text("cpu") + integer(count) + view + TUPLE + b"Q"
 
 
-def rebuilt(stored, offset, shape, strides, version="_v2"):
-    """A tensor made of a storage."""
+def rebuilt(stored, offset, shape, strides, version="_v2", metadata=None):
+    """A tensor made of a storage; `metadata` names the operations that were put off."""
     tail = b"\x89" + name("collections", "OrderedDict") + b")" + REDUCE  # requires_grad, hooks
+    if metadata is not None:
+        tail += DICT + MARK + b"".join(text(key) + (b"\x88" if on else b"\x89") for key, on in metadata.items()) + b"u"
     call = name("torch._utils", f"_rebuild_tensor{version}")
     return call + MARK + stored + integer(offset) + integers(shape) + integers(strides) + tail + TUPLE + REDUCE
 

@@ -9,7 +9,13 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from modeldiff_jax.errors import InvalidModelError, LimitExceededError, ModelDiffError, UnsafeModelError
+from modeldiff_jax.errors import (
+    InvalidModelError,
+    LimitExceededError,
+    ModelDiffError,
+    UnsafeModelError,
+    UnsupportedModelError,
+)
 from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.weights import load_weights
 from tests.model_packages import FOLDER, WEIGHTS
@@ -77,6 +83,80 @@ def test_views_of_a_storage(tmp_path, write, version, offset, shape, strides):
 def test_tensors_share_a_storage(tmp_path, write):
     found = load(tmp_path, write(one(view(0, (12,), (1,)), b=view(4, (2,), (1,))), [DATA]))
     assert np.shares_memory(found["a"], found["b"])
+
+
+@in_both
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({"conj": True, "neg": False}, np.conj),
+        ({"conj": False, "neg": True}, np.negative),
+        ({"neg": True, "conj": True}, lambda x: -np.conj(x)),
+        ({}, np.positive),
+    ],
+    ids=["conjugated", "negated", "both", "none"],
+)
+def test_operations_that_were_put_off_are_done(tmp_path, write, metadata, expected):
+    data = (DATA + 1j * DATA[::-1]).astype(np.complex64)
+    stored = w.storage("0", "complex64", 12)
+    found = load(tmp_path, write(one(w.rebuilt(stored, 1, (3, 2), (1, 4), metadata=metadata)), [data]))["a"]
+    view = np.lib.stride_tricks.as_strided(data[1:], (3, 2), (8, 32))
+    np.testing.assert_array_equal(found, expected(view))
+    assert found.dtype == np.complex64
+    assert not found.flags.writeable
+
+
+@in_both
+def test_an_operation_of_another_kind_is_refused(tmp_path, write):
+    stored = w.rebuilt(w.storage("0", "float32", 12), 0, (2,), (1,), metadata={"squared": True})
+    with pytest.raises(UnsupportedModelError, match="squared"):
+        load(tmp_path, write(one(stored), [DATA]))
+
+
+@in_both
+def test_truth_values_cannot_be_negated(tmp_path, write):
+    stored = w.rebuilt(w.storage("0", "bool", 12), 0, (2,), (1,), metadata={"neg": True})
+    with pytest.raises(UnsupportedModelError, match="neg"):
+        load(tmp_path, write(one(stored), [DATA > 3]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "uint8"])
+def test_conjugates_of_real_numbers_are_the_numbers(tmp_path, dtype):
+    data = DATA.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    stored = w.rebuilt(w.storage("0", dtype, 12), 0, (12,), (1,), metadata={"conj": True, "neg": True})
+    np.testing.assert_array_equal(load(tmp_path, w.zip_file(one(stored), [data]))["a"], -data)
+
+
+@in_both
+@pytest.mark.parametrize("version", ["", "_v2", "_v3"])
+@pytest.mark.parametrize("length", range(9))
+def test_calls_with_too_few_or_many_arguments(tmp_path, write, version, length):
+    name = w.name("torch._utils", f"_rebuild_tensor{version}")
+    parts = [w.storage("0", "float32", 12), w.integer(0), w.integers([2]), w.integers([1]), b"\x89", w.DICT]
+    parts += [w.name("torch", "float32"), w.DICT, w.NONE] if version == "_v3" else [w.DICT, w.NONE, w.NONE]
+    call = name + w.MARK + b"".join(parts[:length]) + w.TUPLE + w.REDUCE
+    try:
+        found = load(tmp_path, write(one(call), [DATA]))["a"]
+    except ModelDiffError:
+        return
+    np.testing.assert_array_equal(found, DATA[:2])
+
+
+@in_both
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (("torch._utils", "_rebuild_sparse_tensor"), "to_dense"),
+        (("torch._utils", "_rebuild_qtensor"), "dequantize"),
+        (("torch._utils", "_rebuild_meta_tensor_no_storage"), "without values"),
+        (("torch.nn.parameter", "UninitializedParameter"), "never initialised"),
+    ],
+)
+def test_tensors_without_plain_elements_are_named(tmp_path, write, name, says):
+    value = w.name(*name) + w.MARK + b"\x89" + w.TUPLE + w.REDUCE
+    with pytest.raises(UnsupportedModelError, match=says) as caught:
+        load(tmp_path, write(one(view(0, (1,), (1,)), odd=value), [DATA]))
+    assert "`odd`" in caught.value.where
 
 
 def test_part_of_a_storage_in_the_stream(tmp_path):
@@ -309,6 +389,10 @@ def test_files_written_by_pytorch(tmp_path):
         "scalar": torch.tensor(3),
         "none": base[:, :0],
         "parameter": torch.nn.Parameter(base),
+        "conjugated": torch.complex(base, base + 1).conj(),
+        "imaginary part of that": torch.complex(base, base + 1).conj().imag,
+        "negated": torch._neg_view(base.clone()),
+        "hermitian": torch.complex(base, base + 1)[1:, ::2].mH,
     }
     for new in (True, False):
         for protocol in (2, 4):
@@ -319,7 +403,7 @@ def test_files_written_by_pytorch(tmp_path):
             for name, tensor in tensors.items():
                 assert str(tensor.dtype) == f"torch.{found[name].dtype}"
                 assert found[name].shape == tuple(tensor.shape)
-                wide = tensor.detach().to(torch.complex128).numpy()
+                wide = tensor.detach().resolve_conj().resolve_neg().to(torch.complex128).numpy()
                 np.testing.assert_array_equal(found[name].astype(np.complex128), wide)
 
 
