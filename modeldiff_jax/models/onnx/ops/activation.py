@@ -1,4 +1,4 @@
-"""Activation functions and softmax. All have finite derivatives: no branch not taken overflows."""
+"""Activation functions and softmax. All derivatives are finite: no branch of a `where` that is not taken overflows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modeldiff_jax.models.onnx.registration import op
 
 
 def _float(value: float) -> float:
-    """A schema's default as the file format holds it: in float32."""
+    """Returns a default value as files hold it, rounded to float32."""
     return float(np.float32(value))
 
 
@@ -70,7 +70,7 @@ def selu_1(
     gamma: float = _float(1.0507),
     consumed_inputs: Sequence[int] | None = None,
 ) -> Value:
-    """Scaled Elu with rounded constants."""
+    """Returns Selu with the rounded constants of opset 1."""
     return _selu(x, alpha, gamma)
 
 
@@ -164,7 +164,7 @@ def thresholded_relu(x: Value, /, *, alpha: float = 1.0) -> Value:
 @op("Shrink")
 @in_float32
 def shrink(x: Value, /, *, bias: float = 0.0, lambd: float = 0.5) -> Value:
-    """Moves x towards 0 by bias, and to 0 within lambd of it."""
+    """Returns x moved towards 0 by `bias`, and 0 where |x| is at most `lambd`."""
     return astype(jnp.where(x < -lambd, x + bias, jnp.where(x > lambd, x - bias, 0)), x.dtype)
 
 

@@ -15,7 +15,7 @@ from modeldiff_jax.models.onnx.registration import op
 
 
 def output_scale(a_scale: Value, b_scale: Value, y_scale: Value) -> Value:
-    """What takes a product of integers to the output's integers."""
+    """Returns the factor from products of integers to the output's integers."""
     if np.size(y_scale) != 1:
         raise InvalidInputError("The output of a quantised product has one scale", got=f"{np.size(y_scale)}")
     product = astype(a_scale, np.float32) * astype(b_scale, np.float32)
@@ -40,7 +40,7 @@ def qlinear_matmul(
     y_zero: Value,
     /,
 ) -> Value:
-    """The quantised product of quantised matrices."""
+    """Returns the quantised product of quantised matrices."""
     of_rows = a_scale[:, None] if a_scale.ndim == 1 else a_scale
     rows = of_rows if np.size(a_scale) > 1 else a_scale.reshape(())
     columns = b_scale if np.size(b_scale) > 1 else b_scale.reshape(())
@@ -87,7 +87,7 @@ def qlinear_conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """The quantised convolution of quantised tensors; the filter may have a scale for each output."""
+    """Returns the quantised convolution of quantised tensors; the filter may have a scale for each output channel."""
     windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
     total = integer_convolution(x, x_zero, w, w_zero, **windows, groups=group)
 

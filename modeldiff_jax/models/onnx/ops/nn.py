@@ -1,4 +1,4 @@
-"""Normalisation, and what only training would notice."""
+"""Normalisation layers, and Dropout, which does nothing in a trained model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOMENTUM = float(np.float32(0.9))
 
 
 def _per_channel(values: Value, rank: int) -> Value:
-    """A vector over the channels, ready to broadcast against (batch, channel, ...)."""
+    """Reshapes a vector over the channels to broadcast against (batch, channel, ...)."""
     return values.reshape((1, -1) + (1,) * (rank - 2)) if rank > 1 else values
 
 
@@ -93,7 +93,7 @@ def batch_normalization(
     momentum: float = _MOMENTUM,
     training_mode: int = 0,
 ) -> Value:
-    """Normalisation with stored statistics, or in training mode the batch's own, giving the updated ones as well."""
+    """Normalises with stored statistics; in training mode with the batch's, and returns the running ones too."""
     if training_mode != 1:
         return _batch_norm(x, scale, bias, mean, variance, epsilon)
     axes = tuple(i for i in range(x.ndim) if i != 1)
@@ -108,7 +108,7 @@ def batch_normalization(
 
 
 def _standardise(x: Value, axes: tuple[int, ...], epsilon: float) -> tuple[Value, Value, Value]:
-    """x with mean 0 and variance 1 over `axes`, the mean, and the inverse deviation."""
+    """Returns x shifted and scaled to mean 0 and variance 1 over `axes`, the mean, and the inverse deviation."""
     mean = x.mean(axes, keepdims=True)
     centred = x - mean
     inverse = 1 / xp(x).sqrt((centred * centred).mean(axes, keepdims=True) + epsilon)
@@ -164,7 +164,7 @@ def _stashed(x: Value, stash_type: int) -> Value:
 def rms_normalization(
     x: Value, scale: Value, /, *, axis: int = -1, epsilon: float = _EPSILON, stash_type: int = 1
 ) -> Value:
-    """x over its root mean square along the axes from `axis` on (Zhang and Sennrich 2019)."""
+    """Divides x by its root mean square over the axes from `axis` on (Zhang and Sennrich 2019)."""
     axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
     wide = _stashed(x, stash_type)
     inverse = 1 / xp(x).sqrt((wide * wide).mean(axes, keepdims=True) + epsilon)
@@ -207,7 +207,7 @@ def mean_variance_normalization(x: Value, /, *, axes: Sequence[int] = (0, 2, 3))
 @op("LpNormalization")
 @in_float32
 def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
-    """x over its L1 or L2 norm along an axis; 0 where that is 0."""
+    """Divides x by its L1 or L2 norm along an axis; 0 where the norm is 0."""
     at = axis_index(axis, x.ndim)
     if p == 1:
         norm = jnp.abs(x).sum(at, keepdims=True)
@@ -222,7 +222,7 @@ def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
 def lrn(
     x: Value, /, *, size: int, alpha: float = float(np.float32(1e-4)), beta: float = 0.75, bias: float = 1.0
 ) -> Value:
-    """x over (bias + alpha / size * the sum of squares of `size` channels around) to the beta (Krizhevsky 2012)."""
+    """Divides x by (bias + alpha / size * s) ** beta, s the sum of squares over `size` channels (Krizhevsky 2012)."""
     before = (size - 1) // 2
     widen = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
     squares = xp(x).pad(x * x, widen)
@@ -234,13 +234,13 @@ def lrn(
 def dropout_1(
     x: Value, /, *, ratio: float = 0.5, is_test: int = 0, consumed_inputs: Sequence[int] | None = None
 ) -> tuple[Value, Value]:
-    """x itself: a trained model drops nothing. The mask is of x's own type."""
+    """Returns x and a mask of ones in the type of x: a trained model drops nothing."""
     return x, xp(x).ones_like(x)
 
 
 @op("Dropout", since=7)
 def dropout_7(x: Value, /, *, ratio: float = 0.5) -> tuple[Value, Value]:
-    """x itself: a trained model drops nothing."""
+    """Returns x and a mask of true: a trained model drops nothing."""
     return x, xp(x).ones(x.shape, bool)
 
 
@@ -248,7 +248,7 @@ def dropout_7(x: Value, /, *, ratio: float = 0.5) -> tuple[Value, Value]:
 def dropout(
     x: Value, ratio: Value = None, training_mode: Static = None, /, *, seed: int | None = None
 ) -> tuple[Value, Value]:
-    """x itself; dropping in training mode is refused, for it would make a model's answers random."""
+    """Returns x and a mask of true; training mode is refused, since it would make the outputs random."""
     drops = ratio is None or not known(ratio) or np.any(ratio)
     if training_mode is not None and np.any(training_mode) and drops:
         raise UnsupportedModelError(

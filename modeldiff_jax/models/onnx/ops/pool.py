@@ -71,7 +71,7 @@ def max_pool(
     storage_order: int = 0,
     n_outputs: int = 1,
 ) -> Value:
-    """The largest of each window, and on demand its index in the flat tensor."""
+    """Returns the largest entry of each window and, as a second output, its index in the flat tensor."""
     x = jnp.asarray(x)
     windows = pooling_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     largest = pooling.max_pool(x, windows)
@@ -94,7 +94,7 @@ def average_pool(
     ceil_mode: int = 0,
     count_include_pad: int = 0,
 ) -> Value:
-    """The mean of each window; padding counts if `count_include_pad`, what ceil mode reaches beyond it never does."""
+    """Returns the mean of each window; padding counts with `count_include_pad`, entries beyond it never do."""
     x = jnp.asarray(x)
     windows = pooling_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     return pooling.average_pool(x, windows, count_padding=bool(count_include_pad))
@@ -127,7 +127,7 @@ def lp_pool_1(
     pads: Sequence[int] | None = None,
     auto_pad: str = "NOTSET",
 ) -> Value:
-    """The p-norm of each window."""
+    """Returns the p-norm of each window."""
     return _lp_pool(x, p, kernel_shape, strides, None, pads, auto_pad, 0)
 
 
@@ -144,7 +144,7 @@ def lp_pool(
     auto_pad: str = "NOTSET",
     ceil_mode: int = 0,
 ) -> Value:
-    """The p-norm of each window."""
+    """Returns the p-norm of each window."""
     return _lp_pool(x, p, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
 
 
@@ -177,7 +177,7 @@ def max_unpool(
     strides: Sequence[int] | None = None,
     pads: Sequence[int] | None = None,
 ) -> Value:
-    """Values put back at the indices MaxPool gave, zeros elsewhere."""
+    """Puts values back at the indices that MaxPool returned, with zeros elsewhere."""
     n = x.ndim - 2
     strides, pads = strides or (1,) * n, pads or (0,) * (2 * n)
     natural = x.shape[:2] + tuple(

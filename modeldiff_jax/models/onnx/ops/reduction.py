@@ -1,4 +1,4 @@
-"""Sums, products and extremes over axes, and the places of extremes."""
+"""Reductions over axes: sums, products, norms, extremes and the places of extremes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _mean(x: Value, axis: Axes, keepdims: bool) -> Value:
 
 def _extreme(name: str) -> Callable[[Value, Axes, bool], Value]:
     def function(x: Value, axis: Axes, keepdims: bool) -> Value:
-        if any(x.shape[a] == 0 for a in axis):  # the largest of nothing is the least value there is
+        if any(x.shape[a] == 0 for a in axis):  # the largest entry of an empty set is the least value of the type
             low, high = (-np.inf, np.inf) if jnp.issubdtype(x.dtype, jnp.floating) else finite_range(x.dtype)
             shape = tuple(1 if a in axis else d for a, d in enumerate(x.shape) if keepdims or a not in axis)
             return xp(x).full(shape, low if name == "max" else high, x.dtype)
@@ -86,7 +86,7 @@ def _log_sum_exp(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(jax.scipy.special.logsumexp(jnp.asarray(x), axis=axis, keepdims=keepdims), x.dtype)
 
 
-# function, and the opset since when the axes are an input
+# function, first opset with the axes as an input
 _REDUCTIONS: dict[str, tuple[Callable[[Value, Axes, bool], Value], int]] = {
     "ReduceSum": (_sum, 13),
     "ReduceMean": (_mean, 18),
@@ -108,7 +108,7 @@ def _register(name: str, function: Callable[[Value, Axes, bool], Value], axes_ar
     def present(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         if axes is not None and np.size(axes):
             return old(x, axes=axes, keepdims=keepdims)
-        # no axes: every element is a group of its own, or all are one group
+        # no axes: reduce nothing, or everything
         return function(x, (), keepdims == 1) if noop_with_empty_axes == 1 else old(x, keepdims=keepdims)
 
     op(name)(old)
@@ -121,7 +121,7 @@ for _name, (_function, _since) in _REDUCTIONS.items():
 
 def _place(x: Value, axis: int, keepdims: int, last: int, name: str) -> Value:
     m, at = xp(x), axis_index(axis, x.ndim)
-    if 0 in (*x.shape[:at], *x.shape[at + 1 :]):  # there are no places to find
+    if 0 in (*x.shape[:at], *x.shape[at + 1 :]):  # an empty result
         return np.zeros([1 if i == at else n for i, n in enumerate(x.shape) if i != at or keepdims == 1], np.int64)
     if last:
         found = x.shape[at] - 1 - getattr(m, name)(m.flip(x, at), axis=at, keepdims=keepdims == 1)
@@ -132,11 +132,11 @@ def _place(x: Value, axis: int, keepdims: int, last: int, name: str) -> Value:
 
 @op("ArgMax")
 def argmax(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
-    """Index of the largest along an axis, the first or the last of equals."""
+    """Returns the index of the largest entry along an axis, the first or the last of equal ones."""
     return _place(x, axis, keepdims, select_last_index, "argmax")
 
 
 @op("ArgMin")
 def argmin(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
-    """Index of the smallest along an axis, the first or the last of equals."""
+    """Returns the index of the smallest entry along an axis, the first or the last of equal ones."""
     return _place(x, axis, keepdims, select_last_index, "argmin")

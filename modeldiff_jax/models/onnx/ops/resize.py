@@ -22,7 +22,7 @@ _F32 = np.float32
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis: its sizes, its scale (as given, not their ratio), and the region of interest along it."""
+    """One axis: its sizes, its scale as given (not their ratio), and the region of interest along it."""
 
     size: int
     resized: int
@@ -33,7 +33,7 @@ class _Axis:
 
 @dataclass(frozen=True, slots=True)
 class _Sampling:
-    """The attributes of Resize that say which places of the input an output place reads, and with what weights."""
+    """The attributes of Resize that determine which input entries an output entry reads, and their weights."""
 
     mode: str
     coordinates: str
@@ -45,7 +45,7 @@ class _Sampling:
 
 
 def _source(axis: _Axis, coordinates: str) -> np.ndarray:
-    """Where each output place lies in the input, in float32 as other runtimes compute it."""
+    """Returns the input coordinate of each output place, computed in float32 as other runtimes do."""
     i, scale, size, resized = np.arange(axis.resized, dtype=_F32), _F32(axis.scale), _F32(axis.size), axis.resized
     half = (i + _F32(0.5)) / scale - _F32(0.5)
     match coordinates:
@@ -75,7 +75,7 @@ _ROUNDING: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "round_prefer_ceil": lambda x, scale: np.floor(x + _F32(0.5)),
     "floor": lambda x, scale: np.floor(x),
     "ceil": lambda x, scale: np.ceil(x),
-    # opset 10 leaves it open; this is what the reference runtime does
+    # opset 10 leaves the rounding open; this is onnxruntime's
     "simple": lambda x, scale: np.ceil(x) if scale < 1 else np.floor(x),
 }
 
@@ -166,7 +166,7 @@ def _sized(x: Value, over: Sequence[int], wanted: Sequence[Any], policy: str, ro
 
 @op("Resize", since=10)
 def resize_10(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
-    """`x` resized by scales; output place i reads place i / scale."""
+    """Resizes `x` by scales; output place i reads input place i / scale."""
     how = _Sampling(mode, "asymmetric", "simple", -0.75, 0, 0.0, 0)
     return _resize(x, _scaled(x, range(x.ndim), np.ravel(scales).tolist()), how)
 
@@ -189,7 +189,7 @@ def resize(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Value:
-    """`x` resized by scales or to sizes."""
+    """Resizes `x` by scales or to sizes."""
     how = _Sampling(
         mode,
         coordinate_transformation_mode,
@@ -210,24 +210,24 @@ def resize(
 
 
 def _upsample(x: Value, scales: Sequence[float], mode: str) -> Value:
-    """Opset 9's Upsample: "bilinear" is a name of "linear"."""
+    """Resizes as Upsample does, where "bilinear" is another name of "linear"."""
     how = _Sampling("linear" if mode == "bilinear" else mode, "asymmetric", "floor", -0.75, 0, 0.0, 0)
     return _resize(x, _scaled(x, range(x.ndim), scales), how)
 
 
 @op("Upsample")
 def upsample_1(x: Value, /, *, height_scale: float, width_scale: float, mode: str = "nearest") -> Value:
-    """`x` enlarged by scales."""
+    """Enlarges `x` by scales."""
     return _upsample(x, (1.0, 1.0, height_scale, width_scale), mode)
 
 
 @op("Upsample", since=7)
 def upsample_7(x: Value, /, *, scales: Sequence[float], mode: str = "nearest") -> Value:
-    """`x` enlarged by scales."""
+    """Enlarges `x` by scales."""
     return _upsample(x, scales, mode)
 
 
 @op("Upsample", since=9)
 def upsample(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
-    """`x` enlarged by scales."""
+    """Enlarges `x` by scales."""
     return _upsample(x, np.ravel(scales).tolist(), mode)

@@ -1,4 +1,4 @@
-"""Tensors read at places between their entries: grids, regions of interest, deformed filters."""
+"""Interpolation at places that are data: grids, regions of interest, deformable convolution; and box suppression."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _CUBIC = -0.75
 
 
 def _read(x: Value, batch: Value, places: Sequence[Value], outside: Value = None) -> Value:
-    """Entries of (batch, channels, spatial...) at whole places, channels last; those beyond an end are the end's.
+    """Reads (batch, channels, spatial...) at integer places, clamped to the input; channels are last in the result.
 
-    `outside` replaces what lies beyond an end.
+    `outside`, where given, is read at places beyond the input instead.
     """
     m = xp(x, batch, *places)
     index = tuple(astype(m.clip(p, 0, n - 1), np.int32) for p, n in zip(places, x.shape[2:], strict=True))
@@ -35,7 +35,7 @@ def _read(x: Value, batch: Value, places: Sequence[Value], outside: Value = None
 
 
 def _reflected(place: Value, low: float, high: float) -> Value:
-    """Places beyond either end thrown back, as often as it takes."""
+    """Reflects places at `low` and `high` until they lie between."""
     m, width = xp(place), high - low
     if width <= 0:
         return m.full_like(place, low)
@@ -44,7 +44,7 @@ def _reflected(place: Value, low: float, high: float) -> Value:
 
 
 def _taps(place: Value, mode: str) -> list[tuple[Value, Value]]:
-    """The whole places around one and their weights."""
+    """Returns the integer places to read for interpolation at `place`, and their weights."""
     m = xp(place)
     if mode == "nearest":
         return [(m.rint(place), m.ones((), place.dtype))]
@@ -89,7 +89,7 @@ def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corn
 def grid_sample_16(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> Value:
-    """`x` at the places of a grid, which spans -1 to 1 (Jaderberg et al. 2015)."""
+    """Samples `x` at the places of a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
     modes = {"bilinear": "linear", "bicubic": "cubic"}
     return _grid_sample(x, grid, modes.get(mode, mode), padding_mode, align_corners)
 
@@ -99,14 +99,14 @@ def grid_sample_16(
 def grid_sample(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> Value:
-    """`x` at the places of a grid, which spans -1 to 1 (Jaderberg et al. 2015)."""
+    """Samples `x` at the places of a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
     return _grid_sample(x, grid, mode, padding_mode, align_corners)
 
 
 @op("AffineGrid")
 @in_float32
 def affine_grid(theta: Value, size: Static, /, *, align_corners: int = 0) -> Value:
-    """The grid of a GridSample that applies the affine map `theta` to an image of that size."""
+    """Returns the grid with which GridSample applies the affine map `theta` to an image of a size."""
     spatial = sizes(size)[2:]
     check_made((theta.shape[0], *spatial, len(spatial)))
     lines = [
@@ -190,7 +190,7 @@ def roi_align_10(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Value:
-    """Each region of interest in bins of averaged (or largest) samples (He et al. 2017)."""
+    """Averages (or takes the largest of) bilinear samples in each bin of each region of interest (He et al. 2017)."""
     return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, False)
 
 
@@ -209,7 +209,7 @@ def roi_align(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Value:
-    """Each region of interest in bins of averaged (or largest) samples (He et al. 2017)."""
+    """Averages (or takes the largest of) bilinear samples in each bin of each region of interest (He et al. 2017)."""
     half = coordinate_transformation_mode == "half_pixel"
     return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, half)
 
@@ -217,7 +217,7 @@ def roi_align(
 @op("MaxRoiPool")
 @in_float32
 def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Value:
-    """The largest entry of each bin of each region, which are in whole pixels; 0 where a bin is empty."""
+    """Returns the largest entry of each bin of each region, bounded by whole pixels; 0 for an empty bin."""
     m = xp(x, rois)
     check_made((rois.shape[0], *x.shape[1:], pooled_shape[0]))
     scaled = rois[:, 1:] * np.asarray(spatial_scale, rois.dtype)
@@ -257,7 +257,7 @@ def deform_conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """A convolution whose taps each read at a place shifted by `offset`, weighted by `mask` (Zhu et al. 2019)."""
+    """Convolves, each tap reading at a place shifted by `offset` and weighted by `mask` (Zhu et al. 2019)."""
     m, n, (count, channels) = xp(x, w, offset, b, mask), x.ndim - 2, x.shape[:2]
     taps, out = w.shape[2:], offset.shape[2:]
     strides, dilations, pads = strides or (1,) * n, dilations or (1,) * n, pads or (0,) * (2 * n)
@@ -297,7 +297,7 @@ def non_max_suppression(
     *,
     center_point_box: int = 0,
 ) -> Value:
-    """(batch, class, box) of the best boxes that overlap no better one; how many there are must be known."""
+    """Returns (batch, class, box) of the best boxes that overlap no better one; boxes and scores must be known."""
     if not concrete(boxes, scores):
         raise NotStaticError("Boxes and scores must be known", got="traced ones")
     if not scores.size:

@@ -18,7 +18,7 @@ def _scalar(value: Static) -> float:
 
 
 def _complex(x: Value) -> Value:
-    """The last axis, of one or two entries, as a complex number."""
+    """Returns the complex numbers whose real and imaginary parts are the entries of the last axis."""
     if x.shape[-1] not in (1, 2):
         raise InvalidInputError("The last axis holds a real or a complex number", got=f"{x.shape[-1]} entries")
     wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
@@ -71,7 +71,7 @@ def dft(x: Value, length: Static = None, axis: Static = None, /, *, inverse: int
 @op("STFT")
 @in_float32
 def stft(x: Value, step: Static, window: Value = None, length: Static = None, /, *, onesided: int = 1) -> Value:
-    """The transform of each frame of a signal (batch, time[, 1 or 2]), `step` after the one before."""
+    """Returns the Fourier transform of each frame of a signal (batch, time[, 1 or 2]); frames are `step` apart."""
     signal = x if x.ndim == 3 else x[..., None]
     hop = int(_scalar(step))
     size = signal.shape[1] if window is None else window.shape[0]
@@ -108,7 +108,7 @@ _window("BlackmanWindow", (0.42, -0.5, 0.08))
 def mel_weight_matrix(
     bins: Static, length: Static, rate: Static, low: Static, high: Static, /, *, output_datatype: int = 1
 ) -> Value:
-    """Triangles, evenly spaced on the mel scale, that sum a spectrum's bins into mel bins."""
+    """Returns the matrix of triangular filters, evenly spaced on the mel scale, from spectrum bins to mel bins."""
     count, size = int(_scalar(bins)), int(_scalar(length))
     check_made((size // 2 + 1, count))
     first, last = (2595 * np.log10(1 + _scalar(edge) / 700) for edge in (low, high))
