@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
+import scipy.special  # noqa: F401  # it adds to the process's warning filters: here, not in the middle of a comparison
+
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
 from modeldiff_jax.models.convert import to_model
