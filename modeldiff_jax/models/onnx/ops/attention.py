@@ -74,6 +74,13 @@ def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: 
     return m.where(allowed, bias, low)
 
 
+def _root_of_scale(q: Value, scale: float | None) -> np.ndarray:
+    """Returns what queries and keys are each multiplied by, which keeps their products in range."""
+    if scale is not None and scale < 0:
+        raise InvalidInputError("The scale of attention is not negative", got=f"{scale}")
+    return np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
+
+
 def _softmax_type(number: int | None, default: Any) -> np.dtype[Any]:
     """The type in which the softmax is computed, by its number in ONNX."""
     dtype = np.dtype(default) if number is None else element_type(number)
@@ -111,7 +118,7 @@ def _attention(
         seen = valid.reshape(-1) - q.shape[2]
     keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
     m = xp(q, keys, mask, valid)
-    factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
+    factor = _root_of_scale(q, scale)
     scores = astype(matmul(q * factor, m.swapaxes(keys, 2, 3) * factor), q.dtype)
     shown = scores
     if softcap > 0:
@@ -226,7 +233,7 @@ def flex_attention(
 ) -> Value:
     """Attention whose scores and probabilities the model's own graphs change."""
     keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
-    factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
+    factor = _root_of_scale(q, scale)
     wide = _softmax_type(softmax_precision, jnp.promote_types(q.dtype, np.float32))
     scores = astype(accumulated_product(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
     if score_mod is not None:

@@ -69,6 +69,8 @@ def gather(x: Value, indices: Value, /, *, axis: int = 0) -> Value:
         return np.take(x, found.astype(np.int64), at)
     if concrete(found) and np.ndim(found) == 0:  # a slice: cheaper than a gather, and so is its derivative
         return jax.lax.index_in_dim(jnp.asarray(x), found.item(), at, keepdims=False)
+    if x.shape[at] == 0:  # nothing to take; jnp.take gives such a result the wrong shape
+        return jnp.zeros((*x.shape[:at], *found.shape, *x.shape[at + 1 :]), x.dtype)
     return jnp.take(x, found, at, mode="clip")
 
 

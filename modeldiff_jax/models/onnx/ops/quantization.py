@@ -86,7 +86,7 @@ def dequantize_linear(
 def dynamic_quantize_linear(x: Value, /) -> tuple[Value, Value, Value]:
     """`x` as uint8 over its own range (which includes 0), with the scale and zero point that fit it."""
     m = xp(x)
-    low, high = m.minimum(m.min(x), m.float32(0)), m.maximum(m.max(x), m.float32(0))
+    low, high = m.min(x, initial=0), m.max(x, initial=0)
     scale = divide(high - low, m.float32(255))
     scale = m.where(scale > 0, scale, m.float32(1))
     zero_point = saturate(m.rint(divide(-low, scale)), np.dtype(np.uint8))

@@ -135,6 +135,8 @@ def tf_idf_vectorizer(
         grams = pool[start:end].reshape(-1, length)
         index = places[first : first + len(grams)]
         first += len(grams)
+        if len(index) != len(grams):
+            raise InvalidInputError("Each n-gram of a pool has an index", got=f"{len(places)} indices")
         if not (min_gram_length <= length <= max_gram_length and len(grams)):
             continue
         for step in range(1, 2 if length == 1 else max_skip_count + 2):

@@ -109,6 +109,33 @@ DEVIATIONS = (
         lambda v, off: v.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize",
         reference=True,
     ),
+    _deviation("Attention", "a scale is not negative", lambda v, off: v.attributes.get("scale", 1) < 0),
+    _deviation(
+        "CumSum CumProd",
+        "the specification: the axis is one number",
+        lambda v, off: v.inputs[1].size != 1,
+    ),
+    _deviation(
+        "MeanVarianceNormalization",
+        "an axis named twice is refused",
+        lambda v, off: "must be named once" in off,
+    ),
+    _deviation(
+        "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss",
+        "there is no loss without a class",
+        lambda v, off: v.inputs[0].shape[1] == 0,
+    ),
+    _deviation(
+        "GatherND",
+        "the specification: data and indices have the same batch dimensions",
+        lambda v, off: v.inputs[0].shape[: (n := v.attributes.get("batch_dims", 0))] != v.inputs[1].shape[:n],
+    ),
+    _deviation("TfIdfVectorizer", "an n-gram without an index is refused", lambda v, off: "has an index" in off),
+    _deviation(
+        "SplitToSequence",
+        "lengths that do not fill the axis are refused, also where the parts would be empty",
+        lambda v, off: "fill its axis" in off,
+    ),
     _deviation("RNN GRU LSTM", "a clip threshold is not negative", lambda v, off: v.attributes.get("clip", 0) < 0),
     _deviation(
         "TreeEnsemble",

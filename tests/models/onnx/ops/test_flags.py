@@ -55,6 +55,8 @@ def test_nothing_goes_in_and_out():
         want=[np.zeros((2, 3), np.int32)],
     )
     check_node("Resize", [np.zeros((1, 1, 0, 2), np.float32), None, np.float32([1, 1, 2, 2])], {"mode": "nearest"}, 13)
+    check_node("DynamicQuantizeLinear", [np.zeros(0, np.float32)], {}, 11, n_outputs=3)
+    check_node("Gather", [np.zeros((3, 0), np.float32), np.zeros((0, 2), np.int64)], {"axis": 1}, 13)
     none = [np.zeros((0, 0, 4), np.float32), np.zeros((0, 0, 0), np.float32), np.int64([1])]
     check_node("NonMaxSuppression", none, {}, 11, want=[np.zeros((0, 3), np.int64)])
 
