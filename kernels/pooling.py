@@ -144,7 +144,7 @@ def max_pool_places(
     taps = _padded(x, windows, _least(x.dtype), first=2)[..., None]
     for axis, window in enumerate(windows, start=2):  # (n, c, outputs..., taps of all axes, the last axis fastest)
         stacked = jnp.stack(window.slices(taps, axis), -1)
-        taps = stacked.reshape(*stacked.shape[:-2], -1)
+        taps = stacked.reshape(*stacked.shape[:-2], stacked.shape[-2] * stacked.shape[-1])
     spatial = [w.size for w in windows]
     weights = np.cumprod([1, *spatial[:-1]]) if column_major else np.cumprod([1, *spatial[:0:-1]])[::-1]
     # of each tap of each window: (outputs..., taps)

@@ -88,7 +88,7 @@ def gather_nd(x: Value, indices: Value, /, *, batch_dims: int = 0) -> Value:
     index = _batch_index(indices.shape[:batch_dims], indices.ndim - 1)
     index += tuple(_from_front(indices[..., i], x.shape[batch_dims + i]) for i in range(indices.shape[-1]))
     x = x if concrete(x, indices) else jnp.asarray(x)
-    return x[index] if index else x[(None,) * (indices.ndim - 1)] * xp(x).ones(indices.shape[:-1], x.dtype)
+    return x[index] if index else xp(x).broadcast_to(x, (*indices.shape[:-1], *x.shape))
 
 
 def _batch_index(sizes_: Sequence[int], rank: int) -> tuple[np.ndarray, ...]:

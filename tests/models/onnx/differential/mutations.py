@@ -220,7 +220,8 @@ def _of_size(variation, rng):
         if x is None:
             return None
         shape = tuple(new if n == old else n for n in x.shape)
-        return np.resize(x, shape) if x.size else np.zeros(shape, x.dtype)  # the same entries over and over
+        entries = x if x.size else np.full(1, "" if x.dtype.kind == "O" else 0, x.dtype)
+        return np.resize(entries, shape)  # the same ones over and over
 
     return _changed(variation, f"length {old} to {new}", inputs=tuple(map(resized, variation.inputs)))
 

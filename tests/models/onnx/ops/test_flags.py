@@ -57,6 +57,8 @@ def test_nothing_goes_in_and_out():
     check_node("Resize", [np.zeros((1, 1, 0, 2), np.float32), None, np.float32([1, 1, 2, 2])], {"mode": "nearest"}, 13)
     check_node("DynamicQuantizeLinear", [np.zeros(0, np.float32)], {}, 11, n_outputs=3)
     check_node("Gather", [np.zeros((3, 0), np.float32), np.zeros((0, 2), np.int64)], {"axis": 1}, 13)
+    check_node("GatherND", [np.zeros((0, 0, 0), np.float32), np.zeros((0, 1, 0), np.int64)], {}, 13)
+    check_node("MaxPool", [np.zeros((0, 2, 5, 5), np.float32)], {"kernel_shape": [2, 2]}, 12, n_outputs=2)
     none = [np.zeros((0, 0, 4), np.float32), np.zeros((0, 0, 0), np.float32), np.int64([1])]
     check_node("NonMaxSuppression", none, {}, 11, want=[np.zeros((0, 3), np.int64)])
 
