@@ -20,6 +20,7 @@ _NEEDED_FOR = {
     "cuda13": "NVIDIA GPUs, CUDA 13",
     "tpu": "Google TPUs",
     "dev": "the tests and checks of this project",
+    "docs": "the documentation's site",
     "fuzz": "the fuzz targets of this project",
     "roundtrip": "the tests of models that jax2onnx exports",
 }

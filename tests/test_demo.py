@@ -207,7 +207,7 @@ def test_models_of_one_label_space_share_one_function(images, teacher, copies):
 @pytest.fixture(scope="module")
 def small_story():
     """The whole way with few references and short training; its verdicts mean nothing."""
-    sizes = {"N_REFERENCES": 3, "N_STRANGERS": 1, "_STEPS": 60, "_DERIVED_STEPS": 60, "_N_PAIRS": 20}
+    sizes = {"N_REFERENCES": 3, "N_UNRELATED": 1, "_STEPS": 60, "_DERIVED_STEPS": 60, "_N_PAIRS": 20}
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         for name, value in sizes.items():
@@ -219,7 +219,7 @@ def test_a_story_has_a_row_for_each_model(small_story):
     result, _ = small_story
     names = [row.name for row in result.rows]
     assert names == [
-        "teacher", "fine-tuned", "pruned", "quantised", "distilled", "stolen", "stranger 1", "stranger 2",
+        "teacher", "fine-tuned", "pruned", "quantised", "distilled", "stolen", "unrelated 1", "unrelated 2",
     ]  # fmt: skip
     first, *others = result.rows
     assert (first.similarity, first.p_value, first.verdict) == (None, None, None)
@@ -227,7 +227,7 @@ def test_a_story_has_a_row_for_each_model(small_story):
         assert -1 <= row.similarity <= 1 + 1e-6
         assert row.p_value in (0.25, 0.5, 0.75, 1.0)
         assert row.verdict == "inconclusive"  # three references cannot reach 0.05
-    assert {row.name: row.classes for row in others if row.classes != 10} == {"fine-tuned": 5, "stranger 2": 5}
+    assert {row.name: row.classes for row in others if row.classes != 10} == {"fine-tuned": 5, "unrelated 2": 5}
 
 
 def test_a_story_serves_its_schema(small_story):

@@ -40,7 +40,7 @@ def test_this_machine_is_sound():
 
 def test_every_extra_of_the_package_is_listed_with_what_it_is_for():
     names = {entry["name"] for entry in doctor.diagnose()["extras"]}
-    assert names == {"bench", "check", "cuda12", "cuda13", "tpu", "dev", "fuzz", "roundtrip"}
+    assert names == {"bench", "check", "cuda12", "cuda13", "tpu", "dev", "docs", "fuzz", "roundtrip"}
     assert all(entry["needed_for"] for entry in doctor.diagnose()["extras"])
 
 

@@ -1,4 +1,4 @@
-"""The whole story in under a minute: a teacher, what was made of it, strangers, and what a comparison says of each."""
+"""The whole story in a minute: a teacher, copies of it, unrelated networks, and what a comparison says of each."""
 
 from modeldiff_jax.demo.story import DemoResult as DemoResult
 from modeldiff_jax.demo.story import Row as Row

@@ -26,7 +26,7 @@ from modeldiff_jax.runtime.progress import Progress
 ALPHA = 0.05
 N_REFERENCES = 24
 """For each task; a p-value is never below 1 / (n + 1), so 0.05 needs 19."""
-N_STRANGERS = 2
+N_UNRELATED = 2
 """Unrelated suspects for each task."""
 _TASKS = (DIGIT, REMAINDER)
 _STEPS, _DERIVED_STEPS = 500, 1200
@@ -100,7 +100,7 @@ class _Suspect:
 
 
 def run_demo(key: int = 0, progress: Progress | None = None) -> DemoResult:
-    """Trains a teacher, five models made of it and four strangers, and compares each with the teacher.
+    """Trains a teacher, five models made of it and four unrelated ones, and compares each with the teacher.
 
     Every number is computed in this call. Partners are made on the teacher from its owner's training images; the
     references of a suspect are unrelated networks with the suspect's label space, since how similar unrelated networks
@@ -117,9 +117,9 @@ def run_demo(key: int = 0, progress: Progress | None = None) -> DemoResult:
     clock("data", "Preparing the images")
     owned, pool, test = load_images(rng)
     clock("train", "Training the teacher and the unrelated networks")
-    teacher, references, strangers = _first_generation(pool, rng, clock.within)
+    teacher, references, unrelated = _first_generation(pool, rng, clock.within)
     clock("derive", "Fine-tuning, pruning, quantising, distilling and stealing the teacher")
-    suspects = [*_derived(teacher, pool, rng), *strangers]
+    suspects = [*_derived(teacher, pool, rng), *unrelated]
     clock("probes", "Making partners on the teacher")
     model = teacher.model("teacher")
     probes = make_probes(model, seeds=owned.pixels, n_pairs=_N_PAIRS, key=key, eps=_EPS, direction=_DIRECTION)
@@ -148,20 +148,20 @@ def run_demo(key: int = 0, progress: Progress | None = None) -> DemoResult:
 def _first_generation(
     pool: Images, rng: np.random.Generator, within: Callable[[str, float], None]
 ) -> tuple[Network, dict[Task, list[Model]], list[_Suspect]]:
-    """The teacher, and for each task references and strangers, which differ in nothing but their part in the story."""
+    """The teacher, and for each task references and unrelated suspects: they differ in their part in the story."""
     recipes = [derive.trained(DIGIT, pool, rng)]
-    recipes += [derive.unrelated(task, pool, rng) for task in _TASKS for _ in range(N_REFERENCES + N_STRANGERS)]
+    recipes += [derive.unrelated(task, pool, rng) for task in _TASKS for _ in range(N_REFERENCES + N_UNRELATED)]
     total = len(recipes)
     networks = iter(train(recipes, _STEPS, lambda done: within(f"Trained {done} of {total} networks", done / total)))
     teacher = next(networks)
     references: dict[Task, list[Model]] = {}
-    strangers: list[_Suspect] = []
+    unrelated: list[_Suspect] = []
     for task in _TASKS:
         references[task] = [next(networks).model(f"reference {i + 1}: {task.name}") for i in range(N_REFERENCES)]
-        for network in islice(networks, N_STRANGERS):
-            name, how = f"stranger {len(strangers) + 1}", f"its own weights, images and recipe; {task.name}"
-            strangers.append(_Suspect(name, "unrelated", how, network))
-    return teacher, references, strangers
+        for network in islice(networks, N_UNRELATED):
+            name, how = f"unrelated {len(unrelated) + 1}", f"its own weights, images and recipe; {task.name}"
+            unrelated.append(_Suspect(name, "unrelated", how, network))
+    return teacher, references, unrelated
 
 
 def _derived(teacher: Network, pool: Images, rng: np.random.Generator) -> list[_Suspect]:

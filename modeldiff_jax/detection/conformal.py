@@ -1,4 +1,4 @@
-"""Conformal p-values: the rank of a score among those of unrelated models, and the verdict that follows."""
+"""Conformal p-values: the rank of a score among those of unrelated models, and its adjustment for several suspects."""
 
 from __future__ import annotations
 

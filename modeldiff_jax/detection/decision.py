@@ -119,12 +119,16 @@ def _by_references(
         )
         return replace(decision, verdict="inconclusive", basis="none", references_needed=needed, reason=reason)
     if p_value <= alpha:
-        reason = f"{rank}. An unrelated suspect would score so high with probability {p_value:.2g} at most{among}"
-        if decision.tail is None or decision.n_at_least or decision.p_value * n_suspects <= alpha:
+        tail = None if decision.n_at_least or decision.p_value * n_suspects <= alpha else decision.tail
+        # a rank that is enough is stated alone, though the decisive p-value may be the tail's
+        by_rank_alone = tail is None and decision.decisive_p_value != decision.p_value
+        stated = decision.p_value * n_suspects if by_rank_alone else p_value
+        reason = f"{rank}. An unrelated suspect would score so high with probability {stated:.2g} at most{among}"
+        if tail is None:
             return replace(decision, verdict="reused", basis="rank", references_needed=None, reason=f"{reason}.")
         reason += (
-            f": it lies {decision.tail.deviations:.1f} standard deviations above the references' mean, and "
-            f"{decision.tail.method} extends their ranks, which cannot go below {decision.p_value:.2g}."
+            f": it lies {tail.deviations:.1f} standard deviations above the references' mean, and "
+            f"{tail.method} extends their ranks, which cannot go below {decision.p_value:.2g}."
         )
         return replace(decision, verdict="reused", basis="tail", references_needed=None, reason=reason)
     coarse = n < references_needed(alpha) or (n < needed and decision.p_value <= alpha)

@@ -1,4 +1,5 @@
-"""How related models behave: the paper's DDV similarity, and several views held against references.
+"""How related models behave: the paper's DDV similarity, and several representations scored against references.
 
-A score is higher the more related. A new view is a function in `views.py` and its line in `VIEWS`.
+A score is higher the more related. A new representation is a function in `representations.py` and its entry in
+`REPRESENTATIONS`.
 """

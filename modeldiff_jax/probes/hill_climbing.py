@@ -20,8 +20,8 @@ EPS_TOKENS = 0.05
 """Share of a sequence's tokens that a partner may have others in place of (at least one).
 
 Two random sequences are about as far apart for every language model, so the distances would tell lengths and no
-lineage: on three small transformers a stranger's DDV has a cosine of 0.95 to 0.999 where all tokens may change, and of
-0.86 to 0.97 where a twentieth may, while a copy with a fifth of noise on its weights keeps 0.99.
+lineage: on three small transformers an unrelated model's DDV has a cosine of 0.95 to 0.999 where all tokens may change,
+and of 0.86 to 0.97 where a twentieth may, while a copy with a fifth of noise on its weights keeps 0.99.
 """
 _FIRST_SHARE = 0.3
 """Share of an input that the first move changes; the share falls linearly to one value at the last round."""
@@ -50,7 +50,7 @@ def search(
 
     with the others as they were at the start of the round. The paper moves one coordinate at a time. A move here
     changes a box that holds 30 % of the input at first and one value at the end: on small networks boxes tell
-    distilled and stolen children from strangers after 5 rounds as well as single coordinates do after 50.
+    distilled and stolen children from unrelated models after 5 rounds as well as single coordinates do after 50.
 
     Args:
       react: the model.

@@ -47,8 +47,8 @@ def make_probes(
       seeds: None for the built-in pack, a pack's name, an array, a `.npy` or `.npz` file, or a folder of images.
       n_pairs: N; None for 100, fewer where there are fewer seeds or the model is too heavy (`effort`).
       key: an int or a JAX key, for the choice of seeds and all random moves; the same one gives the same probes.
-      method: `pgd` by gradients (`pgd.pgd`), `search` by queries alone (`search.search`); None for `pgd` on a model
-        that has gradients.
+      method: `pgd` by gradients (`pgd.pgd`), `search` by queries alone (`hill_climbing.search`); None for `pgd` on a
+        model that has gradients.
       direction: of `pgd`; None for `toward` when all reactions to the seeds lie in [0, 1], else `away`. Probabilities
         saturate when driven away from the others'; for logits both directions do equally well.
       eps: how far a value may move, as a share of the value range; None for 0.1 with `pgd` and 0.2 with `search`. For

@@ -198,8 +198,9 @@ class _Watch:
 
 
 def _environment() -> dict[str, str]:
-    """Returns the child's environment: on a GPU it must not take all memory that the parent works in."""
-    return {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    """Returns the child's environment: it imports from where the parent does, and leaves it memory of a GPU."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": paths, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

@@ -51,6 +51,14 @@ def test_a_score_far_above_all_references_is_decided_by_the_tail():
     assert found.tail.method in found.reason
 
 
+@pytest.mark.parametrize(("n", "n_suspects", "stated"), [(24, 1, "0.04"), (99, 3, "0.03")])
+def test_a_reason_by_rank_states_what_the_rank_says_not_the_tail(n, n_suspects, stated):
+    alone = decide(20.0, null(n), alpha=0.05)
+    found = decide_among(alone, min(1.0, n_suspects * alone.decisive_p_value), 0.05, n_suspects)
+    assert (found.verdict, found.basis) == ("reused", "rank")
+    assert f"probability {stated} at most" in found.reason
+
+
 def test_the_tail_never_speaks_against_a_rank():
     found = decide(5.0, [*null(24), 6.0], alpha=0.05)
     assert found.tail.bounded < found.p_value
