@@ -9,17 +9,21 @@ public function, `reference` (the definition), `xla` (compiled for any device), 
   correlation.py      Pearson's and Spearman's, of all vectors of two matrices
   cosine.py           cosine similarity of all vectors of two matrices
   depthwise_conv.py   convolution with filters for each channel alone
+  integer_products.py matrix products and convolutions of 8-bit integers, exact
   paired.py           distances between two arrays of vectors, pair by pair, in nine metrics
   pairwise.py         the same distances between all vectors of two arrays
+  pooling.py          maxima, means and p-norms over windows
   prepared.py         a database made ready for search
   ragged.py           those of many models whose vectors differ in length
   rdm.py              how alike two dissimilarity matrices are
+  resize.py           axes resampled: nearest, linear and cubic
   search.py           the nearest rows of a database, exactly
   selection.py        the k largest scores of each row, exactly
   self_join.py        near pairs within one set of vectors
   sharded.py          search and self-join over the devices of a mesh
   dispatch.py         which variant serves a call
   inputs.py           what a distance accepts, and scaling without rounding
+  rounding.py         roundings that XLA would leave out, and saturation
   pallas.py           Pallas where it is there
   tuned/              sizes of blocks by device
 

@@ -51,8 +51,8 @@ class Limits:
     are made out of nothing, asks for 575 MB."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
-    pattern_steps: int = 20_000
-    """Steps of one regular expression; counts within counts multiply."""
+    pattern_bytes: int = 8 * _MIB
+    """Memory of one regular expression, RE2's own default; counts within counts multiply."""
     image_pixels: int = 2**26
     """Pixels of one image, of a seed folder or decoded by an operator; a small file can hold a large one."""
     traced_calls: int = 2_000_000
@@ -143,9 +143,9 @@ def check_trips(trips: int) -> None:
     _active.get().check("loop_trips", trips)
 
 
-def check_pattern(steps: int) -> None:
-    """To be called while a regular expression of the model is compiled."""
-    _active.get().check("pattern_steps", steps)
+def pattern_bytes() -> int:
+    """Returns the memory that one regular expression of a model may take."""
+    return _active.get().pattern_bytes
 
 
 def check_image(width: int, height: int) -> None:

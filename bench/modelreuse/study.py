@@ -52,7 +52,7 @@ class Study:
         self._unrestricted: dict[tuple[Any, ...], Any] = {}
 
     def with_access(self, access: str) -> Study:
-        """Returns the same models at another access level; pairs and unrestricted outputs are computed once for both."""
+        """Returns the same models at another access level; pairs and unrestricted outputs are computed only once."""
         study = copy.copy(self)
         study.access, study._cache = check_access(access), {}
         return study
@@ -144,7 +144,7 @@ class Study:
         orientation: Orientation,
         score: Callable[[str, str, str], float],
     ) -> Float[np.ndarray, "o s"]:
-        """`score(prober, owner, suspect)` for each owner and suspect; for orientation `both` the mean of both probers."""
+        """Returns `score(prober, owner, suspect)` of each owner and suspect; the mean of both probers for `both`."""
         table = np.empty((len(owners), len(suspects)))
         for i, owner in enumerate(owners):
             for j, suspect in enumerate(suspects):

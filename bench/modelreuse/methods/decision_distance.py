@@ -46,7 +46,7 @@ modeldiff_toward = partial(_modeldiff, "toward")
 def modeldiff_script(
     study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation
 ) -> np.ndarray:
-    """Scores as the released script does: cosine of Euclidean distance matrices among all inputs, seeds and partners."""
+    """Scores as the released script does: cosine of Euclidean distance matrices among all seeds and partners."""
     everyone = tuple(sorted({*owners, *suspects}))
 
     def matrices(prober: str) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ def weights(study: Study, owners: Sequence[str], suspects: Sequence[str], orient
 
 
 def _tensors(study: Study, name: str) -> list[np.ndarray]:
-    """Returns tensors of two or more axes in the order of the parameters; a quantised model's are its stored integers."""
+    """Returns tensors of two or more axes, in the parameters' order; a quantised model's are its stored integers."""
     leaves: list[Any] = jax.tree.leaves(study.reactor.models[name].params)
     return [np.asarray(leaf, np.float32).ravel() for leaf in leaves if np.ndim(leaf) >= 2]
 

@@ -26,8 +26,8 @@ import numpy as np
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.limits import check_computed
 from modeldiff_jax.models.graph.ir import Graph, Node, captured
-from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.traits import traits_of
+from modeldiff_jax.models.graph.values import Value
 from modeldiff_jax.runtime import x64
 
 Decision: TypeAlias = tuple[str, int]

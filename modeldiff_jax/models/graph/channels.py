@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.models.graph.ir import Node
-from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.traits import traits_of
+from modeldiff_jax.models.graph.values import Value
 
 
 class ChannelAxes(dict[str, int]):

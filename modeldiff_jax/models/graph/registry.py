@@ -15,10 +15,7 @@ whose signature is its whole contract:
 - several outputs are a tuple, and a sequence, being a tuple itself, is given as a tuple of one.
 
 The function of greatest `since` not above the node's version serves it: seven in ten new versions of an operator change
-types or wording only.
-
-Values are numpy arrays where concrete (shapes, axes, weights being folded) and JAX arrays where traced. `xp(x, y)`
-gives numpy when all values are concrete and jax.numpy otherwise, so that shape arithmetic stays on the host in int64.
+types or wording only. What inputs and outputs are, see `graph.values`.
 """
 
 from __future__ import annotations
@@ -27,17 +24,10 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Annotated, Any, TypeAlias, TypeVar
-
-import jax.numpy as jnp
-import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.models.graph.ir import Node
-
-Value: TypeAlias = Any
-"""numpy array (concrete), JAX array (traced), a tuple of these (sequence) or `None` (omitted)."""
 
 _STATIC = "static"
 Static: TypeAlias = Annotated[Any, _STATIC]
@@ -152,13 +142,3 @@ def lookup(node: Node) -> Op:
 def registered() -> Mapping[tuple[str, str], Mapping[int, Op]]:
     """Returns all operators: (domain, name) -> since -> `Op`."""
     return _REGISTRY
-
-
-def concrete(*values: Value) -> bool:
-    """Whether every value (omitted ones aside) is known on the host."""
-    return all(v is None or isinstance(v, (np.ndarray, np.generic, int, float)) for v in values)
-
-
-def xp(*values: Value) -> ModuleType:
-    """numpy when every value is concrete, else jax.numpy."""
-    return np if concrete(*values) else jnp

@@ -19,8 +19,8 @@ from jax import export
 
 from modeldiff_jax.errors import UnsupportedModelError
 from modeldiff_jax.models.graph.ir import Node
-from modeldiff_jax.models.graph.registry import Value, concrete
 from modeldiff_jax.models.graph.traits import traits_of
+from modeldiff_jax.models.graph.values import Value, concrete
 from modeldiff_jax.runtime import x64
 
 

@@ -24,10 +24,11 @@ from modeldiff_jax.models.graph.bounded import (
 )
 from modeldiff_jax.models.graph.channels import ChannelAxes, in_channels_last
 from modeldiff_jax.models.graph.ir import Graph, Node
-from modeldiff_jax.models.graph.registry import Op, Value, concrete, lookup
+from modeldiff_jax.models.graph.registry import Op, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
 from modeldiff_jax.models.graph.strings import Strings, encoded, is_string_array, needs_places, on_places
 from modeldiff_jax.models.graph.traits import traits_of
+from modeldiff_jax.models.graph.values import Value, concrete
 from modeldiff_jax.runtime import x64
 
 Environment = dict[str, Value]

@@ -26,8 +26,8 @@ from modeldiff_jax.limits import DEFAULT, Limits, active
 from modeldiff_jax.models.convert import to_model
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.models.graph.passes.fold import Program, fold
-from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.trace import run
+from modeldiff_jax.models.graph.values import Value
 from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.models.onnx.reader import read_graph
 

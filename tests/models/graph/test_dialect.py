@@ -17,8 +17,9 @@ from modeldiff_jax.models.family import united
 from modeldiff_jax.models.graph.channels import ChannelAxes
 from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.graph.passes.fold import fold
-from modeldiff_jax.models.graph.registry import Static, Value, op
+from modeldiff_jax.models.graph.registry import Static, op
 from modeldiff_jax.models.graph.traits import declare
+from modeldiff_jax.models.graph.values import Value
 from modeldiff_jax.models.model import Origin
 from modeldiff_jax.types import TensorSpec
 

@@ -65,7 +65,7 @@ def runtime_schemas():
 
 
 SCHEMAS = runtime_schemas() | schemas()
-ONNX_OPS = sorted(registered())
+ONNX_OPS = sorted(key for key in registered() if key in SCHEMAS or key[0].startswith("ai.onnx"))
 
 
 def served(key):

@@ -1,21 +1,21 @@
-"""Activation functions and softmax. All have finite derivatives: no branch not taken overflows."""
+"""Activation functions and softmax. All derivatives are finite: no branch of a `where` that is not taken overflows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, finite_range, old_broadcast, register_unary
+from modeldiff_jax.kernels.rounding import rounded
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, concrete, in_float32, is_narrow, widened
+from modeldiff_jax.models.onnx.ops.common import old_broadcast, register_unary
 from modeldiff_jax.models.onnx.registration import op
 
 
 def _float(value: float) -> float:
-    """A schema's default as the file format holds it: in float32."""
+    """Returns a default value as files hold it, rounded to float32."""
     return float(np.float32(value))
 
 
@@ -57,10 +57,11 @@ def _register_sloped(name: str, function: Callable[[Value, float], Value], defau
 
 
 _register_sloped("LeakyRelu", leaky_relu, _float(0.01))
-_register_sloped("Elu", elu, 1.0)
+_register_sloped("Elu", in_float32(elu), 1.0)
 
 
 @op("Selu")
+@in_float32
 def selu_1(
     x: Value,
     /,
@@ -69,11 +70,12 @@ def selu_1(
     gamma: float = _float(1.0507),
     consumed_inputs: Sequence[int] | None = None,
 ) -> Value:
-    """Scaled Elu with rounded constants."""
+    """Returns Selu with the rounded constants of opset 1."""
     return _selu(x, alpha, gamma)
 
 
 @op("Selu", since=6)
+@in_float32
 def selu(
     x: Value, /, *, alpha: float = _float(1.67326319217681884765625), gamma: float = _float(1.05070102214813232421875)
 ) -> Value:
@@ -82,6 +84,7 @@ def selu(
 
 
 @op("HardSigmoid")
+@in_float32
 def hard_sigmoid_1(
     x: Value, /, *, alpha: float = _float(0.2), beta: float = 0.5, consumed_inputs: Sequence[int] | None = None
 ) -> Value:
@@ -90,54 +93,63 @@ def hard_sigmoid_1(
 
 
 @op("HardSigmoid", since=6)
+@in_float32
 def hard_sigmoid_6(x: Value, /, *, alpha: float = _float(0.2), beta: float = 0.5) -> Value:
     """alpha x + beta, kept within 0 and 1."""
     return hard_sigmoid(x, alpha, beta)
 
 
 @op("HardSwish")
+@in_float32
 def hard_swish(x: Value, /) -> Value:
     """x times its hard sigmoid of slope 1/6."""
     return x * hard_sigmoid(x, 1 / 6, 0.5)
 
 
 @op("Swish")
+@in_float32
 def swish(x: Value, /, *, alpha: float = 1.0) -> Value:
     """x sigmoid(alpha x)."""
     return x * jax.nn.sigmoid(alpha * x)
 
 
 @op("SwiGLU")
+@in_float32
 def swiglu(a: Value, b: Value, /, *, alpha: float = 1.0) -> Value:
     """swish(a) b (Shazeer 2020)."""
     return swish(a, alpha=alpha) * b
 
 
 @op("Celu")
+@in_float32
 def celu(x: Value, /, *, alpha: float = 1.0) -> Value:
     """x where positive, alpha (exp(x / alpha) - 1) elsewhere."""
     return jax.nn.celu(x, alpha)
 
 
 @op("Gelu")
+@in_float32
 def gelu(x: Value, /, *, approximate: str = "none") -> Value:
     """x times the normal distribution function of x, or its tanh approximation."""
     return jax.nn.gelu(x, approximate=approximate == "tanh")
 
 
 @op("Mish")
+@in_float32
 def mish(x: Value, /) -> Value:
     """x tanh(softplus x)."""
     return x * jnp.tanh(jax.nn.softplus(x))
 
 
 @op("Softplus")
+@in_float32
 def softplus(x: Value, /) -> Value:
     """log(1 + exp x)."""
     return jax.nn.softplus(x)
 
 
 @op("Softsign")
+@in_float32
 def softsign(x: Value, /) -> Value:
     """x / (1 + |x|)."""
     return x / (1 + jnp.abs(x))
@@ -150,8 +162,9 @@ def thresholded_relu(x: Value, /, *, alpha: float = 1.0) -> Value:
 
 
 @op("Shrink")
+@in_float32
 def shrink(x: Value, /, *, bias: float = 0.0, lambd: float = 0.5) -> Value:
-    """Moves x towards 0 by bias, and to 0 within lambd of it."""
+    """Returns x moved towards 0 by `bias`, and 0 where |x| is at most `lambd`."""
     return astype(jnp.where(x < -lambd, x + bias, jnp.where(x > lambd, x - bias, 0)), x.dtype)
 
 
@@ -179,35 +192,44 @@ def _hardmax(x: Value, axis: Sequence[int]) -> Value:
     return jnp.reshape(hit, x.shape) if len(axis) > 1 else jnp.moveaxis(hit, -1, axis[0])
 
 
-def _register_softmax(name: str, function: Callable[..., Value]) -> None:
+def _register_softmax(name: str, function: Callable[[Value, tuple[int, ...]], Value]) -> None:
     def old(x: Value, /, *, axis: int = 1) -> Value:
         # before opset 13 the tensor counts as a matrix: all axes from `axis` on are one
-        return function(x, axis=tuple(range(axis_index(axis, x.ndim), x.ndim)))
+        return function(x, tuple(range(axis_index(axis, x.ndim), x.ndim)))
 
     def present(x: Value, /, *, axis: int = -1) -> Value:
-        return function(x, axis=(axis_index(axis, x.ndim),))
+        return function(x, (axis_index(axis, x.ndim),))
 
     op(name)(old)
     op(name, since=13)(present)
 
 
-def _rounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Hands on the argument as float32 holds it.
+# Where the argument of a softmax is a product, as an average is, XLA would fuse its last multiplication with the
+# subtraction of the maximum. Of logits near 1e10 that leaves 512 instead of 0, and its exponential is infinite.
 
-    Where it is itself a product, as an average is, XLA fuses its last multiplication with the subtraction of the
-    maximum and skips the rounding between them. Of logits near 1e10 that leaves 512 instead of 0, and its exponential
-    is infinite. A maximum between the two keeps them apart.
+
+def softmax(x: Value, axis: int | tuple[int, ...] = -1) -> Value:
+    """Exponentials over their sum, each rounded to the type of `x`, as the specification's function body has it.
+
+    Only a sum beyond the type's range stays in float32: that of 65,520 equal ones in float16.
     """
+    x = rounded(jnp.asarray(x))
+    if not is_narrow(x):
+        return jax.nn.softmax(x, axis)
+    powers = widened(jnp.exp(x - jax.lax.stop_gradient(x.max(axis, keepdims=True))))
+    total = powers.sum(axis, keepdims=True)
+    short = widened(astype(total, x.dtype))
+    return astype(powers / jnp.where(jnp.isinf(short), total, short), x.dtype)
 
-    def rounded(x: Value, axis: tuple[int, ...]) -> Value:
-        return function(jnp.maximum(x, finite_range(x.dtype)[0]), axis=axis)
 
-    return rounded
+@in_float32
+def _log_softmax(x: Value, axis: tuple[int, ...]) -> Value:
+    return jax.nn.log_softmax(rounded(jnp.asarray(x)), axis)
 
 
-_SOFTMAX: dict[str, Callable[..., Any]] = {
-    "Softmax": _rounded(jax.nn.softmax),
-    "LogSoftmax": _rounded(jax.nn.log_softmax),
+_SOFTMAX: dict[str, Callable[[Value, tuple[int, ...]], Value]] = {
+    "Softmax": softmax,
+    "LogSoftmax": _log_softmax,
     "Hardmax": _hardmax,
 }
 for _name, _function in _SOFTMAX.items():

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Index, Value, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, axis_index, computing_in, element_type
-from modeldiff_jax.models.onnx.ops.math import matmul
+from modeldiff_jax.models.graph.registry import Index
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, axis_index, in_float32, xp
+from modeldiff_jax.models.onnx.ops.activation import softmax
+from modeldiff_jax.models.onnx.ops.common import computing_in, element_type
+from modeldiff_jax.models.onnx.ops.math import accumulated_product, matmul
 from modeldiff_jax.models.onnx.registration import op
 from modeldiff_jax.runtime import x64
 
@@ -44,12 +46,6 @@ def _shared(x: Value, heads: int) -> Value:
     return xp(x).repeat(x, heads // x.shape[1], axis=1)
 
 
-def _softmax(x: Value) -> Value:
-    m = xp(x)
-    powers = m.exp(x - m.max(x, axis=-1, keepdims=True))
-    return powers / m.sum(powers, axis=-1, keepdims=True)
-
-
 def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: tuple[int, int], valid: Value) -> Value:
     """What is added to the scores of `length` keys: the mask, and -inf where a query may not look.
 
@@ -69,7 +65,7 @@ def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: 
     )
     allowed = np.ones((1, 1), bool)
     before, after = window
-    if causal:
+    if causal == 1:
         allowed = allowed & (ahead <= 0)
     if before >= 0:
         allowed = allowed & (ahead >= -before)
@@ -78,6 +74,21 @@ def _bias(q: Value, length: int, mask: Value, seen: Value, causal: int, window: 
     if valid is not None:
         allowed = allowed & (np.arange(length) < valid.reshape(-1)[:, None, None, None])
     return m.where(allowed, bias, low)
+
+
+def _root_of_scale(q: Value, scale: float | None) -> np.ndarray:
+    """Returns what queries and keys are each multiplied by, which keeps their products in range."""
+    if scale is not None and scale < 0:
+        raise InvalidInputError("The scale of attention is not negative", got=f"{scale}")
+    return np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
+
+
+def _softmax_type(number: int | None, default: Any) -> np.dtype[Any]:
+    """The type in which the softmax is computed, by its number in ONNX."""
+    dtype = np.dtype(default) if number is None else element_type(number)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InvalidInputError("softmax_precision is a type of floats", got=dtype.name)
+    return dtype
 
 
 def _attention(
@@ -109,7 +120,7 @@ def _attention(
         seen = valid.reshape(-1) - q.shape[2]
     keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
     m = xp(q, keys, mask, valid)
-    factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
+    factor = _root_of_scale(q, scale)
     scores = astype(matmul(q * factor, m.swapaxes(keys, 2, 3) * factor), q.dtype)
     shown = scores
     if softcap > 0:
@@ -122,10 +133,10 @@ def _attention(
         shown = scores
     # a query that may look at nothing sees zeros; without the detour its scores would be NaN
     blind = m.max(bias, axis=-1, keepdims=True) == -np.inf
-    wide = q.dtype if softmax_precision is None else element_type(softmax_precision)
+    wide = _softmax_type(softmax_precision, q.dtype)
 
     def softmaxed() -> Value:
-        return astype(m.where(blind, 0, _softmax(m.where(blind, 0, astype(scores, wide)))), q.dtype)
+        return astype(m.where(blind, 0, softmax(m.where(blind, 0, astype(scores, wide)))), q.dtype)
 
     weights = computing_in(wide, (scores, blind), softmaxed)
     if qk_matmul_output_mode == _PROBABILITIES:
@@ -226,15 +237,15 @@ def flex_attention(
     softmax_precision: int | None = None,
 ) -> Value:
     """Attention whose scores and probabilities the model's own graphs change."""
-    factor = np.asarray(math.sqrt(1 / math.sqrt(q.shape[3]) if scale is None else scale), q.dtype)
-    wide = np.promote_types(q.dtype, np.float32) if softmax_precision is None else element_type(softmax_precision)
+    factor = _root_of_scale(q, scale)
+    wide = _softmax_type(softmax_precision, np.promote_types(q.dtype, np.float32))
 
     def attended() -> Value:
         keys, values = _shared(k, q.shape[1]), _shared(v, q.shape[1])
-        scores = astype(matmul(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
+        scores = astype(accumulated_product(q * factor, xp(keys).swapaxes(keys, 2, 3) * factor), wide)
         if score_mod is not None:
             scores = astype(score_mod(scores)[0], wide)
-        weights = _softmax(scores)
+        weights = softmax(scores)
         if prob_mod is not None:
             weights = astype(prob_mod(weights)[0], wide)
         return astype(matmul(weights, astype(values, wide)), v.dtype)
@@ -243,7 +254,7 @@ def flex_attention(
     return x64.in_64_bits(attended) if x64.is_64_bit(wide) or x64.is_64_bit(q.dtype) else attended()
 
 
-def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:
+def rotated(x: Value, cosines: Value, sines: Value, interleaved: bool) -> Value:
     """(batch, heads, length, size) with as many pairs of each head's first entries turned as there are angles."""
     m, half = xp(x, cosines, sines), cosines.shape[-1]
     part, rest = x[..., : 2 * half], x[..., 2 * half :]
@@ -254,6 +265,7 @@ def rotated(x: Value, cosines: Value, sines: Value, interleaved: int) -> Value:
 
 
 @op("RotaryEmbedding")
+@in_float32
 def rotary_embedding(
     x: Value,
     cosines: Value,
@@ -276,7 +288,7 @@ def rotary_embedding(
             "Half as many angles are given as entries turned",
             got=f"{cosines.shape[-1]} angles, rotary_embedding_dim {rotary_embedding_dim}",
         )
-    y = rotated(heads, cosines, sines, interleaved)
+    y = rotated(heads, cosines, sines, interleaved == 1)
     return joined_heads(y) if x.ndim == 3 else y
 
 

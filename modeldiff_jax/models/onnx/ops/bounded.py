@@ -11,8 +11,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.graph.bounded import Padded, PaddedResults, padded_implementation, padded_shape_reader
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index
+from modeldiff_jax.models.graph.values import Value, astype, axis_index
 from modeldiff_jax.models.onnx.registration import ONNX
 from modeldiff_jax.runtime import x64
 
@@ -54,7 +53,7 @@ def unique(x: Value, /, *, size: int, axis: int | None = None, sorted: int = 1) 
         x, return_index=True, return_inverse=True, return_counts=True, axis=at, size=n
     )
     real, inverse = counts > 0, jnp.ravel(inverse)
-    if not sorted:
+    if sorted != 1:
         order = jnp.argsort(jnp.where(real, first, n))
         values, first, counts = jnp.take(values, order, at), first[order], counts[order]
         inverse = jnp.argsort(order)[inverse]

@@ -1,27 +1,20 @@
-"""What operators of several sections share: element types, sizes, axes and the broadcasting of opsets 1 to 6."""
+"""Conventions of ONNX that many operators share: element types by number, and the broadcasting of opsets 1 to 6."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Value, concrete, xp
-from modeldiff_jax.models.graph.sizes import is_sizes
+from modeldiff_jax.errors import UnsupportedModelError
+from modeldiff_jax.models.graph.values import Value, axis_index, xp
 from modeldiff_jax.models.onnx.registration import op
 from modeldiff_jax.runtime import x64
 
 MICROSOFT = "com.microsoft"
 """The domain of onnxruntime's own operators."""
-
-HIGHEST = jax.lax.Precision.HIGHEST
-"""Products of float32 are computed in float32 on every device, as the model's own runtime does."""
 
 _DTYPES = {
     1: np.float32,
@@ -60,46 +53,9 @@ def element_type(number: int) -> np.dtype[Any]:
     return np.dtype(_DTYPES[number])
 
 
-def astype(x: Value, dtype: Any) -> Value:
-    """`x` in `dtype`."""
-    return np.asarray(x).astype(dtype) if concrete(x) else x64.as_array(x, dtype)
-
-
 def computing_in(dtype: Any, values: Value, function: Callable[[], Value]) -> Value:
     """Calls a function that computes with `values` in a type which an attribute chose."""
     return x64.in_types_of((np.empty(0, dtype), values), function)
-
-
-def is_integer(x: Value) -> bool:
-    """Whether `x` holds integers; arrays of symbolic sizes do."""
-    return is_sizes(x) or bool(jnp.issubdtype(x.dtype, jnp.integer))
-
-
-def sizes(values: Value) -> tuple[Any, ...]:
-    """The entries of a shape, axes or pads input: python ints, and symbolic sizes as they are."""
-    return tuple(int(v) if isinstance(v, (int, np.integer)) else v for v in np.ravel(values))
-
-
-def axis_index(axis: int, rank: int) -> int:
-    """`axis` counted from the front."""
-    if not -rank <= axis < max(rank, 1):
-        raise InvalidInputError("An axis must lie within the tensor", got=f"axis {axis} of a tensor of rank {rank}")
-    return int(axis) % max(rank, 1)
-
-
-def along_axis(function: Callable[[int], Value], axis: Value, rank: int) -> Value:
-    """`function(axis)`, whose result has one shape along every axis; a traced axis chooses among all of them."""
-    if known(axis):
-        return function(axis_index(int(axis), rank))
-    return jax.lax.switch(axis % rank, [partial(function, at) for at in range(rank)])
-
-
-def axis_indices(axes: Value, rank: int) -> tuple[int, ...]:
-    """Distinct axes counted from the front."""
-    found = tuple(axis_index(axis, rank) for axis in sizes(axes))
-    if len(set(found)) != len(found):
-        raise InvalidInputError("Each axis must be named once", got=f"axes {found}")
-    return found
 
 
 def old_broadcast(b: Value, rank: int, axis: int | None, broadcast: int) -> Value:
@@ -142,48 +98,3 @@ def register_unary(name: str, function: Callable[[Value], Value]) -> None:
 
     op(name)(old)
     op(name, since=6)(present)
-
-
-def module_for(shape: Sequence[Any], *values: Value) -> Any:
-    """numpy when `shape` has no symbolic size and every value is concrete, else jax.numpy."""
-    return xp(*values) if all(isinstance(dim, (int, np.integer)) for dim in shape) else jnp
-
-
-def known(value: Value) -> bool:
-    """Whether a value can be looked at now: it is concrete, or an array outside of any trace."""
-    return value is None or not isinstance(value, jax.core.Tracer)
-
-
-def finite_range(dtype: Any) -> tuple[Any, Any]:
-    """The least and the largest finite value of a type."""
-    if np.dtype(dtype).kind == "b":
-        return False, True
-    info: Any = jnp.finfo if jnp.issubdtype(dtype, jnp.floating) else jnp.iinfo
-    return info(dtype).min, info(dtype).max
-
-
-def divide(x: Value, scale: Value) -> Value:
-    """`x / scale`, correctly rounded.
-
-    XLA turns a division by a broadcast scalar into a product with its reciprocal, which moves exact ties of the
-    rounding that follows to the other side; behind a choice that falls out one way it cannot see that all divisors are
-    one number. (A barrier does it as well, and makes a whole tensor of divisors.)
-    """
-    if concrete(x, scale):
-        return np.divide(x, scale)
-    return x / jnp.where(x == x, scale, x)
-
-
-def rounded(product: Value) -> Value:
-    """A product that is rounded before it is added to: with a maximum between, XLA cannot fuse the two."""
-    return jnp.maximum(product, finite_range(product.dtype)[0])
-
-
-def add_at(x: Value, index: np.ndarray, values: Value) -> Value:
-    """`x` with values added at places of its last axis; those of equal places add up."""
-    where: Any = (Ellipsis, index)
-    if not concrete(x, values):
-        return jnp.asarray(x).at[where].add(values)
-    out = np.array(x)
-    np.add.at(out, where, values)
-    return out

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Index, Static, Value
+from modeldiff_jax.models.graph.registry import Index, Static
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, in_float32, is_narrow
 from modeldiff_jax.models.onnx.ops import math
 from modeldiff_jax.models.onnx.ops.attention import joined_heads, rotated, split_heads
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, MICROSOFT, astype
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT
 from modeldiff_jax.models.onnx.registration import op
 
 _MASKED = -10000.0
@@ -44,15 +45,9 @@ def _scores(q: Value, k: Value, scale: float) -> Value:
 def _mixed(shares: Value, v: Value) -> Value:
     group = shares.shape[1] // v.shape[1]
     grouped = astype(shares, v.dtype).reshape(v.shape[0], v.shape[1], group, *shares.shape[2:])
-    mixed = jnp.einsum("bhgst,bhtd->bhgsd", grouped, v, precision=HIGHEST)
-    return mixed.reshape(v.shape[0], shares.shape[1], shares.shape[2], v.shape[3])
-
-
-def _causal(scores: Value) -> Value:
-    """Scores of later places, the last query standing at the last key, made least."""
-    queries, keys = scores.shape[-2:]
-    later = np.arange(keys)[None] > np.arange(queries)[:, None] + (keys - queries)
-    return jnp.where(later, _LEAST, scores)
+    wide = np.float32 if is_narrow(v) else None
+    mixed = jnp.einsum("bhgst,bhtd->bhgsd", grouped, v, precision=HIGHEST, preferred_element_type=wide)
+    return astype(mixed, v.dtype).reshape(v.shape[0], shares.shape[1], shares.shape[2], v.shape[3])
 
 
 def _padding(mask: Value, batch: int, keys: int, fill: float) -> Value:
@@ -68,6 +63,25 @@ def _padding(mask: Value, batch: int, keys: int, fill: float) -> Value:
         raise UnsupportedModelError("A mask has at most three axes", got=f"shape {mask.shape}")
     added = jnp.where(mask != 0, 0.0, fill)
     return added[:, None, None] if mask.ndim == 2 else added[:, None]
+
+
+def _masked(
+    scores: Value, mask: Value, attention_bias: Value, filter_value: float | None, unidirectional: int
+) -> Value:
+    """Scores (batch, heads, queries, keys) plus the mask and the bias.
+
+    As in onnxruntime's kernel the causal mask is the least finite number in place of the other mask's value, and the
+    bias is added to that: a bias of -inf hides a key more than causality does.
+    """
+    hidden: Value = np.float32(0)
+    if mask is not None:
+        fill = _MASKED if filter_value is None else filter_value
+        hidden = _padding(mask, scores.shape[0], scores.shape[-1], fill)
+    if unidirectional:  # the last query stands at the last key
+        queries, keys = scores.shape[-2:]
+        later = np.arange(keys)[None] > np.arange(queries)[:, None] + (keys - queries)
+        hidden = jnp.where(later, np.float32(_LEAST), hidden)
+    return scores + hidden if attention_bias is None else scores + hidden + attention_bias
 
 
 def _appended(past: Value, new: Value) -> Value:
@@ -104,12 +118,8 @@ def attention(
     if past is not None:
         k, v = _appended(past[0], k), _appended(past[1], v)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
-    if attention_bias is not None:
-        scores = scores + attention_bias
-    if mask is not None:
-        fill = _MASKED if mask_filter_value is None else mask_filter_value
-        scores = scores + _padding(mask, x.shape[0], k.shape[2], fill)
-    y = joined_heads(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v))
+    scores = _masked(scores, mask, attention_bias, mask_filter_value, unidirectional)
+    y = joined_heads(_mixed(jax.nn.softmax(scores), v))
     return y, (jnp.stack([k, v]) if k.shape == v.shape else None)
 
 
@@ -149,21 +159,18 @@ def multi_head_attention(
     k, v = split_heads(key, num_heads), split_heads(value, num_heads)
     k, v = _appended(past_key, k), _appended(past_value, v)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
-    if attention_bias is not None:
-        scores = scores + attention_bias
-    if mask is not None:
-        fill = _MASKED if mask_filter_value is None else mask_filter_value
-        scores = scores + _padding(mask, q.shape[0], k.shape[2], fill)
-    return joined_heads(_mixed(jax.nn.softmax(_causal(scores) if unidirectional else scores), v)), k, v
+    scores = _masked(scores, mask, attention_bias, mask_filter_value, unidirectional)
+    return joined_heads(_mixed(jax.nn.softmax(scores), v)), k, v
 
 
-def _rotated_at(x: Value, positions: Value, cos: Value, sin: Value, interleaved: int) -> Value:
+def _rotated_at(x: Value, positions: Value, cos: Value, sin: Value, interleaved: bool) -> Value:
     """(batch, heads, places, size) with the first entries turned by the angles at `positions` (batch, places)."""
     c, s = (jnp.take(jnp.asarray(table), positions, axis=0, mode="clip")[:, None] for table in (cos, sin))
     return rotated(jnp.asarray(x), c, s, interleaved)
 
 
 @op("RotaryEmbedding", domain=MICROSOFT)
+@in_float32
 def rotary_embedding(
     x: Value,
     position_ids: Index,
@@ -185,7 +192,7 @@ def rotary_embedding(
     positions = jnp.asarray(position_ids)
     if positions.ndim < 2:  # where the first of them stands
         positions = positions.reshape(-1, 1) + jnp.arange(heads.shape[2])
-    turned = _rotated_at(heads, positions, cos, sin, interleaved or 0)
+    turned = _rotated_at(heads, positions, cos, sin, interleaved == 1)
     return joined_heads(turned) if x.ndim == 3 else turned
 
 
@@ -256,7 +263,7 @@ def group_query_attention(
         if cos is None or sin is None:
             raise InvalidInputError("Rotary positions need the tables of cosines and sines", got="none")
         places = at if position_ids is None else jnp.asarray(position_ids)
-        q, k = (_rotated_at(x, places, cos, sin, rotary_interleaved or 0) for x in (q, k))
+        q, k = (_rotated_at(x, places, cos, sin, rotary_interleaved == 1) for x in (q, k))
     k, v = _written(past_key, k, starts, total), _written(past_value, v, starts, total)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
     if softcap:
@@ -270,13 +277,14 @@ def group_query_attention(
     )
     if local_window_size >= 0:
         seen = seen & (places > at[..., None] - local_window_size)
-    scores = jnp.where(seen[:, None], scores, _LEAST)
+    scores = jnp.where(seen[:, None], scores, -jnp.inf)
     if head_sink is not None or smooth_softmax > 0:  # one more score, which nothing is read from
         sink = jnp.zeros(num_heads) if head_sink is None else jnp.asarray(head_sink)
         sinks = jnp.broadcast_to(sink[None, :, None, None], (*scores.shape[:3], 1))
         shares = jax.nn.softmax(jnp.concatenate([scores, astype(sinks, scores.dtype)], -1))[..., :-1]
-    else:
-        shares = jax.nn.softmax(scores)
+    else:  # a query that sees no key at all, by the bias, gives zeros
+        blind = jnp.max(scores, -1, keepdims=True) == -jnp.inf
+        shares = jnp.where(blind, 0, jax.nn.softmax(jnp.where(blind, 0, scores)))
     return joined_heads(_mixed(shares, v)), k, v
 
 

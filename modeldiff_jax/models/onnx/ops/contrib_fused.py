@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Index, Value
+from modeldiff_jax.models.graph.registry import Index
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, in_float32, widened
 from modeldiff_jax.models.onnx.ops import activation, conv, math, nn
-from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT
 from modeldiff_jax.models.onnx.registration import op
 
 _EPSILON = float(np.float32(1e-12))
@@ -64,8 +65,8 @@ def fused_matmul(
             x = jnp.moveaxis(x, 0, -2)
         return jnp.swapaxes(x, -1, -2) if matrix and x.ndim > 1 else x
 
-    product = math.matmul(turned(a, transA, transBatchA), turned(b, transB, transBatchB))
-    return product if alpha == 1 else astype(product * alpha, a.dtype)
+    product = math.accumulated_product(turned(a, transA, transBatchA), turned(b, transB, transBatchB))
+    return astype(product if alpha == 1 else product * alpha, a.dtype)
 
 
 @op("FusedConv", domain=MICROSOFT)
@@ -121,30 +122,35 @@ def fused_gemm(
 
 
 @op("Gelu", domain=MICROSOFT)
+@in_float32
 def gelu(x: Value, /) -> Value:
     """x times the normal distribution function of x."""
     return jax.nn.gelu(x, approximate=False)
 
 
 @op("FastGelu", domain=MICROSOFT)
+@in_float32
 def fast_gelu(x: Value, bias: Value = None, /) -> Value:
     """Gelu by way of tanh, of x + bias."""
     return jax.nn.gelu(x if bias is None else x + bias, approximate=True)
 
 
 @op("BiasGelu", domain=MICROSOFT)
+@in_float32
 def bias_gelu(a: Value, b: Value, /) -> Value:
     """Gelu of a + b."""
     return gelu(a + b)
 
 
 @op("QuickGelu", domain=MICROSOFT)
+@in_float32
 def quick_gelu(x: Value, /, *, alpha: float = float(np.float32(1.702))) -> Value:
     """x sigmoid(alpha x)."""
     return x * jax.nn.sigmoid(alpha * x)
 
 
 @op("BiasSplitGelu", domain=MICROSOFT)
+@in_float32
 def bias_split_gelu(x: Value, bias: Value, /) -> Value:
     """The first half of x + bias times the Gelu of the second."""
     first, second = jnp.split(x + bias, 2, -1)
@@ -152,12 +158,14 @@ def bias_split_gelu(x: Value, bias: Value, /) -> Value:
 
 
 @op("BiasAdd", domain=MICROSOFT)
+@in_float32
 def bias_add(x: Value, bias: Value, skip: Value, /) -> Value:
     """x + bias + skip."""
     return x + bias + skip
 
 
 @op("BiasSoftmax", domain=MICROSOFT)
+@in_float32
 def bias_softmax(data: Value, bias: Value, /, *, is_inner_broadcast: int, axis: int = 1) -> Value:
     """Softmax of data + bias over all axes from `axis` on; the bias repeats over inner or outer batch axes."""
     at = axis_index(axis, data.ndim)
@@ -172,7 +180,7 @@ def simplified_layer_normalization(
 ) -> tuple[Value, Value]:
     """x over its root mean square along the axes from `axis` on, and the inverse of that."""
     axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
-    wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
+    wide = widened(x)
     inverse = 1 / jnp.sqrt((wide * wide).mean(axes, keepdims=True) + epsilon)
     return astype(wide * inverse, x.dtype) * astype(scale, x.dtype), inverse
 
@@ -182,8 +190,15 @@ def skip_layer_normalization(
     x: Value, skip: Value, gamma: Value, beta: Value = None, bias: Value = None, /, *, epsilon: float = _EPSILON
 ) -> tuple[Value, Value, Value, Value]:
     """Layer normalisation of x + skip + bias, the mean, the inverse deviation, and the sum itself."""
-    total = x + skip if bias is None else x + skip + bias
-    return *nn.layer_normalization(total, gamma, beta, epsilon=epsilon), total
+    total = _added(x, skip, bias)
+    y, mean, inverse = nn.layer_normalization(total, widened(gamma), widened(beta), epsilon=epsilon)
+    return astype(y, x.dtype), mean, inverse, astype(total, x.dtype)
+
+
+def _added(x: Value, skip: Value, bias: Value) -> Value:
+    """x + skip + bias, in float32 where they are narrower."""
+    total = widened(x) + widened(skip)
+    return total if bias is None else total + widened(bias)
 
 
 @op("SkipSimplifiedLayerNormalization", domain=MICROSOFT)
@@ -191,12 +206,13 @@ def skip_simplified_layer_normalization(
     x: Value, skip: Value, gamma: Value, bias: Value = None, /, *, epsilon: float = _EPSILON
 ) -> tuple[Value, Value, Value, Value]:
     """x + skip + bias over its root mean square, 0 for the mean, the inverse of that, and the sum itself."""
-    total = x + skip if bias is None else x + skip + bias
-    y, inverse = simplified_layer_normalization(total, gamma, epsilon=epsilon)
-    return y, jnp.zeros_like(inverse), inverse, total
+    total = _added(x, skip, bias)
+    y, inverse = simplified_layer_normalization(total, widened(gamma), epsilon=epsilon)
+    return astype(y, x.dtype), jnp.zeros_like(inverse), inverse, astype(total, x.dtype)
 
 
 @op("EmbedLayerNormalization", domain=MICROSOFT)
+@in_float32
 def embed_layer_normalization(
     input_ids: Value,
     segment_ids: Value,
@@ -271,8 +287,8 @@ def matmul_nbits(
         weights = (whole.reshape(N, -1)[:, :K] - zero) * scale
     else:
         weights = ((whole - zero) * scale).reshape(N, -1)[:, :K]
-    y = math.matmul(a, astype(weights, a.dtype).T)
-    return y if bias is None else y + bias
+    y = math.accumulated_product(a, astype(weights, a.dtype).T)
+    return astype(y if bias is None else y + bias, a.dtype)
 
 
 @op("GatherBlockQuantized", domain=MICROSOFT)

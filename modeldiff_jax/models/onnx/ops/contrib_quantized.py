@@ -1,4 +1,4 @@
-"""Quantised operators of `com.microsoft`, which onnxruntime's quantiser writes. Scales belong to whole tensors."""
+"""Quantised operators of `com.microsoft`, as onnxruntime's quantiser writes them, with one scale a tensor."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.kernels.integer_products import integer_matmul, requantize
+from modeldiff_jax.kernels.pooling import average_pool_in_row_order
+from modeldiff_jax.kernels.rounding import multiply_add, rounded
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, divide, saturate
 from modeldiff_jax.models.onnx.ops import integer, pool, quantization
 from modeldiff_jax.models.onnx.ops.activation import leaky_relu
-from modeldiff_jax.models.onnx.ops.common import MICROSOFT, astype, axis_index, divide, rounded
-from modeldiff_jax.models.onnx.ops.integer import integer_matmul, requantize
-from modeldiff_jax.models.onnx.ops.quantization import quantize, saturate
+from modeldiff_jax.models.onnx.ops.common import MICROSOFT
+from modeldiff_jax.models.onnx.ops.pool import pooling_windows
+from modeldiff_jax.models.onnx.ops.quantization import quantize
 from modeldiff_jax.models.onnx.registration import op
 
 
 def _scalar(value: Value) -> Value:
-    """A scale or zero point of a whole tensor, in float32; a zero point left out is 0."""
+    """Returns a tensor's scale or zero point as a float32 number, 0 for an omitted zero point."""
     if value is None:
         return np.float32(0)
     if np.size(value) != 1:
@@ -48,27 +51,12 @@ def qlinear_add(
     c_zero: Value = None,
     /,
 ) -> Value:
-    """The quantised sum, rounded where onnxruntime's kernel rounds."""
+    """Returns the quantised sum, rounded where onnxruntime's kernel rounds."""
     to_a, to_b = (divide(_scalar(scale), _scalar(c_scale)) for scale in (a_scale, b_scale))
     fixed = _scalar(c_zero) - (rounded(to_a * _scalar(a_zero)) + rounded(to_b * _scalar(b_zero)))
-    total = _multiplied_onto(_multiplied_onto(fixed, a, to_a), b, to_b)
+    total = multiply_add(fixed, jnp.asarray(a), jnp.asarray(to_a, np.float32))
+    total = multiply_add(total, jnp.asarray(b), jnp.asarray(to_b, np.float32))
     return saturate(jnp.rint(total), np.dtype(a.dtype))
-
-
-def _multiplied_onto(addend: Value, x: Value, factor: Value) -> Value:
-    """addend + x * factor, rounded once, for 8-bit integers `x`.
-
-    The factor is cut in two, so that both products are exact, and what the sum with the larger one loses is added with
-    the smaller one.
-    """
-    whole = astype(jnp.asarray(x), np.float32)
-    bits = jax.lax.bitcast_convert_type(jnp.asarray(factor, np.float32), np.uint32)
-    upper = jax.lax.bitcast_convert_type(bits & np.uint32(0xFFFFFF00), np.float32)
-    large, small = whole * upper, whole * (factor - upper)
-    total = addend + large
-    taken = total - addend
-    lost = (addend - (total - taken)) + (large - taken)
-    return total + (lost + small)
 
 
 @op("QLinearMul", domain=MICROSOFT)
@@ -118,9 +106,9 @@ def qlinear_leaky_relu(
 def qlinear_softmax(
     x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value, /, *, opset: int, axis: int = -1
 ) -> Value:
-    """Softmax of the floats behind `x`; before opset 13 all axes from `axis` on are one.
+    """Returns the quantised softmax of the dequantised `x`; before opset 13 over all axes from `axis` on.
 
-    As in onnxruntime's kernel 1 is a whole number of steps (whatever the scale says), and halves go up.
+    As in onnxruntime's kernel, 1 is a whole number of quantisation steps whatever the scale, and halves round up.
     """
     first = axis_index(axis, x.ndim)
     over = (first,) if opset >= 13 else tuple(range(first, x.ndim))
@@ -131,7 +119,7 @@ def qlinear_softmax(
 
 @op("QLinearConcat", domain=MICROSOFT)
 def qlinear_concat(y_scale: Value, y_zero: Value, /, *parts: Value, axis: int) -> Value:
-    """Tensors, each followed by its scale and zero point, as one of the output's scale."""
+    """Concatenates tensors, each followed by its scale and zero point, requantised to the output's scale."""
     if len(parts) % 3 or not parts:
         raise InvalidInputError("Each tensor comes with its scale and zero point", got=f"{len(parts)} inputs")
     pieces = [
@@ -184,11 +172,11 @@ def qlinear_average_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """The mean of each window of the floats behind `x`."""
+    """Returns the quantised mean of each window of the dequantised `x`."""
     floats = jnp.asarray(_channels_first(_floats(x, x_scale, x_zero), channels_last))
-    over = pool.windows(floats, kernel_shape, strides, None, pads, auto_pad, ceil_mode)
-    y = pool.average_pool_by_rows(floats, over, count_include_pad)
-    # onnxruntime rounds behind the zero point here, which ties notice
+    windows = pooling_windows(floats, kernel_shape, strides, None, pads, auto_pad, ceil_mode)
+    y = average_pool_in_row_order(floats, windows, count_padding=bool(count_include_pad))
+    # onnxruntime rounds after adding the zero point here, which decides ties
     whole = jnp.rint(divide(y, _scalar(y_scale)) + _scalar(y_zero))
     return _channels_back(saturate(whole, np.dtype(x.dtype)), channels_last)
 
@@ -196,11 +184,11 @@ def qlinear_average_pool(
 def _mean(
     x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value, axes: tuple[int, ...], keepdims: bool
 ) -> Value:
-    """The quantised mean, of a sum that is exact."""
+    """Returns the quantised mean; the sum is exact."""
     count = int(np.prod([x.shape[a] for a in axes]))
     total = astype(jnp.asarray(x), np.int32).sum(axes, keepdims=keepdims)
     total = total - count * astype(_scalar(x_zero), np.int32)
-    zero_point = np.zeros((), x.dtype) if y_zero is None else y_zero
+    zero_point: Value = np.zeros((), x.dtype) if y_zero is None else y_zero
     return requantize(total, divide(_scalar(x_scale), _scalar(y_scale) * np.float32(count)), zero_point)
 
 
@@ -228,7 +216,7 @@ def qlinear_reduce_mean(
 ) -> Value:
     """The mean over axes."""
     over = tuple(axis_index(axis, x.ndim) for axis in axes)
-    return _mean(x, x_scale, x_zero, y_scale, y_zero, over, bool(keepdims))
+    return _mean(x, x_scale, x_zero, y_scale, y_zero, over, keepdims == 1)
 
 
 @op("QGemm", domain=MICROSOFT)
@@ -248,7 +236,7 @@ def qgemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Value:
-    """alpha A B + C, C in steps of alpha a_scale b_scale; floats where the output has no scale."""
+    """Returns alpha A B + C, where C has the scale alpha a_scale b_scale; float32 if the output has no scale."""
     total = integer_matmul(a.T if transA else a, a_zero, b.T if transB else b, b_zero)
     if c is not None:
         total = total + astype(c, np.int32)
@@ -280,7 +268,7 @@ def qlinear_conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """The quantised convolution, of channels last if so asked; the filter's order is the same for both."""
+    """Returns the quantised convolution of channels first or last; the filter's layout is the same for both."""
     y = integer.qlinear_conv(
         *(_channels_first(x, channels_last), x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, b),
         auto_pad=auto_pad,
@@ -320,13 +308,13 @@ def nhwc_max_pool(
 
 @op("QuantizeLinear", domain=MICROSOFT)
 def quantize_linear(x: Value, scale: Value, zero_point: Value = None, /, *, axis: int | None = None) -> Value:
-    """round(x / scale) + zero_point; here also in 16 bits."""
+    """Returns round(x / scale) + zero_point, also in 16 bits."""
     return quantization.quantize_linear(x, scale, zero_point, axis=1 if axis is None else axis)
 
 
 @op("DequantizeLinear", domain=MICROSOFT)
-def dequantize(x: Value, scale: Value, zero_point: Value = None, /, *, axis: int | None = None) -> Value:
-    """(x - zero_point) * scale; here also of 16 bits."""
+def dequantize_linear(x: Value, scale: Value, zero_point: Value = None, /, *, axis: int | None = None) -> Value:
+    """Returns (x - zero_point) * scale, also of 16 bits."""
     return quantization.dequantize_linear(x, scale, zero_point, axis=1 if axis is None else axis)
 
 
@@ -349,6 +337,6 @@ def matmul_integer_to_float(
 
 @op("DynamicQuantizeMatMul", domain=MICROSOFT)
 def dynamic_quantize_matmul(a: Value, b: Value, b_scale: Value, b_zero: Value = None, bias: Value = None, /) -> Value:
-    """The product of A, quantised over its own range, with a quantised matrix."""
+    """Returns the product of A, dynamically quantised, with a quantised matrix."""
     whole, a_scale, a_zero = quantization.dynamic_quantize_linear(a)
     return matmul_integer_to_float(whole, b, a_scale, b_scale, a_zero, b_zero, bias)

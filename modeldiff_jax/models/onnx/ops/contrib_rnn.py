@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import Value
 from modeldiff_jax.models.onnx.ops.common import MICROSOFT
 from modeldiff_jax.models.onnx.ops.contrib_quantized import dynamic_quantize_matmul
 from modeldiff_jax.models.onnx.ops.rnn import Options, Product, long_short_term
@@ -12,7 +12,7 @@ from modeldiff_jax.models.onnx.registration import op
 
 
 def _products(weights: Value, scales: Value, zero_points: Value) -> list[Product]:
-    """For each direction the product of a tensor, quantised over its own range, with quantised weights."""
+    """Returns, for each direction, the product of a dynamically quantised tensor with its quantised weights."""
 
     def one(d: int) -> Product:
         scale, zero_point = (values.reshape(len(weights), -1)[d] for values in (scales, zero_points))
@@ -47,7 +47,7 @@ def dynamic_quantize_lstm(
     hidden_size: int | None = None,
     input_forget: int = 0,
 ) -> tuple[Value, ...]:
-    """LSTM with quantised weights, here (inputs, gates); inputs and states are quantised as they come."""
+    """Runs an LSTM with quantised weights of (inputs, gates), quantising inputs and states dynamically."""
     options = Options(direction, activations, activation_alpha, activation_beta, clip, 0)
     products = _products(w, w_scale, w_zero), _products(r, r_scale, r_zero)
     hidden = r.shape[1]

@@ -14,9 +14,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError, NotStaticError
 from modeldiff_jax.limits import check_trips
-from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.sizes import is_sizes, traced_sizes
-from modeldiff_jax.models.onnx.ops.common import axis_index, known
+from modeldiff_jax.models.graph.values import Value, axis_index, known
 from modeldiff_jax.models.onnx.registration import op
 from modeldiff_jax.runtime import x64
 

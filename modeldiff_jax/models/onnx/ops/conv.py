@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypedDict
 
+import jax
 import jax.numpy as jnp
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.convolution import convolve, convolve_transpose
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import Value, in_float32, is_narrow
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -29,11 +31,11 @@ def conv(
 ) -> Value:
     """Convolution of (N, C, spatial...) with (O, C / group, taps...)."""
     windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
-    return _plus_bias(convolve(x, w, groups=group, **windows), b)
+    return _plus_bias(partial(convolve, groups=group, **windows), x, w, b)
 
 
 class Windows(TypedDict):
-    """How a filter moves over its input, in `convolve`'s words. One entry a spatial axis."""
+    """The arguments of `convolve` that say how a filter moves over its input, one entry a spatial axis."""
 
     strides: tuple[int, ...]
     padding: tuple[tuple[Any, Any], ...]
@@ -50,7 +52,7 @@ def conv_windows(
     pads: Sequence[int] | None,
     strides: Sequence[int] | None,
 ) -> Windows:
-    """The attributes of any convolution of (N, C, spatial...) with (O, C / group, taps...), checked."""
+    """Checks the attributes of a convolution of (N, C, spatial...) with (O, C / group, taps...) and converts them."""
     strides, dilations = _per_axis(x, w, kernel_shape, strides, dilations)
     if group < 1 or x.shape[1] != w.shape[1] * group or w.shape[0] % group:
         raise InvalidInputError(
@@ -109,8 +111,8 @@ def conv_transpose(
     elif auto_pad == "VALID":
         padding = _pairs(None, n)
     padding = tuple((before, after - more) for (before, after), more in zip(padding, extra, strict=True))
-    y = convolve_transpose(x, w, strides=strides, padding=padding, dilation=dilations, groups=group)
-    return _plus_bias(y, b)
+    transposed = partial(convolve_transpose, strides=strides, padding=padding, dilation=dilations, groups=group)
+    return _plus_bias(transposed, x, w, b)
 
 
 def _per_axis(
@@ -120,7 +122,7 @@ def _per_axis(
     strides: Sequence[int] | None,
     dilations: Sequence[int] | None,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Strides and dilations of every spatial axis."""
+    """Returns the strides and dilations of every spatial axis, checked."""
     n = x.ndim - 2
     if n < 1 or w.ndim != x.ndim or (kernel_shape is not None and tuple(kernel_shape) != tuple(w.shape[2:])):
         raise InvalidInputError(
@@ -144,7 +146,7 @@ def _automatic(auto_pad: str) -> bool:
 
 
 def _pairs(pads: Sequence[int] | None, n: int) -> tuple[tuple[int, int], ...]:
-    """ONNX's (all befores, all afters) as one pair an axis."""
+    """Returns pads, in ONNX all those before the axes and then all after, as one pair an axis."""
     pads = pads or (0,) * (2 * n)
     if len(pads) != 2 * n:
         raise InvalidInputError("pads has two entries a spatial axis", got=f"{tuple(pads)} for {n} axes")
@@ -152,11 +154,23 @@ def _pairs(pads: Sequence[int] | None, n: int) -> tuple[tuple[int, int], ...]:
 
 
 def _halves(total: Any, auto_pad: str) -> tuple[Any, Any]:
-    """Padding before and after; an odd one has the larger half after for SAME_UPPER and before otherwise."""
+    """Splits padding into before and after; the larger half is after for SAME_UPPER, else before."""
     if isinstance(total, int) and total < 0:  # an output_shape beyond what the input reaches
         return 0, total
     return (total // 2, total - total // 2) if auto_pad == "SAME_UPPER" else (total - total // 2, total // 2)
 
 
-def _plus_bias(y: Value, b: Value) -> Value:
-    return y if b is None else y + jnp.reshape(b, (-1,) + (1,) * (y.ndim - 2))
+def _plus_bias(convolution: Callable[[Value, Value], Value], x: Value, w: Value, b: Value) -> Value:
+    """Returns `convolution(x, w) + b`.
+
+    CPUs convolve floats narrower than float32 in float32, so there the bias is added before the result is rounded.
+    Other devices have units for narrow floats, whose results are already rounded.
+    """
+    if b is None:
+        return convolution(x, w)
+
+    def added(x: Value, w: Value, b: Value) -> Value:
+        y = convolution(x, w)
+        return y + jnp.reshape(b, (-1,) + (1,) * (y.ndim - 2))
+
+    return jax.lax.platform_dependent(x, w, b, cpu=in_float32(added), default=added) if is_narrow(x) else added(x, w, b)

@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value
-from modeldiff_jax.models.onnx.ops.common import astype, element_type, module_for, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, astype, module_for, sizes
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 from modeldiff_jax.runtime import x64
 
@@ -32,7 +33,7 @@ def eye_like(x: Value, /, *, dtype: int | None = None, k: int = 0) -> Value:
 
 
 @op("Range")
-def arange(start: Static, limit: Static, delta: Static, /, *, stash_type: int = 1) -> Value:
+def range_(start: Static, limit: Static, delta: Static, /, *, stash_type: int = 1) -> Value:
     """Numbers from start up to, without, limit by delta; `stash_type` is for 16-bit floats, which numpy widens too."""
     (first,), (last,), (step,) = (np.ravel(v).tolist() for v in (start, limit, delta))
     if not all(isinstance(v, (int, float)) for v in (first, last, step)):

@@ -1,4 +1,4 @@
-"""Image files as tensors, and images cut, widened or put together again from blocks."""
+"""Images: decoded, cropped or padded around their centre, and reassembled from blocks."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_image, check_made
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import add_at, axis_indices, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, add_at, axis_indices, in_float32, sizes, xp
 from modeldiff_jax.models.onnx.registration import op
 
 _FORMATS = ("BMP", "JPEG", "JPEG2000", "TIFF", "PNG", "WEBP", "PPM")  # those the operator's definition names
@@ -19,7 +19,7 @@ _FORMATS = ("BMP", "JPEG", "JPEG2000", "TIFF", "PNG", "WEBP", "PPM")  # those th
 
 @op("ImageDecoder")
 def image_decoder(encoded: Static, /, *, pixel_format: str = "RGB") -> Value:
-    """The pixels (height, width, channels) of an encoded image, whose bytes must be known."""
+    """Returns the pixels (height, width, channels) of an encoded image, whose bytes must be known."""
     from PIL import Image  # few models hold this operator
 
     modes = {"RGB": "RGB", "BGR": "RGB", "Grayscale": "L"}
@@ -35,7 +35,7 @@ def image_decoder(encoded: Static, /, *, pixel_format: str = "RGB") -> Value:
 
 @op("CenterCropPad")
 def center_crop_pad(x: Value, shape: Static, /, *, axes: Sequence[int] | None = None) -> Value:
-    """The middle of `x` along axes that are too long, zeros around it along those too short."""
+    """Crops `x` around its centre along axes that are too long, and pads it with zeros along those too short."""
     over = tuple(range(x.ndim)) if axes is None else axis_indices(axes, x.ndim)
     wanted = dict(zip(over, sizes(shape), strict=True))
     cut, widen = [slice(None)] * x.ndim, [(0, 0)] * x.ndim
@@ -50,7 +50,8 @@ def center_crop_pad(x: Value, shape: Static, /, *, axes: Sequence[int] | None = 
 
 
 @op("Col2Im")
-def col_to_im(
+@in_float32
+def col2im(
     x: Value,
     image_shape: Static,
     block_shape: Static,
@@ -60,7 +61,7 @@ def col_to_im(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """Blocks, one a column, added up where they lie in the image."""
+    """Adds up blocks, the columns of `x`, at their places in the image."""
     image, block = sizes(image_shape), sizes(block_shape)
     n = len(image)
     dilations, strides, pads = dilations or (1,) * n, strides or (1,) * n, pads or (0,) * (2 * n)

@@ -11,8 +11,18 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, UnsupportedModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Index, Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import axis_index, axis_indices, sizes
+from modeldiff_jax.models.graph.registry import Index, Static
+from modeldiff_jax.models.graph.values import (
+    Value,
+    astype,
+    axis_index,
+    axis_indices,
+    concrete,
+    is_narrow,
+    sizes,
+    widened,
+    xp,
+)
 from modeldiff_jax.models.onnx.registration import op
 
 # Exporters write some large number for "to the end"; an axis of symbolic size has no size to compare it with.
@@ -59,6 +69,8 @@ def gather(x: Value, indices: Index, /, *, axis: int = 0) -> Value:
         return np.take(x, found.astype(np.int64), at)
     if concrete(found) and np.ndim(found) == 0:  # a slice: cheaper than a gather, and so is its derivative
         return jax.lax.index_in_dim(jnp.asarray(x), found.item(), at, keepdims=False)
+    if x.shape[at] == 0:  # nothing to take; jnp.take gives such a result the wrong shape
+        return jnp.zeros((*x.shape[:at], *found.shape, *x.shape[at + 1 :]), x.dtype)
     return jnp.take(x, found, at, mode="clip")
 
 
@@ -76,7 +88,7 @@ def gather_nd(x: Value, indices: Index, /, *, batch_dims: int = 0) -> Value:
     index = _batch_index(indices.shape[:batch_dims], indices.ndim - 1)
     index += tuple(_from_front(indices[..., i], x.shape[batch_dims + i]) for i in range(indices.shape[-1]))
     x = x if concrete(x, indices) else jnp.asarray(x)
-    return x[index] if index else x[(None,) * (indices.ndim - 1)] * xp(x).ones(indices.shape[:-1], x.dtype)
+    return x[index] if index else xp(x).broadcast_to(x, (*indices.shape[:-1], *x.shape))
 
 
 def _batch_index(sizes_: Sequence[int], rank: int) -> tuple[np.ndarray, ...]:
@@ -88,6 +100,8 @@ _UFUNCS = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maxim
 
 
 def _scatter(x: Value, index: tuple[Value, ...], updates: Value, reduction: str) -> Value:
+    if reduction in ("add", "mul") and is_narrow(x):  # several updates of one place
+        return astype(_scatter(widened(x), index, widened(updates), reduction), x.dtype)
     if reduction not in _SCATTERS:
         raise InvalidInputError(f"Reduction is one of {', '.join(_SCATTERS)}", got=reduction)
     if not concrete(x, updates, *index):
@@ -152,7 +166,7 @@ def compress(x: Value, condition: Static, /, *, axis: int | None = None) -> Valu
 def unique(x: Static, /, *, axis: int | None = None, sorted: int = 1) -> tuple[Value, ...]:
     """Distinct entries, their first places, the place of each entry among them, and their counts."""
     values, first, inverse, counts = np.unique(x, return_index=True, return_inverse=True, return_counts=True, axis=axis)
-    if not sorted:
+    if sorted != 1:
         order = np.argsort(first)
         values = np.take(values, order, 0 if axis is None else axis)
         first, counts, inverse = first[order], counts[order], np.argsort(order)[inverse]

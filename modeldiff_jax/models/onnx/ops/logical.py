@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, concrete, xp
+from modeldiff_jax.models.graph.values import Value, concrete, xp
 from modeldiff_jax.models.onnx.ops.common import register_binary
 from modeldiff_jax.models.onnx.registration import op
 
@@ -36,43 +36,43 @@ def less_or_equal(a: Value, b: Value, /) -> Value:
 
 
 @op("Not")
-def logical_not(x: Value, /) -> Value:
+def not_(x: Value, /) -> Value:
     """Negation."""
     return xp(x).logical_not(x)
 
 
 @op("BitwiseAnd")
 def bitwise_and(a: Value, b: Value, /) -> Value:
-    """Bits set in both."""
+    """Returns the bits set in both."""
     return xp(a, b).bitwise_and(a, b)
 
 
 @op("BitwiseOr")
 def bitwise_or(a: Value, b: Value, /) -> Value:
-    """Bits set in either."""
+    """Returns the bits set in either."""
     return xp(a, b).bitwise_or(a, b)
 
 
 @op("BitwiseXor")
 def bitwise_xor(a: Value, b: Value, /) -> Value:
-    """Bits set in one."""
+    """Returns the bits set in exactly one."""
     return xp(a, b).bitwise_xor(a, b)
 
 
 @op("BitwiseNot")
 def bitwise_not(x: Value, /) -> Value:
-    """Bits turned round."""
+    """Returns the bits inverted."""
     return xp(x).invert(x)
 
 
 @op("IsNaN")
 def is_nan(x: Value, /) -> Value:
-    """Where x is not a number."""
+    """Whether each element is NaN."""
     return xp(x).isnan(x)
 
 
 @op("IsInf")
 def is_inf(x: Value, /, *, detect_negative: int = 1, detect_positive: int = 1) -> Value:
-    """Where x is infinite, of the asked-for signs."""
+    """Whether each element is infinite, of the signs that the attributes select."""
     m = xp(x)
     return m.isinf(x) & (((x > 0) & bool(detect_positive)) | ((x < 0) & bool(detect_negative)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Index, Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype
+from modeldiff_jax.models.graph.registry import Index
+from modeldiff_jax.models.graph.values import Value, astype, in_float32, xp
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -19,8 +19,9 @@ def _negative_log_likelihood(
     index = m.clip(labels, 0, classes - 1)
     loss = -m.take_along_axis(log_prob, index, 1)
     share = m.ones_like(loss) if weights is None else m.take(m.asarray(weights), index)
-    if ignore_index is not None:
-        share = m.where(labels == ignore_index, m.zeros((), share.dtype), share)
+    if ignore_index is not None:  # also where the loss is infinite, whose product with 0 is NaN
+        ignored = labels == ignore_index
+        share, loss = (m.where(ignored, m.zeros((), part.dtype), part) for part in (share, loss))
     loss = astype((loss * share)[:, 0], log_prob.dtype)
     if reduction == "none":
         return loss
@@ -29,6 +30,7 @@ def _negative_log_likelihood(
 
 
 @op("NegativeLogLikelihoodLoss")
+@in_float32
 def negative_log_likelihood_loss(
     log_prob: Value,
     labels: Index,
@@ -43,6 +45,7 @@ def negative_log_likelihood_loss(
 
 
 @op("SoftmaxCrossEntropyLoss")
+@in_float32
 def softmax_cross_entropy_loss(
     scores: Value, labels: Index, weights: Value = None, /, *, ignore_index: int | None = None, reduction: str = "mean"
 ) -> tuple[Value, Value]:

@@ -10,17 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Index, Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import (
+from modeldiff_jax.kernels.rounding import finite_range
+from modeldiff_jax.models.graph.registry import Index, Static
+from modeldiff_jax.models.graph.values import (
     HIGHEST,
+    Value,
     along_axis,
     astype,
     axis_index,
-    finite_range,
+    concrete,
+    in_float32,
     is_integer,
-    register_binary,
-    register_unary,
+    is_narrow,
+    widened,
+    xp,
 )
+from modeldiff_jax.models.onnx.ops.common import register_binary, register_unary
 from modeldiff_jax.models.onnx.registration import op
 
 # In numpy's names. The first ones had an attribute more before opset 6.
@@ -128,25 +133,31 @@ def mod(a: Value, b: Value, /, *, fmod: int = 0) -> Value:
     return xp(a, b).fmod(a, b) if fmod else xp(a, b).mod(a, b)
 
 
-def _mean(xs: Sequence[Value]) -> Value:
-    total = functools.reduce(lambda a, b: xp(a, b).add(a, b), xs)
+@in_float32
+def _sum(*xs: Value) -> Value:
+    return functools.reduce(lambda a, b: xp(a, b).add(a, b), xs)
+
+
+@in_float32
+def _mean(*xs: Value) -> Value:
+    total = _sum(*xs)
     return total / xp(total).asarray(len(xs), total.dtype)
 
 
-_VARIADIC: dict[str, Callable[[Sequence[Value]], Value]] = {
-    "Sum": lambda xs: functools.reduce(lambda a, b: xp(a, b).add(a, b), xs),
-    "Max": lambda xs: functools.reduce(lambda a, b: xp(a, b).maximum(a, b), xs),
-    "Min": lambda xs: functools.reduce(lambda a, b: xp(a, b).minimum(a, b), xs),
+_VARIADIC: dict[str, Callable[..., Value]] = {
+    "Sum": _sum,
+    "Max": lambda *xs: functools.reduce(lambda a, b: xp(a, b).maximum(a, b), xs),
+    "Min": lambda *xs: functools.reduce(lambda a, b: xp(a, b).minimum(a, b), xs),
     "Mean": _mean,
 }
 
 
-def _register_variadic(name: str, function: Callable[[Sequence[Value]], Value]) -> None:
+def _register_variadic(name: str, function: Callable[..., Value]) -> None:
     def old(*xs: Value, consumed_inputs: Sequence[int] | None = None) -> Value:
-        return function(xs)
+        return function(*xs)
 
     def present(*xs: Value) -> Value:
-        return function(xs)
+        return function(*xs)
 
     op(name)(old)
     op(name, since=6)(present)
@@ -203,18 +214,25 @@ def clip(x: Value, low: Value = None, high: Value = None, /) -> Value:
 @op("MatMul")
 def matmul(a: Value, b: Value, /) -> Value:
     """Matrix product with numpy's rules for stacks and vectors."""
+    product = accumulated_product(a, b)
+    return astype(product, a.dtype) if is_narrow(a) and is_narrow(b) else product
+
+
+def accumulated_product(a: Value, b: Value) -> Value:
+    """Matrix product, of two matrices of float16 or bfloat16 in float32: the type it is added up in."""
     if concrete(a, b):
-        return np.matmul(a, b)
-    return jnp.matmul(a, b, precision=HIGHEST)
+        return np.matmul(widened(a), widened(b))
+    wide = np.float32 if is_narrow(a) and is_narrow(b) else None
+    return jnp.matmul(a, b, precision=HIGHEST, preferred_element_type=wide)
 
 
 def _gemm(a: Value, b: Value, c: Value | None, alpha: float, beta: float, trans_a: int, trans_b: int) -> Value:
-    product = matmul(a.T if trans_a else a, b.T if trans_b else b)
+    y = accumulated_product(a.T if trans_a else a, b.T if trans_b else b)
     if alpha != 1:
-        product = astype(product * alpha, a.dtype)
-    if c is None or beta == 0:
-        return product
-    return product + (c if beta == 1 else astype(c * beta, c.dtype))
+        y = astype(y * alpha, y.dtype)
+    if c is not None and beta != 0:
+        y = y + (c if beta == 1 else astype(widened(c) * beta, y.dtype))
+    return astype(y, a.dtype)
 
 
 @op("Gemm")
@@ -253,19 +271,22 @@ def gemm(
 @op("Einsum", since=12)
 def einsum(*xs: Value, equation: str) -> Value:
     """Einstein summation."""
+    subscripts = equation.replace(" ", "")
     if concrete(*xs):
-        wide = [astype(x, np.float32) if x.dtype.kind == "V" else x for x in xs]  # numpy knows no bfloat16
-        return astype(np.einsum(equation.replace(" ", ""), *wide), xs[0].dtype)
-    return jnp.einsum(equation.replace(" ", ""), *xs, precision=HIGHEST)
+        return astype(np.einsum(subscripts, *map(widened, xs)), xs[0].dtype)
+    wide = np.float32 if all(map(is_narrow, xs)) else None
+    return astype(jnp.einsum(subscripts, *xs, precision=HIGHEST, preferred_element_type=wide), xs[0].dtype)
 
 
 @op("CumSum", since=11)
+@in_float32
 def cumsum(x: Value, axis: Index, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
     """Running sum; `exclusive` leaves out the element itself, `reverse` runs from the end."""
     return _running(x, axis, exclusive, reverse, "cumsum", 0)
 
 
 @op("CumProd", since=26)
+@in_float32
 def cumprod(x: Value, axis: Index, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
     """Running product."""
     return _running(x, axis, exclusive, reverse, "cumprod", 1)
@@ -298,7 +319,7 @@ def topk(x: Value, k: Static, /, *, axis: int = -1, largest: int = 1, sorted: in
     ordered = jnp.moveaxis(jnp.asarray(x), at, -1)
     if count > ordered.shape[-1]:
         raise InvalidInputError("TopK needs k entries", got=f"k = {count} of {ordered.shape[-1]}")
-    if largest:
+    if largest == 1:
         values, indices = jax.lax.top_k(ordered, count)
     else:  # inverting bits turns integers of either sign round without overflow
         turned = ~ordered if is_integer(x) else -ordered
@@ -317,6 +338,7 @@ def bit_shift(a: Value, b: Value, /, *, direction: str) -> Value:
 
 
 @op("Det", since=11)
+@in_float32
 def det(x: Value, /) -> Value:
     """Determinants of the last two axes."""
     return jnp.linalg.det(x)

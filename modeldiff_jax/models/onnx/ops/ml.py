@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Value
 from modeldiff_jax.models.graph.strings import Strings
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, known
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, known
 from modeldiff_jax.models.onnx.registration import op
 from modeldiff_jax.runtime import x64
 

@@ -1,4 +1,4 @@
-"""Support vector machines of `ai.onnx.ml`: one matrix of kernels between examples and support vectors, and products."""
+"""Support vector machines of `ai.onnx.ml`: kernels between examples and support vectors, times coefficients."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import HIGHEST
+from modeldiff_jax.models.graph.values import HIGHEST, Value
 from modeldiff_jax.models.onnx.ops.ml import ML, floats, labelled, transformed
 from modeldiff_jax.models.onnx.registration import op
 
@@ -22,7 +21,7 @@ def _dot(x: Value, rows: np.ndarray) -> Value:
 
 
 def _kernels(x: Value, vectors: np.ndarray, kind: str, params: Sequence[float] | None) -> Value:
-    """The kernel of each example with each vector, (examples, vectors)."""
+    """Returns the kernel of each example with each support vector, (examples, vectors)."""
     if params and len(params) != 3:
         raise InvalidModelError("A kernel has gamma, coef0 and degree", got=f"{len(params)} numbers")
     gamma, start, degree = params or (0.0, 0.0, 0.0)
@@ -40,7 +39,7 @@ def _kernels(x: Value, vectors: np.ndarray, kind: str, params: Sequence[float] |
 
 
 def _rows(values: Sequence[float] | None, rows: int, what: str, columns: int | None = None) -> np.ndarray:
-    """A list of numbers as rows, of as many columns as there are or as are asked for."""
+    """Reshapes a list of numbers to `rows` rows, of `columns` columns where given."""
     found = np.asarray(values or (), np.float32)
     if rows < 1 or found.size % rows or columns not in (None, found.size // rows):
         wanted = f"{rows} rows" + (f" of {columns}" if columns is not None else "")
@@ -68,7 +67,7 @@ def svm_regressor(
     rho: Sequence[float] | None = None,
     support_vectors: Sequence[float] | None = None,
 ) -> Value:
-    """A weighted sum of kernels and an offset, or its sign."""
+    """Returns the weighted sum of kernels plus an offset, or its sign."""
     x = floats(x)
     if n_supports > 0:
         vectors = _rows(support_vectors, n_supports, "Support vectors", x.shape[-1])
@@ -80,7 +79,7 @@ def svm_regressor(
 
 
 def _duels(x: Value, vectors: np.ndarray, weights: np.ndarray, members: np.ndarray, kernel: Any) -> Value:
-    """Each pair of classes' score without its offset, (examples, pairs): over the support vectors of both."""
+    """Returns the score of each pair of classes without its offset, (examples, pairs)."""
     first, second = np.triu_indices(members.size, 1)
     check_made((len(vectors), first.size))
     owner, at = np.repeat(np.arange(members.size), members)[:, None], np.arange(len(vectors))[:, None]
@@ -90,14 +89,14 @@ def _duels(x: Value, vectors: np.ndarray, weights: np.ndarray, members: np.ndarr
 
 
 def _votes(scores: Value, classes: int) -> Value:
-    """How many duels each class wins, (examples, classes)."""
+    """Returns how many pairwise comparisons each class wins, (examples, classes)."""
     first, second = np.triu_indices(classes, 1)
     winner = jnp.where(scores > 0, first, second)
     return jax.nn.one_hot(winner, classes).sum(1)
 
 
 def _shares(scores: Value, classes: int, a: Sequence[float], b: Sequence[float]) -> Value:
-    """The classes' probabilities that best fit those of all pairs (Wu, Lin and Weng 2004), as libsvm iterates."""
+    """Returns class probabilities that best fit the pairwise ones (Wu, Lin and Weng 2004), by libsvm's iteration."""
     first, second = np.triu_indices(classes, 1)
     if min(len(a), len(b)) < first.size:
         raise InvalidModelError("Each pair of classes has its probability's slope and offset", got=f"{len(a)}")
@@ -141,8 +140,11 @@ def svm_classifier(
     support_vectors: Sequence[float] | None = None,
     vectors_per_class: Sequence[int] | None = None,
 ) -> tuple[Value, Value]:
-    """The label that wins most duels of two classes (the first among equals), and the duels' scores or, where the model
-    has fits of them, the classes' probabilities; without support vectors a linear score for each class decides."""
+    """Returns the class that wins most pairwise comparisons, the first of equal ones, and the scores.
+
+    The scores are those of the pairs or, with `prob_a`, the probabilities of the classes. Without support vectors each
+    class has a linear score, and the highest one decides.
+    """
     x = floats(x)
     labels = len(classlabels_strings or classlabels_ints or ())
     classes, members = max(labels, 1), np.asarray(vectors_per_class or (), np.int64)

@@ -1,4 +1,4 @@
-"""TreeEnsemble of `ai.onnx.ml`, since opset 5: inner nodes and leaves in lists of their own, and set membership."""
+"""TreeEnsemble of `ai.onnx.ml`, new in opset 5: inner nodes and leaves in separate lists, and set membership."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import Value
 from modeldiff_jax.models.onnx.ops.ml import ML, transformed
 from modeldiff_jax.models.onnx.ops.ml_trees import MEMBER, Forest, aggregate, depth_of, leaf_table, same_length, within
 from modeldiff_jax.models.onnx.registration import op
@@ -26,7 +26,7 @@ def _named(names: Sequence[str], number: int, what: str) -> str:
 
 
 def _sets(mode: np.ndarray, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Each node's row of a table, and the table: sets, which end in NaN, stand in the order of the nodes that ask."""
+    """Returns the table of sets and each node's row in it; the list of sets has a NaN after each, in node order."""
     asks = mode == MEMBER
     if not asks.any():
         return None, None
@@ -54,7 +54,7 @@ def _forest(
     members: np.ndarray,
     n_leaves: int,
 ) -> Forest:
-    """The inner nodes, checked, and behind them the leaves."""
+    """Returns the inner nodes, checked, followed by the leaves."""
     same_length(
         modes=modes,
         splits=splits,
@@ -117,7 +117,7 @@ def tree_ensemble(
     nodes_missing_value_tracks_true: Sequence[int] | None = None,
     post_transform: int = 0,
 ) -> Value:
-    """What the leaves that an example reaches in all trees say of each target."""
+    """Aggregates, for each target, the weights of the leaves that an example reaches in all trees."""
     x, weights = jnp.asarray(x), np.ravel(leaf_weights)
     same_length(targets=leaf_targetids, weights=weights)
     modes = np.ravel(nodes_modes)

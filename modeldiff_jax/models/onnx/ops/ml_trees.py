@@ -12,8 +12,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidModelError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import astype
+from modeldiff_jax.models.graph.values import Value, astype
 from modeldiff_jax.models.onnx.ops.ml import ML, features, labelled, transformed
 from modeldiff_jax.models.onnx.registration import op
 

@@ -1,4 +1,4 @@
-"""Normalisation, and what only training would notice."""
+"""Normalisation layers, and Dropout, which does nothing in a trained model."""
 
 from __future__ import annotations
 
@@ -8,8 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, known
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import (
+    Value,
+    astype,
+    axis_index,
+    axis_indices,
+    concrete,
+    in_float32,
+    known,
+    widened,
+    xp,
+)
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 
 _EPSILON = float(np.float32(1e-5))
@@ -17,10 +28,11 @@ _MOMENTUM = float(np.float32(0.9))
 
 
 def _per_channel(values: Value, rank: int) -> Value:
-    """A vector over the channels, ready to broadcast against (batch, channel, ...)."""
+    """Reshapes a vector over the channels to broadcast against (batch, channel, ...)."""
     return values.reshape((1, -1) + (1,) * (rank - 2)) if rank > 1 else values
 
 
+@in_float32
 def _batch_norm(x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float) -> Value:
     if mean.ndim > 1:  # `spatial` 0: statistics per place as well as per channel
         return (x - mean) / xp(variance).sqrt(variance + epsilon) * scale + bias
@@ -81,22 +93,22 @@ def batch_normalization(
     momentum: float = _MOMENTUM,
     training_mode: int = 0,
 ) -> Value:
-    """Normalisation with stored statistics, or in training mode the batch's own, giving the updated ones as well."""
-    if not training_mode:
+    """Normalises with stored statistics; in training mode with the batch's, and returns the running ones too."""
+    if training_mode != 1:
         return _batch_norm(x, scale, bias, mean, variance, epsilon)
     axes = tuple(i for i in range(x.ndim) if i != 1)
-    wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
+    wide = widened(x)
     batch_mean, batch_variance = wide.mean(axes), wide.var(axes)
     y = _batch_norm(x, scale, bias, batch_mean, batch_variance, epsilon)
     return (
         y,
-        astype(mean * momentum + batch_mean * (1 - momentum), mean.dtype),
-        astype(variance * momentum + batch_variance * (1 - momentum), variance.dtype),
+        astype(widened(mean) * momentum + batch_mean * (1 - momentum), mean.dtype),
+        astype(widened(variance) * momentum + batch_variance * (1 - momentum), variance.dtype),
     )
 
 
 def _standardise(x: Value, axes: tuple[int, ...], epsilon: float) -> tuple[Value, Value, Value]:
-    """x with mean 0 and variance 1 over `axes`, the mean, and the inverse deviation."""
+    """Returns x shifted and scaled to mean 0 and variance 1 over `axes`, the mean, and the inverse deviation."""
     mean = x.mean(axes, keepdims=True)
     centred = x - mean
     inverse = 1 / xp(x).sqrt((centred * centred).mean(axes, keepdims=True) + epsilon)
@@ -118,6 +130,7 @@ def instance_normalization_1(
 
 
 @op("InstanceNormalization", since=6)
+@in_float32
 def instance_normalization(x: Value, scale: Value, bias: Value, /, *, epsilon: float = _EPSILON) -> Value:
     """Normalisation of each channel of each example over its places."""
     y, _, _ = _standardise(x, tuple(range(2, x.ndim)), epsilon)
@@ -139,7 +152,8 @@ def layer_normalization(
     axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
     y, mean, inverse = _standardise(_stashed(x, stash_type), axes, epsilon)
     y = astype(y, x.dtype) * scale
-    return (y if bias is None else y + bias), mean, inverse
+    stash = element_type(stash_type)
+    return (y if bias is None else y + bias), astype(mean, stash), astype(inverse, stash)
 
 
 def _stashed(x: Value, stash_type: int) -> Value:
@@ -150,7 +164,7 @@ def _stashed(x: Value, stash_type: int) -> Value:
 def rms_normalization(
     x: Value, scale: Value, /, *, axis: int = -1, epsilon: float = _EPSILON, stash_type: int = 1
 ) -> Value:
-    """x over its root mean square along the axes from `axis` on (Zhang and Sennrich 2019)."""
+    """Divides x by its root mean square over the axes from `axis` on (Zhang and Sennrich 2019)."""
     axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
     wide = _stashed(x, stash_type)
     inverse = 1 / xp(x).sqrt((wide * wide).mean(axes, keepdims=True) + epsilon)
@@ -182,6 +196,7 @@ def group_normalization(
 
 
 @op("MeanVarianceNormalization")
+@in_float32
 def mean_variance_normalization(x: Value, /, *, axes: Sequence[int] = (0, 2, 3)) -> Value:
     """(x - mean) / (deviation + 1e-9) over the axes."""
     over = axis_indices(axes, x.ndim)
@@ -190,8 +205,9 @@ def mean_variance_normalization(x: Value, /, *, axes: Sequence[int] = (0, 2, 3))
 
 
 @op("LpNormalization")
+@in_float32
 def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
-    """x over its L1 or L2 norm along an axis; 0 where that is 0."""
+    """Divides x by its L1 or L2 norm along an axis; 0 where the norm is 0."""
     at = axis_index(axis, x.ndim)
     if p == 1:
         norm = jnp.abs(x).sum(at, keepdims=True)
@@ -202,10 +218,11 @@ def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
 
 
 @op("LRN")
+@in_float32
 def lrn(
     x: Value, /, *, size: int, alpha: float = float(np.float32(1e-4)), beta: float = 0.75, bias: float = 1.0
 ) -> Value:
-    """x over (bias + alpha / size * the sum of squares of `size` channels around) to the beta (Krizhevsky 2012)."""
+    """Divides x by (bias + alpha / size * s) ** beta, s the sum of squares over `size` channels (Krizhevsky 2012)."""
     before = (size - 1) // 2
     widen = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
     squares = xp(x).pad(x * x, widen)
@@ -217,13 +234,13 @@ def lrn(
 def dropout_1(
     x: Value, /, *, ratio: float = 0.5, is_test: int = 0, consumed_inputs: Sequence[int] | None = None
 ) -> tuple[Value, Value]:
-    """x itself: a trained model drops nothing. The mask is of x's own type."""
+    """Returns x and a mask of ones in the type of x: a trained model drops nothing."""
     return x, xp(x).ones_like(x)
 
 
 @op("Dropout", since=7)
 def dropout_7(x: Value, /, *, ratio: float = 0.5) -> tuple[Value, Value]:
-    """x itself: a trained model drops nothing."""
+    """Returns x and a mask of true: a trained model drops nothing."""
     return x, xp(x).ones(x.shape, bool)
 
 
@@ -231,7 +248,7 @@ def dropout_7(x: Value, /, *, ratio: float = 0.5) -> tuple[Value, Value]:
 def dropout(
     x: Value, ratio: Value = None, training_mode: Static = None, /, *, seed: int | None = None
 ) -> tuple[Value, Value]:
-    """x itself; dropping in training mode is refused, for it would make a model's answers random."""
+    """Returns x and a mask of true; training mode is refused, since it would make the outputs random."""
     drops = ratio is None or not known(ratio) or np.any(ratio)
     if training_mode is not None and np.any(training_mode) and drops:
         raise UnsupportedModelError(

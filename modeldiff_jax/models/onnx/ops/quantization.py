@@ -7,8 +7,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, computing_in, divide, element_type, finite_range
+from modeldiff_jax.kernels.rounding import finite_range
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, divide, saturate, xp
+from modeldiff_jax.models.onnx.ops.common import computing_in, element_type
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -20,11 +21,6 @@ def _aligned(values: Value, x: Value, axis: int, block_size: int) -> Value:
     if block_size:
         return xp(values).repeat(values, block_size, axis=at)[tuple(slice(0, n) for n in x.shape)]
     return values.reshape((1,) * at + (-1,) + (1,) * (x.ndim - at - 1))
-
-
-def saturate(x: Value, dtype: np.dtype[Any]) -> Value:
-    """Whole numbers in floats as integers of `dtype`, those out of its range at its ends."""
-    return astype(xp(x).clip(x, *map(float, finite_range(dtype))), dtype)
 
 
 def quantize(x: Value, scale: Value, zero_point: Value, dtype: np.dtype[Any]) -> Value:
@@ -92,7 +88,7 @@ def dequantize_linear(
 def dynamic_quantize_linear(x: Value, /) -> tuple[Value, Value, Value]:
     """`x` as uint8 over its own range (which includes 0), with the scale and zero point that fit it."""
     m = xp(x)
-    low, high = m.minimum(m.min(x), m.float32(0)), m.maximum(m.max(x), m.float32(0))
+    low, high = m.min(x, initial=0), m.max(x, initial=0)
     scale = divide(high - low, m.float32(255))
     scale = m.where(scale > 0, scale, m.float32(1))
     zero_point = saturate(m.rint(divide(-low, scale)), np.dtype(np.uint8))

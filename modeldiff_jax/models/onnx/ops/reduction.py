@@ -1,4 +1,4 @@
-"""Sums, products and extremes over axes, and the places of extremes."""
+"""Reductions over axes: sums, products, norms, extremes and the places of extremes."""
 
 from __future__ import annotations
 
@@ -8,24 +8,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
+from modeldiff_jax.kernels.rounding import finite_range
+from modeldiff_jax.models.graph.registry import Static
 from modeldiff_jax.models.graph.sizes import is_sizes
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, axis_indices, finite_range, is_integer
+from modeldiff_jax.models.graph.values import (
+    Value,
+    astype,
+    axis_index,
+    axis_indices,
+    concrete,
+    in_float32,
+    is_integer,
+    xp,
+)
 from modeldiff_jax.models.onnx.ops.math import truncated_division
 from modeldiff_jax.models.onnx.registration import op
 
 Axes = tuple[int, ...]
 
 
+@in_float32
 def _sum(x: Value, axis: Axes, keepdims: bool) -> Value:
-    # of x's type only in the end: asked for a sum in float16, JAX would add up in it
     return astype(xp(x).sum(x, axis=axis, keepdims=keepdims), x.dtype)
 
 
+@in_float32
 def _prod(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(xp(x).prod(x, axis=axis, keepdims=keepdims), x.dtype)
 
 
+@in_float32
 def _mean(x: Value, axis: Axes, keepdims: bool) -> Value:
     if not is_integer(x):
         return xp(x).mean(x, axis=axis, keepdims=keepdims)
@@ -35,7 +47,7 @@ def _mean(x: Value, axis: Axes, keepdims: bool) -> Value:
 
 def _extreme(name: str) -> Callable[[Value, Axes, bool], Value]:
     def function(x: Value, axis: Axes, keepdims: bool) -> Value:
-        if any(x.shape[a] == 0 for a in axis):  # the largest of nothing is the least value there is
+        if any(x.shape[a] == 0 for a in axis):  # the largest entry of an empty set is the least value of the type
             low, high = (-np.inf, np.inf) if jnp.issubdtype(x.dtype, jnp.floating) else finite_range(x.dtype)
             shape = tuple(1 if a in axis else d for a, d in enumerate(x.shape) if keepdims or a not in axis)
             return xp(x).full(shape, low if name == "max" else high, x.dtype)
@@ -44,14 +56,17 @@ def _extreme(name: str) -> Callable[[Value, Axes, bool], Value]:
     return function
 
 
+@in_float32
 def _sum_square(x: Value, axis: Axes, keepdims: bool) -> Value:
     return _sum(x * x, axis, keepdims)
 
 
+@in_float32
 def _l1(x: Value, axis: Axes, keepdims: bool) -> Value:
     return _sum(xp(x).abs(x), axis, keepdims)
 
 
+@in_float32
 def _l2(x: Value, axis: Axes, keepdims: bool) -> Value:
     squares = _sum_square(x, axis, keepdims)
     if concrete(x) or is_integer(x):
@@ -61,15 +76,17 @@ def _l2(x: Value, axis: Axes, keepdims: bool) -> Value:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), squares)
 
 
+@in_float32
 def _log_sum(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(xp(x).log(_sum(x, axis, keepdims)), x.dtype)
 
 
+@in_float32
 def _log_sum_exp(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(jax.scipy.special.logsumexp(jnp.asarray(x), axis=axis, keepdims=keepdims), x.dtype)
 
 
-# function, and the opset since when the axes are an input
+# function, first opset with the axes as an input
 _REDUCTIONS: dict[str, tuple[Callable[[Value, Axes, bool], Value], int]] = {
     "ReduceSum": (_sum, 13),
     "ReduceMean": (_mean, 18),
@@ -86,13 +103,13 @@ _REDUCTIONS: dict[str, tuple[Callable[[Value, Axes, bool], Value], int]] = {
 
 def _register(name: str, function: Callable[[Value, Axes, bool], Value], axes_are_input: int) -> None:
     def old(x: Value, /, *, axes: Sequence[int] | None = None, keepdims: int = 1) -> Value:
-        return function(x, axis_indices(range(x.ndim) if axes is None else axes, x.ndim), bool(keepdims))
+        return function(x, axis_indices(range(x.ndim) if axes is None else axes, x.ndim), keepdims == 1)
 
     def present(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         if axes is not None and np.size(axes):
             return old(x, axes=axes, keepdims=keepdims)
-        # no axes: every element is a group of its own, or all are one group
-        return function(x, (), bool(keepdims)) if noop_with_empty_axes else old(x, keepdims=keepdims)
+        # no axes: reduce nothing, or everything
+        return function(x, (), keepdims == 1) if noop_with_empty_axes == 1 else old(x, keepdims=keepdims)
 
     op(name)(old)
     op(name, since=axes_are_input)(present)
@@ -104,20 +121,22 @@ for _name, (_function, _since) in _REDUCTIONS.items():
 
 def _place(x: Value, axis: int, keepdims: int, last: int, name: str) -> Value:
     m, at = xp(x), axis_index(axis, x.ndim)
+    if 0 in (*x.shape[:at], *x.shape[at + 1 :]):  # an empty result
+        return np.zeros([1 if i == at else n for i, n in enumerate(x.shape) if i != at or keepdims == 1], np.int64)
     if last:
-        found = x.shape[at] - 1 - getattr(m, name)(m.flip(x, at), axis=at, keepdims=bool(keepdims))
+        found = x.shape[at] - 1 - getattr(m, name)(m.flip(x, at), axis=at, keepdims=keepdims == 1)
     else:
-        found = getattr(m, name)(x, axis=at, keepdims=bool(keepdims))
+        found = getattr(m, name)(x, axis=at, keepdims=keepdims == 1)
     return astype(m.asarray(found), np.int64)
 
 
 @op("ArgMax")
 def argmax(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
-    """Index of the largest along an axis, the first or the last of equals."""
+    """Returns the index of the largest entry along an axis, the first or the last of equal ones."""
     return _place(x, axis, keepdims, select_last_index, "argmax")
 
 
 @op("ArgMin")
 def argmin(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
-    """Index of the smallest along an axis, the first or the last of equals."""
+    """Returns the index of the smallest entry along an axis, the first or the last of equal ones."""
     return _place(x, axis, keepdims, select_last_index, "argmin")

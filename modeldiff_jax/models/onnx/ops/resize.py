@@ -1,8 +1,4 @@
-"""Resize and Upsample. Each axis is resampled by itself with weights computed on the host, so it is a linear map.
-
-Whole-number nearest upsampling is a broadcast; other nearest sampling picks entries; linear and cubic ones multiply by
-a small matrix, whose derivative is a matrix product too, where a gather's would be a slow scatter.
-"""
+"""Resize and Upsample: ONNX's coordinates, roundings and sizes for `kernels.resize`."""
 
 from __future__ import annotations
 
@@ -14,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels.resize import interpolation_weights, resample
+from modeldiff_jax.kernels.rounding import saturate
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, axis_indices, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, axis_indices, sizes
 from modeldiff_jax.models.onnx.registration import op
 
 _F32 = np.float32
@@ -24,7 +22,7 @@ _F32 = np.float32
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """One axis: its sizes, its scale (as given, not their ratio), and the region of interest along it."""
+    """One axis: its sizes, its scale as given (not their ratio), and the region of interest along it."""
 
     size: int
     resized: int
@@ -35,7 +33,7 @@ class _Axis:
 
 @dataclass(frozen=True, slots=True)
 class _Sampling:
-    """The attributes of Resize that say which places of the input an output place reads, and with what weights."""
+    """The attributes of Resize that determine which input entries an output entry reads, and their weights."""
 
     mode: str
     coordinates: str
@@ -47,7 +45,7 @@ class _Sampling:
 
 
 def _source(axis: _Axis, coordinates: str) -> np.ndarray:
-    """Where each output place lies in the input, in float32 as other runtimes compute it."""
+    """Returns the input coordinate of each output place, computed in float32 as other runtimes do."""
     i, scale, size, resized = np.arange(axis.resized, dtype=_F32), _F32(axis.scale), _F32(axis.size), axis.resized
     half = (i + _F32(0.5)) / scale - _F32(0.5)
     match coordinates:
@@ -77,7 +75,7 @@ _ROUNDING: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "round_prefer_ceil": lambda x, scale: np.floor(x + _F32(0.5)),
     "floor": lambda x, scale: np.floor(x),
     "ceil": lambda x, scale: np.ceil(x),
-    # opset 10 leaves it open; this is what the reference runtime does
+    # opset 10 leaves the rounding open; this is onnxruntime's
     "simple": lambda x, scale: np.ceil(x) if scale < 1 else np.floor(x),
 }
 
@@ -89,54 +87,23 @@ def _nearest(axis: _Axis, how: _Sampling) -> np.ndarray:
     return np.clip(places, 0, axis.size - 1).astype(np.int64)
 
 
-def _triangle(distance: np.ndarray, a: float) -> np.ndarray:
-    return np.maximum(1 - np.abs(distance), 0)
-
-
-def _cubic(distance: np.ndarray, a: float) -> np.ndarray:
-    """The cubic convolution kernel (Keys 1981, eq. 4)."""
-    d = np.abs(distance)
-    inner = ((a + 2) * d - (a + 3)) * d * d + 1
-    outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
-    return np.where(d <= 1, inner, np.where(d < 2, outer, 0))
-
-
-def _weights(axis: _Axis, how: _Sampling) -> np.ndarray:
-    """The matrix (resized, size) that resamples one axis linearly or cubically."""
-    kernel, reach = (_triangle, 1) if how.mode == "linear" else (_cubic, 2)
-    centre = _source(axis, how.coordinates).astype(np.float64)
-    shrink = min(axis.scale, 1.0) if how.antialias else 1.0  # antialiasing widens the kernel when it shrinks
-    if how.mode == "linear" and not how.antialias:
-        centre = np.clip(centre, 0, axis.size - 1)
-    taps = np.arange(np.floor(-reach / shrink), np.ceil(reach / shrink) + 1)
-    places = np.floor(centre)[:, None] + taps
-    weights = kernel((places - centre[:, None]) * shrink, how.cubic_a)
-    if how.exclude_outside:
-        weights = np.where((places >= 0) & (places < axis.size), weights, 0)
-    weights = weights / weights.sum(1, keepdims=True)
-    matrix = np.zeros((axis.resized, axis.size))
-    rows = np.broadcast_to(np.arange(axis.resized)[:, None], places.shape)
-    np.add.at(matrix, (rows, np.clip(places, 0, axis.size - 1).astype(np.int64)), weights)
-    return matrix
-
-
-def _resample(x: Value, at: int, axis: _Axis, how: _Sampling) -> Value:
-    if how.mode == "nearest":
-        index = _nearest(axis, how)
-        times = axis.resized // axis.size
-        if np.array_equal(index, np.repeat(np.arange(axis.size), times)):
-            spread = jnp.broadcast_to(jnp.expand_dims(x, at + 1), (*x.shape[: at + 1], times, *x.shape[at + 1 :]))
-            return spread.reshape(*x.shape[:at], axis.resized, *x.shape[at + 1 :])
-        return jnp.take(x, index, at, mode="clip", indices_are_sorted=bool((np.diff(index) >= 0).all()))
-    dtype = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
-    matrix = jnp.asarray(_weights(axis, how), dtype)
-    moved = jnp.tensordot(matrix, x.astype(dtype), ((1,), (at,)), precision=HIGHEST)
-    return jnp.moveaxis(moved, 0, at)
-
-
 def _outside(axis: _Axis) -> np.ndarray:
     places = _source(axis, "tf_crop_and_resize")
     return (places < 0) | (places > axis.size - 1)
+
+
+def _sampling(axis: _Axis, how: _Sampling) -> np.ndarray:
+    """Returns what `resample` takes for one axis: the entries that nearest sampling picks, or the weights of all."""
+    if how.mode == "nearest":
+        return _nearest(axis, how)
+    return interpolation_weights(
+        _source(axis, how.coordinates),
+        axis.size,
+        method="linear" if how.mode == "linear" else "cubic",
+        widening=1 / min(axis.scale, 1.0) if how.antialias else 1.0,
+        cubic_coefficient=how.cubic_a,
+        exclude_outside=bool(how.exclude_outside),
+    )
 
 
 def _resize(x: Value, axes: dict[int, _Axis], how: _Sampling) -> Value:
@@ -145,14 +112,21 @@ def _resize(x: Value, axes: dict[int, _Axis], how: _Sampling) -> Value:
     cropped = how.coordinates == "tf_crop_and_resize"
     changed = {at: axis for at, axis in axes.items() if cropped or axis.size != axis.resized or axis.scale != 1}
     check_made([changed[i].resized if i in changed else dim for i, dim in enumerate(x.shape)])
-    y = jnp.asarray(x)
-    for at, axis in sorted(changed.items(), key=lambda item: item[1].resized / max(item[1].size, 1)):
-        y = _resample(y, at, axis, how)
+    y = resample(jnp.asarray(x), {at: _sampling(axis, how) for at, axis in changed.items()})
     if cropped:
         for at, axis in changed.items():
             outside = _outside(axis).reshape((-1,) + (1,) * (y.ndim - 1 - at))
             y = jnp.where(outside, jnp.asarray(how.extrapolation, y.dtype), y)
-    return y if y.dtype == x.dtype else jnp.rint(y).astype(x.dtype)
+    return y if y.dtype == x.dtype else _as_integers(y, x.dtype, how)
+
+
+def _as_integers(y: Value, dtype: Any, how: _Sampling) -> Value:
+    """Returns interpolated values as integers: linear ones cut off, as in onnxruntime, others rounded and saturated.
+
+    The specification leaves it open. onnxruntime's weights need not add up to 1, which darkens areas of one value here
+    and there; these do.
+    """
+    return y.astype(dtype) if how.mode == "linear" and not how.antialias else saturate(jnp.rint(y), dtype)
 
 
 def _scaled(x: Value, over: Sequence[int], scales: Sequence[float], roi: Sequence[float] = ()) -> dict[int, _Axis]:
@@ -164,7 +138,8 @@ def _scaled(x: Value, over: Sequence[int], scales: Sequence[float], roi: Sequenc
         start, end = bounds[i], bounds[len(over) + i]
         if scale == 1 and (start, end) == (0, 1):
             continue  # also an axis of symbolic size
-        found[at] = _Axis(x.shape[at], int(np.floor(x.shape[at] * (end - start) * scale)), scale, start, end)
+        resized = _F32(x.shape[at]) * _F32(end - start) * _F32(scale)  # in float32, where 9 * (13 / 9) is 13
+        found[at] = _Axis(x.shape[at], int(np.floor(resized)), scale, start, end)
     return found
 
 
@@ -191,7 +166,7 @@ def _sized(x: Value, over: Sequence[int], wanted: Sequence[Any], policy: str, ro
 
 @op("Resize", since=10)
 def resize_10(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
-    """`x` resized by scales; output place i reads place i / scale."""
+    """Resizes `x` by scales; output place i reads input place i / scale."""
     how = _Sampling(mode, "asymmetric", "simple", -0.75, 0, 0.0, 0)
     return _resize(x, _scaled(x, range(x.ndim), np.ravel(scales).tolist()), how)
 
@@ -214,7 +189,7 @@ def resize(
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
 ) -> Value:
-    """`x` resized by scales or to sizes."""
+    """Resizes `x` by scales or to sizes."""
     how = _Sampling(
         mode,
         coordinate_transformation_mode,
@@ -235,24 +210,24 @@ def resize(
 
 
 def _upsample(x: Value, scales: Sequence[float], mode: str) -> Value:
-    """Opset 9's Upsample: "bilinear" is a name of "linear"."""
+    """Resizes as Upsample does, where "bilinear" is another name of "linear"."""
     how = _Sampling("linear" if mode == "bilinear" else mode, "asymmetric", "floor", -0.75, 0, 0.0, 0)
     return _resize(x, _scaled(x, range(x.ndim), scales), how)
 
 
 @op("Upsample")
 def upsample_1(x: Value, /, *, height_scale: float, width_scale: float, mode: str = "nearest") -> Value:
-    """`x` enlarged by scales."""
+    """Enlarges `x` by scales."""
     return _upsample(x, (1.0, 1.0, height_scale, width_scale), mode)
 
 
 @op("Upsample", since=7)
 def upsample_7(x: Value, /, *, scales: Sequence[float], mode: str = "nearest") -> Value:
-    """`x` enlarged by scales."""
+    """Enlarges `x` by scales."""
     return _upsample(x, scales, mode)
 
 
 @op("Upsample", since=9)
 def upsample(x: Value, scales: Static, /, *, mode: str = "nearest") -> Value:
-    """`x` enlarged by scales."""
+    """Enlarges `x` by scales."""
     return _upsample(x, np.ravel(scales).tolist(), mode)

@@ -11,16 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value
+from modeldiff_jax.models.graph.values import HIGHEST, Value, in_float32
 from modeldiff_jax.models.onnx.ops.activation import elu, hard_sigmoid, leaky_relu
-from modeldiff_jax.models.onnx.ops.common import HIGHEST
 from modeldiff_jax.models.onnx.registration import op
 
 Activation = Callable[[Value], Value]
 Carry = tuple[Value, ...]
 Step = Callable[[Carry, Value], Carry]
 Product = Callable[[Value], Value]
-"""What a direction's weights make of inputs or states."""
+"""Multiplies inputs or states by the weights of one direction."""
 
 # name -> function of (x, alpha, beta), default alpha, default beta; `None` for one it does not take
 _ACTIVATIONS: dict[str, tuple[Callable[[Value, Any, Any], Value], float | None, float | None]] = {
@@ -51,7 +50,9 @@ class Options:
 
 
 def _activations(options: Options) -> list[Activation]:
-    """The named functions, each taking the next alpha and beta if it has one."""
+    """Returns the named activations; each takes the next unused alpha and beta if it has such a parameter."""
+    if options.clip is not None and options.clip < 0:
+        raise InvalidInputError("A clip threshold is not negative", got=f"{options.clip}")
     left_alphas, left_betas, clip = list(options.alphas or ()), list(options.betas or ()), options.clip
 
     def one(name: str) -> Activation:
@@ -78,7 +79,7 @@ def _run(
     cell: Callable[[int, list[Activation]], tuple[Value, Step]],
     options: Options,
 ) -> tuple[Value, ...]:
-    """Outputs of all steps, then the last states; `cell` makes a direction's input bias and step."""
+    """Returns the outputs of all steps and the last states; `cell` returns a direction's input bias and step."""
     n_directions = len(into)
     if options.direction not in ("forward", "foward", "reverse", "bidirectional"):  # one schema default is misspelt
         raise InvalidInputError("A direction is forward, reverse or bidirectional", got=options.direction)
@@ -109,7 +110,7 @@ def _run(
 
 
 def _turned(x: Value, lengths: Value) -> Value:
-    """Each sequence's steps in reverse order, within its own length."""
+    """Reverses the steps of each sequence within its length."""
     if lengths is None:
         return jnp.flip(x, 0)
     step = jnp.arange(x.shape[0])[:, None]
@@ -118,7 +119,7 @@ def _turned(x: Value, lengths: Value) -> Value:
 
 
 def _scan(step: Step, start: Carry, xs: Value, lengths: Value) -> tuple[Value, Carry]:
-    """Outputs of all steps (0 behind a sequence's end) and the states at each sequence's end."""
+    """Returns the outputs of all steps, 0 after a sequence's end, and the states at each sequence's end."""
     n_steps = xs.shape[0]
 
     def body(carry: Carry, inputs: tuple[Value, Value]) -> tuple[Carry, Value]:
@@ -141,13 +142,13 @@ def _dot(h: Value, weight: Value) -> Value:
 
 
 def _products(weights: Value) -> list[Product]:
-    """The product with each direction's matrix of (gates, size)."""
+    """Returns, for each direction, the product with its matrix of (gates, size)."""
     turned = jnp.swapaxes(weights, 1, 2)
     return [partial(_dot, weight=turned[d]) for d in range(len(turned))]
 
 
 def _biases(b: Value, d: int, gates: int, dtype: Any) -> tuple[Value, Value]:
-    """The biases of the input and of the recurrence."""
+    """Returns the biases of the input and of the recurrence, zeros where there are none."""
     return (jnp.zeros(gates, dtype), jnp.zeros(gates, dtype)) if b is None else (b[d][:gates], b[d][gates:])
 
 
@@ -160,6 +161,7 @@ def _names(given: Sequence[str] | None, default: tuple[str, ...], n_directions: 
 
 
 @op("RNN")
+@in_float32
 def rnn(
     x: Value,
     w: Value,
@@ -191,6 +193,7 @@ def rnn(
 
 
 @op("GRU")
+@in_float32
 def gru(
     x: Value,
     w: Value,
@@ -233,6 +236,7 @@ def gru(
 
 
 @op("LSTM")
+@in_float32
 def lstm(
     x: Value,
     w: Value,
@@ -275,7 +279,7 @@ def long_short_term(
     input_forget: int,
     options: Options,
 ) -> tuple[Value, ...]:
-    """The layer, whatever its products with inputs (`into`) and with states (`back`) are."""
+    """Runs an LSTM layer, given its products with inputs (`into`) and with states (`back`)."""
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         f, g, k = functions

@@ -1,7 +1,7 @@
-"""Which operators make each row of their results from the same row of their inputs, and where the rows then lie.
+"""Batching rules: operators that compute each row of a result from the same row of their inputs.
 
-A rule answers only where that holds whatever the other rows are; anything else is refused. So a rule may say too
-little, never too much.
+A rule returns the axis of the rows in the results, or None where a row of the result may depend on other rows. A rule
+that returns None too often refuses a model; one that returns an axis wrongly would let padding reach the results.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.models.graph import bounded
-from modeldiff_jax.models.graph.registry import Value
-from modeldiff_jax.models.onnx.ops.common import axis_index, axis_indices, sizes
+from modeldiff_jax.models.graph.values import Value, axis_index, axis_indices, sizes
 from modeldiff_jax.models.onnx.registration import ONNX
 
 Axes = Sequence[int | None]
@@ -31,7 +30,7 @@ def _first_alone(axes: Axes) -> int | None:
             "Selu", "Celu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "ThresholdedRelu", "Shrink",
             "Swish", "BitCast")  # fmt: skip
 def unary(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Element by element of the first input; others are numbers."""
+    """Elementwise in the first input; the others hold one number each."""
     return _first_alone(axes) if all(x is None or np.size(x) == 1 for x in xs[1:]) else None
 
 
@@ -39,7 +38,7 @@ def unary(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int
             "Less", "LessOrEqual", "Min", "Max", "Sum", "Mean", "Where", "BitShift", "BitwiseAnd", "BitwiseOr",
             "BitwiseXor")  # fmt: skip
 def broadcast(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Element by element of all inputs; rows stand beside rows, or beside what is one for all rows."""
+    """Elementwise in all inputs; rows meet rows, or values that are the same for all rows."""
     if attributes.get("broadcast"):  # opsets 1 to 6 line axes up otherwise
         return None
     rank = max(np.ndim(x) for x in xs)
@@ -75,7 +74,7 @@ def matmul(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> in
 
 @row_by_row("Softmax", "LogSoftmax", "Hardmax", "LayerNormalization", "RMSNormalization")
 def along_later_axes(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Over an axis, or all from it on, that comes after that of the rows."""
+    """Over axes after that of the rows."""
     axis, rank = _first_alone(axes), np.ndim(xs[0])
     if axis is None or any(np.ndim(x) >= rank - axis for x in xs[1:] if x is not None):
         return None
@@ -91,29 +90,29 @@ def _without(axis: int | None, gone: Sequence[int], keepdims: Any) -> int | None
 @row_by_row("ReduceSum", "ReduceMean", "ReduceProd", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2",
             "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp")  # fmt: skip
 def reduction(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Over axes that are not that of the rows."""
+    """Over axes other than that of the rows."""
     over = xs[1] if len(xs) > 1 else attributes.get("axes")
     if over is None or not np.size(over):
         return None
-    return _without(_first_alone(axes), axis_indices(over, np.ndim(xs[0])), attributes["keepdims"])
+    return _without(_first_alone(axes), axis_indices(over, np.ndim(xs[0])), attributes["keepdims"] == 1)
 
 
 @row_by_row("ArgMax", "ArgMin")
 def arg(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Over an axis that is not that of the rows."""
-    return _without(axes[0], [axis_index(attributes["axis"], np.ndim(xs[0]))], attributes["keepdims"])
+    """Over an axis other than that of the rows."""
+    return _without(axes[0], [axis_index(attributes["axis"], np.ndim(xs[0]))], attributes["keepdims"] == 1)
 
 
 @row_by_row("TopK", "Split", "CumSum", "CumProd")
 def along_another_axis(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Along an axis that is not that of the rows."""
+    """Along an axis other than that of the rows."""
     along = attributes["axis"] if "axis" in attributes else int(np.ravel(xs[1])[0])
     return _without(_first_alone(axes), [axis_index(along, np.ndim(xs[0]))], True)
 
 
 @row_by_row("Gather")
 def gather(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Of one table at the rows' indices, or of each row at the same indices."""
+    """One table read at the rows' indices, or each row read at the same indices."""
     at = axis_index(attributes["axis"], np.ndim(xs[0]))
     if axes[0] is None:
         return None if axes[1] is None else axes[1] + at
@@ -124,21 +123,21 @@ def gather(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> in
 
 @row_by_row("GatherElements")
 def gather_elements(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Of each row at its own indices."""
+    """Each row read at its own indices."""
     along = axis_index(attributes["axis"], np.ndim(xs[0]))
     return axes[0] if axes[0] == axes[1] and axes[0] != along else None
 
 
 @row_by_row("GatherND")
 def gather_nd(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Of one tensor at the rows' index vectors."""
+    """One tensor read at the rows' index vectors."""
     outer = axes[1] is not None and attributes["batch_dims"] <= axes[1] < np.ndim(xs[1]) - 1
     return axes[1] if axes[0] is None and outer else None
 
 
 @row_by_row("RoiAlign")
 def roi_align(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Of the same images at the rows' regions."""
+    """The same images read in the rows' regions."""
     return 0 if tuple(axes) == (None, 0, 0) else None
 
 
@@ -151,14 +150,14 @@ def one_hot(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> i
 
 @row_by_row("Concat")
 def concat(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Side by side: all inputs have the rows, on one axis that is not the one they are put together along."""
+    """Concatenation of inputs that all have the rows, along another axis."""
     same = len(set(axes)) == 1 and axes[0] is not None
     return axes[0] if same and axes[0] != axis_index(attributes["axis"], np.ndim(xs[0])) else None
 
 
 @row_by_row("Slice")
 def cut(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Along axes that are not that of the rows."""
+    """Along axes other than that of the rows."""
     over = (xs[3] if len(xs) > 3 else None) if len(xs) > 1 else attributes["axes"]
     count = np.size(xs[1]) if len(xs) > 1 else len(attributes["starts"])
     cut_axes = range(count) if over is None else axis_indices(over, np.ndim(xs[0]))
@@ -175,7 +174,7 @@ def transpose(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) ->
 
 @row_by_row("Squeeze")
 def squeeze(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
-    """Without axes that are named; one is needed, since how many rows there are must not decide."""
+    """Without named axes; they must be named, since the number of rows must not decide which are removed."""
     over = xs[1] if len(xs) > 1 else attributes.get("axes")
     return None if over is None else _without(_first_alone(axes), axis_indices(over, np.ndim(xs[0])), False)
 

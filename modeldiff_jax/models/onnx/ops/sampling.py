@@ -1,4 +1,4 @@
-"""Tensors read at places between their entries: grids, regions of interest, deformed filters."""
+"""Interpolation at places that are data: grids, regions of interest, deformable convolution; and box suppression."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, concrete, xp
-from modeldiff_jax.models.onnx.ops.common import HIGHEST, astype, known, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, concrete, in_float32, known, sizes, xp
 from modeldiff_jax.models.onnx.registration import op
 
 _CUBIC = -0.75
 
 
 def _read(x: Value, batch: Value, places: Sequence[Value], outside: Value = None) -> Value:
-    """Entries of (batch, channels, spatial...) at whole places, channels last; those beyond an end are the end's.
+    """Reads (batch, channels, spatial...) at integer places, clamped to the input; channels are last in the result.
 
-    `outside` replaces what lies beyond an end.
+    `outside`, where given, is read at places beyond the input instead.
     """
     m = xp(x, batch, *places)
     index = tuple(astype(m.clip(p, 0, n - 1), np.int32) for p, n in zip(places, x.shape[2:], strict=True))
@@ -35,7 +35,7 @@ def _read(x: Value, batch: Value, places: Sequence[Value], outside: Value = None
 
 
 def _reflected(place: Value, low: float, high: float) -> Value:
-    """Places beyond either end thrown back, as often as it takes."""
+    """Reflects places at `low` and `high` until they lie between."""
     m, width = xp(place), high - low
     if width <= 0:
         return m.full_like(place, low)
@@ -44,7 +44,7 @@ def _reflected(place: Value, low: float, high: float) -> Value:
 
 
 def _taps(place: Value, mode: str) -> list[tuple[Value, Value]]:
-    """The whole places around one and their weights."""
+    """Returns the integer places to read for interpolation at `place`, and their weights."""
     m = xp(place)
     if mode == "nearest":
         return [(m.rint(place), m.ones((), place.dtype))]
@@ -70,7 +70,7 @@ def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corn
         place = (at + 1) / 2 * (size - 1) if align_corners else ((at + 1) * size - 1) / 2
         if mode == "nearest":
             place = m.rint(place)
-        if padding_mode == "border":
+        if padding_mode == "border" and mode != "cubic":  # whose taps are clamped one by one, by `_read`
             place = m.where((place < low) | (place > high), m.clip(place, 0, size - 1), place)
         elif padding_mode == "reflection":
             place = _reflected(place, low, high)
@@ -85,25 +85,28 @@ def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corn
 
 
 @op("GridSample")
+@in_float32
 def grid_sample_16(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> Value:
-    """`x` at the places of a grid, which spans -1 to 1 (Jaderberg et al. 2015)."""
+    """Samples `x` at the places of a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
     modes = {"bilinear": "linear", "bicubic": "cubic"}
     return _grid_sample(x, grid, modes.get(mode, mode), padding_mode, align_corners)
 
 
 @op("GridSample", since=20)
+@in_float32
 def grid_sample(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> Value:
-    """`x` at the places of a grid, which spans -1 to 1 (Jaderberg et al. 2015)."""
+    """Samples `x` at the places of a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
     return _grid_sample(x, grid, mode, padding_mode, align_corners)
 
 
 @op("AffineGrid")
+@in_float32
 def affine_grid(theta: Value, size: Static, /, *, align_corners: int = 0) -> Value:
-    """The grid of a GridSample that applies the affine map `theta` to an image of that size."""
+    """Returns the grid with which GridSample applies the affine map `theta` to an image of a size."""
     spatial = sizes(size)[2:]
     check_made((theta.shape[0], *spatial, len(spatial)))
     lines = [
@@ -169,11 +172,12 @@ def _roi_align(
             :, None, None, None, :
         ]
         pooled = m.where(taken[..., None], m.stack(samples).max(0), -np.inf).max((3, 4))
-        pooled = m.where(m.isfinite(pooled), pooled, 0)
+        pooled = m.where(np.all(counts > 0, 1, keepdims=True)[..., None, None], pooled, 0)
     return astype(m.moveaxis(pooled, -1, 1), x.dtype)
 
 
 @op("RoiAlign")
+@in_float32
 def roi_align_10(
     x: Value,
     rois: Value,
@@ -186,11 +190,12 @@ def roi_align_10(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Value:
-    """Each region of interest in bins of averaged (or largest) samples (He et al. 2017)."""
+    """Averages (or takes the largest of) bilinear samples in each bin of each region of interest (He et al. 2017)."""
     return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, False)
 
 
 @op("RoiAlign", since=16)
+@in_float32
 def roi_align(
     x: Value,
     rois: Value,
@@ -204,14 +209,15 @@ def roi_align(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Value:
-    """Each region of interest in bins of averaged (or largest) samples (He et al. 2017)."""
+    """Averages (or takes the largest of) bilinear samples in each bin of each region of interest (He et al. 2017)."""
     half = coordinate_transformation_mode == "half_pixel"
     return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, half)
 
 
 @op("MaxRoiPool")
+@in_float32
 def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Value:
-    """The largest entry of each bin of each region, which are in whole pixels; 0 where a bin is empty."""
+    """Returns the largest entry of each bin of each region, bounded by whole pixels; 0 for an empty bin."""
     m = xp(x, rois)
     check_made((rois.shape[0], *x.shape[1:], pooled_shape[0]))
     scaled = rois[:, 1:] * np.asarray(spatial_scale, rois.dtype)
@@ -219,6 +225,7 @@ def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spati
     low, high = corners[:, 1::-1], corners[:, :1:-1]
     extent = m.maximum(high - low + 1, 1)
     best = m.asarray(x)[astype(rois[:, 0], np.int32)]
+    filled: Any = True
     for axis, (bins, size) in enumerate(zip(pooled_shape, x.shape[2:], strict=True)):
         each = extent[:, axis, None] / bins
         edge = np.arange(bins + 1).astype(each.dtype)  # in the regions' type, whose rounding decides borders
@@ -228,10 +235,13 @@ def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spati
         inside = (at >= first[..., None]) & (at < last[..., None])  # (rois, bins, size)
         shape = (inside.shape[0], 1, *((bins, size, 1) if axis == 0 else (1, bins, size)))
         best = m.where(inside.reshape(shape), m.expand_dims(best, 2 + axis), -np.inf).max(3 + axis)
-    return astype(m.where(m.isfinite(best), best, 0), x.dtype)
+        bins_shape = (inside.shape[0], 1, *((bins, 1) if axis == 0 else (1, bins)))
+        filled = filled & inside.any(2).reshape(bins_shape)
+    return astype(m.where(filled, best, 0), x.dtype)
 
 
 @op("DeformConv")
+@in_float32
 def deform_conv(
     x: Value,
     w: Value,
@@ -247,7 +257,7 @@ def deform_conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """A convolution whose taps each read at a place shifted by `offset`, weighted by `mask` (Zhu et al. 2019)."""
+    """Convolves, each tap reading at a place shifted by `offset` and weighted by `mask` (Zhu et al. 2019)."""
     m, n, (count, channels) = xp(x, w, offset, b, mask), x.ndim - 2, x.shape[:2]
     taps, out = w.shape[2:], offset.shape[2:]
     strides, dilations, pads = strides or (1,) * n, dilations or (1,) * n, pads or (0,) * (2 * n)
@@ -287,9 +297,11 @@ def non_max_suppression(
     *,
     center_point_box: int = 0,
 ) -> Value:
-    """(batch, class, box) of the best boxes that overlap no better one; how many there are must be known."""
+    """Returns (batch, class, box) of the best boxes that overlap no better one; boxes and scores must be known."""
     if not concrete(boxes, scores):
         raise NotStaticError("Boxes and scores must be known", got="traced ones")
+    if not scores.size:
+        return np.zeros((0, 3), np.int64)
     count = 0 if most is None else int(np.ravel(most)[0])
     limit = 0.0 if overlap is None else float(np.ravel(overlap)[0])
     if center_point_box:

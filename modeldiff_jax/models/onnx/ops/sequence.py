@@ -1,6 +1,6 @@
-"""Sequences, which are tuples here, and optionals, which are the value itself or `None`.
+"""Sequences, represented by tuples, and optionals, represented by the value or `None`.
 
-An operator that gives one sequence gives a tuple of one (see `registry.py`).
+An operator whose only output is a sequence returns a tuple of one (see `registry.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import axis_index, sizes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, axis_index, sizes, xp
 from modeldiff_jax.models.onnx.ops.tensor import split_at
 from modeldiff_jax.models.onnx.registration import op
 
@@ -20,7 +20,7 @@ Sequence_ = tuple[Value, ...]
 
 
 def _place(position: Value, length: int, default: int) -> int:
-    """A position counted from the front."""
+    """Returns a position counted from the front."""
     at = default if position is None else int(np.ravel(position)[0])
     if not -length <= at < length:
         raise InvalidInputError("A position must lie within the sequence", got=f"{at} in a sequence of {length}")
@@ -29,7 +29,7 @@ def _place(position: Value, length: int, default: int) -> int:
 
 @op("SequenceEmpty")
 def sequence_empty(*, dtype: int | None = None) -> tuple[Sequence_]:
-    """A sequence of nothing."""
+    """Returns an empty sequence."""
     return ((),)
 
 
@@ -64,20 +64,20 @@ def sequence_erase(xs: Value, position: Static = None, /) -> tuple[Sequence_]:
 
 @op("SequenceLength")
 def sequence_length(xs: Value, /) -> Value:
-    """How many entries there are; known while tracing."""
+    """Returns the number of entries, which is known while tracing."""
     return np.asarray(len(xs), np.int64)
 
 
 @op("SequenceMap")
 def sequence_map(xs: Value, /, *others: Value, body: Callable[..., tuple[Value, ...]]) -> tuple[Sequence_, ...]:
-    """`body` of each entry, with the entry of every other sequence at its place, and every other tensor as it is."""
+    """Applies `body` to each entry, the entries of other sequences at the same position, and other tensors whole."""
     rows = [body(x, *(other[i] if isinstance(other, tuple) else other for other in others)) for i, x in enumerate(xs)]
     return tuple(zip(*rows, strict=True)) if rows else ((),)
 
 
 @op("SplitToSequence")
 def split_to_sequence(x: Value, lengths: Static = None, /, *, axis: int = 0, keepdims: int = 1) -> tuple[Sequence_]:
-    """`x` cut along an axis: into single steps, into parts of one length (the last may be shorter), or of several."""
+    """Splits `x` along an axis into single entries, parts of one length (the last may be shorter), or given lengths."""
     at = axis_index(axis, x.ndim)
     size = x.shape[at]
     if lengths is None:
@@ -93,30 +93,30 @@ def split_to_sequence(x: Value, lengths: Static = None, /, *, axis: int = 0, kee
 
 @op("ConcatFromSequence")
 def concat_from_sequence(xs: Value, /, *, axis: int, new_axis: int = 0) -> Value:
-    """All entries one after another along an axis, or along a new one."""
+    """Concatenates all entries along an axis, or stacks them along a new one."""
     return xp(*xs).stack(xs, axis) if new_axis else xp(*xs).concatenate(xs, axis)
 
 
 def _single(x: Value) -> Any:
-    """An operator's only output, which a tuple would be taken apart for."""
+    """Wraps a sequence that is an operator's only output, so that it is not taken for several outputs."""
     return (x,) if isinstance(x, tuple) else x
 
 
 @op("Optional")
 def optional(x: Value = None, /, *, type: str | None = None) -> Value:
-    """`x`, or where it is left out an absent value."""
+    """Returns `x`, or None for an omitted input."""
     return _single(x)
 
 
 @op("OptionalHasElement")
 def optional_has_element(x: Value = None, /) -> Value:
-    """Whether there is a value; known while tracing."""
+    """Whether the optional has a value, which is known while tracing."""
     return np.asarray(x is not None)
 
 
 @op("OptionalGetElement")
 def optional_get_element(x: Value, /) -> Value:
-    """The value, which must be there."""
+    """Returns the value of an optional, which must have one."""
     if x is None:
         raise InvalidInputError("The value of an optional must be there", got="an absent one")
     return _single(x)

@@ -6,8 +6,9 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype, axis_index, element_type
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, in_float32, xp
+from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -17,7 +18,7 @@ def _scalar(value: Static) -> float:
 
 
 def _complex(x: Value) -> Value:
-    """The last axis, of one or two entries, as a complex number."""
+    """Returns the complex numbers whose real and imaginary parts are the entries of the last axis."""
     if x.shape[-1] not in (1, 2):
         raise InvalidInputError("The last axis holds a real or a complex number", got=f"{x.shape[-1]} entries")
     wide = astype(x, np.float32) if x.dtype.itemsize < 4 else x
@@ -37,6 +38,8 @@ def _dft(x: Value, length: Static, axis: int, inverse: int, onesided: int) -> Va
         size = int(_scalar(length))
     elif inverse and onesided:
         size = 2 * (size - 1)
+    if size < 1:
+        raise InvalidInputError("A transform goes over at least one entry", got=f"{size}")
     check_made((*x.shape[:at], size, *x.shape[at + 1 :], 2))
     signal = _complex(x)
     if inverse and onesided:
@@ -66,8 +69,9 @@ def dft(x: Value, length: Static = None, axis: Static = None, /, *, inverse: int
 
 
 @op("STFT")
+@in_float32
 def stft(x: Value, step: Static, window: Value = None, length: Static = None, /, *, onesided: int = 1) -> Value:
-    """The transform of each frame of a signal (batch, time[, 1 or 2]), `step` after the one before."""
+    """Returns the Fourier transform of each frame of a signal (batch, time[, 1 or 2]); frames are `step` apart."""
     signal = x if x.ndim == 3 else x[..., None]
     hop = int(_scalar(step))
     size = signal.shape[1] if window is None else window.shape[0]
@@ -104,7 +108,7 @@ _window("BlackmanWindow", (0.42, -0.5, 0.08))
 def mel_weight_matrix(
     bins: Static, length: Static, rate: Static, low: Static, high: Static, /, *, output_datatype: int = 1
 ) -> Value:
-    """Triangles, evenly spaced on the mel scale, that sum a spectrum's bins into mel bins."""
+    """Returns the matrix of triangular filters, evenly spaced on the mel scale, from spectrum bins to mel bins."""
     count, size = int(_scalar(bins)), int(_scalar(length))
     check_made((size // 2 + 1, count))
     first, last = (2595 * np.log10(1 + _scalar(edge) / 700) for edge in (low, high))

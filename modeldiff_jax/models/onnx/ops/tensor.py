@@ -12,19 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels.rounding import finite_range
 from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Index, Static, Value, concrete, xp
+from modeldiff_jax.models.graph.registry import Index, Static
 from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
-from modeldiff_jax.models.onnx.ops.common import (
-    astype,
-    axis_index,
-    axis_indices,
-    computing_in,
-    element_type,
-    finite_range,
-    module_for,
-    sizes,
-)
+from modeldiff_jax.models.graph.values import Value, astype, axis_index, axis_indices, concrete, module_for, sizes, xp
+from modeldiff_jax.models.onnx.ops.common import computing_in, element_type
 from modeldiff_jax.models.onnx.registration import op
 
 # fmt: off
@@ -120,7 +113,8 @@ def reshape_1(x: Value, /, *, shape: Sequence[int] = (), consumed_inputs: Sequen
 def reshape(x: Value, shape: Static, /, *, allowzero: int = 0) -> Value:
     """`x` in another shape, where 0 keeps a size (unless `allowzero`) and -1 takes the rest."""
     wanted = tuple(
-        x.shape[i] if isinstance(dim, int) and dim == 0 and not allowzero else dim for i, dim in enumerate(sizes(shape))
+        x.shape[i] if isinstance(dim, int) and dim == 0 and allowzero != 1 else dim
+        for i, dim in enumerate(sizes(shape))
     )
     return module_for(wanted, x).reshape(x, wanted)
 

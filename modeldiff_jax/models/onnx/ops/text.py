@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.limits import check_made
-from modeldiff_jax.models.graph.registry import Static, Value, xp
-from modeldiff_jax.models.onnx.ops.common import add_at
-from modeldiff_jax.models.onnx.ops.regex import compile_pattern
+from modeldiff_jax.errors import InvalidInputError, LimitExceededError, UnsupportedModelError
+from modeldiff_jax.limits import check_made, pattern_bytes
+from modeldiff_jax.models.graph.registry import Static
+from modeldiff_jax.models.graph.values import Value, add_at, xp
 from modeldiff_jax.models.onnx.registration import op
 from modeldiff_jax.runtime import x64
 
@@ -71,8 +72,36 @@ def string_normalizer(
 @op("RegexFullMatch")
 def regex_full_match(x: Static, /, *, pattern: str | None = None) -> Value:
     """Whether each whole string matches the pattern, in time linear in the string."""
-    matcher = compile_pattern(pattern or "")
-    return np.asarray([matcher.matches(str(v)) for v in x.flat], bool).reshape(x.shape)
+    compiled = _compiled(pattern or "")
+    return np.asarray([compiled.fullmatch(str(v)) is not None for v in x.flat], bool).reshape(x.shape)
+
+
+def _compiled(pattern: str) -> Any:
+    """Compiles a pattern with RE2, whose syntax the operator's definition names.
+
+    Raises:
+      UnsupportedModelError: not in RE2's syntax, which knows no references back and no looking around.
+      LimitExceededError: the compiled pattern takes more memory than the limits allow.
+    """
+    import re2  # few models hold this operator
+
+    options = re2.Options()
+    options.max_mem, options.log_errors = pattern_bytes(), False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        reason = error.args[0].decode("utf-8", "replace")[:80]
+    if "too large" in reason:
+        raise LimitExceededError(
+            f"The limit `pattern_bytes` is {pattern_bytes():,}",
+            got=f"{reason}: {pattern[:80]!r}",
+            fix="if you trust this file, raise it: Limits(pattern_bytes=...)",
+        )
+    raise UnsupportedModelError(
+        "A pattern is a regular expression in the syntax of RE2",
+        got=f"{reason} in {pattern[:80]!r}",
+        fix="write it without: https://github.com/google/re2/wiki/Syntax",
+    )
 
 
 @op("TfIdfVectorizer")
@@ -96,7 +125,7 @@ def tf_idf_vectorizer(
     pool = np.asarray(pool_int64s, np.int64) if pool_strings is None else np.asarray(pool_strings, object)
     if pool_strings is None and x.dtype != np.int64:
         pool = x64.saturated(pool)
-    m, rows = xp(x), x.reshape(-1, x.shape[-1]) if x.ndim else x.reshape(1, 1)
+    m, rows = xp(x), x.reshape(math.prod(x.shape[:-1]), *x.shape[-1:]) if x.ndim else x.reshape(1, 1)
     bounds = [*ngram_counts, len(pool)]
     places = np.asarray(ngram_indexes, np.int64)
     if sorted(bounds) != bounds or bounds[0] < 0 or places.min(initial=0) < 0:
@@ -109,6 +138,8 @@ def tf_idf_vectorizer(
         grams = pool[start:end].reshape(-1, length)
         index = places[first : first + len(grams)]
         first += len(grams)
+        if len(index) != len(grams):
+            raise InvalidInputError("Each n-gram of a pool has an index", got=f"{len(places)} indices")
         if not (min_gram_length <= length <= max_gram_length and len(grams)):
             continue
         for step in range(1, 2 if length == 1 else max_skip_count + 2):

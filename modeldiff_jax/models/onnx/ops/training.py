@@ -1,4 +1,4 @@
-"""The update rules of `ai.onnx.preview.training`: tensors, their gradients and their states in, the new ones out."""
+"""Optimisers of `ai.onnx.preview.training`: tensors, gradients and states in, updated tensors and states out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.models.graph.registry import Value, xp
-from modeldiff_jax.models.onnx.ops.common import astype
+from modeldiff_jax.models.graph.values import Value, astype, xp
 from modeldiff_jax.models.onnx.registration import op
 
 _DOMAIN = "ai.onnx.preview.training"
@@ -17,7 +16,7 @@ _EPSILON = float(np.float32(1e-6))
 
 
 def _each(values: tuple[Value, ...], kinds: int, rule: Callable[..., tuple[Value, ...]]) -> tuple[Value, ...]:
-    """`rule` of each tensor with its gradient and states; inputs and outputs go kind by kind."""
+    """Applies `rule` to each tensor with its gradient and states; inputs and outputs are grouped by kind."""
     count = len(values) // kinds
     if not count or len(values) % kinds:
         raise InvalidInputError(f"There are {kinds} inputs for each tensor", got=f"{len(values)} inputs")
@@ -36,7 +35,7 @@ def adagrad(
     epsilon: float = _EPSILON,
     norm_coefficient: float = 0.0,
 ) -> tuple[Value, ...]:
-    """Steps over the root of the sum of squared gradients (Duchi et al. 2011)."""
+    """Divides each step by the root of the sum of squared gradients so far (Duchi et al. 2011)."""
 
     def rule(x: Value, gradient: Value, squares: Value) -> tuple[Value, ...]:
         g = norm_coefficient * x + gradient
@@ -58,7 +57,7 @@ def adam(
     norm_coefficient: float = 0.0,
     norm_coefficient_post: float = 0.0,
 ) -> tuple[Value, ...]:
-    """Steps by running means of the gradient over those of its square (Kingma and Ba 2015)."""
+    """Steps by the running mean of the gradient over the root of that of its square (Kingma and Ba 2015)."""
     m = xp(rate, count)
     safe = m.maximum(count, 1)
     rate = m.where(count > 0, rate * m.sqrt(1 - beta**safe) / (1 - alpha**safe), rate)

@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 from scipy import special
 
-from tests.models.onnx.helpers import check_node, check_transforms, convert, node_model
+from tests.models.onnx.helpers import check_node, check_transforms, convert, info, node_model, whole
 
 RNG = np.random.default_rng(0)
 X = (3 * RNG.standard_normal((2, 3, 4))).astype(np.float32)
@@ -66,3 +67,47 @@ def test_softmax(op, opset, axis):
 @pytest.mark.parametrize("opset", [11, 13])
 def test_softmax_transforms(op, opset):
     check_transforms(op, [X], {"axis": 1}, opset)
+
+
+MASKED = np.float32([[-np.inf, -np.inf, -np.inf], [0, -np.inf, 1], [np.inf, 0, 1], [3e38, -3e38, -np.inf]])
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("opset", [11, 13])
+def test_minus_infinity_has_no_share(op, opset):
+    check_node(op, [MASKED], {}, opset)
+
+
+def test_a_guard_behind_a_masked_softmax_fires():
+    """Attention as torch.onnx.export writes it: a query whose keys are all masked gives zeros."""
+    scores = np.float32([[1, 2, 3], [4, 5, 6]])
+    mask = np.array([[True, False, True], [False, False, False]])
+    constants = {"zero": np.float32(0), "low": np.float32(-np.inf)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("Where", ["mask", "zero", "low"], ["bias"]),
+            helper.make_node("Add", ["scores", "bias"], ["masked"]),
+            helper.make_node("Softmax", ["masked"], ["shares"], axis=-1),
+            helper.make_node("IsNaN", ["shares"], ["blind"]),
+            helper.make_node("Where", ["blind", "zero", "shares"], ["y"]),
+        ],
+        "masked",
+        [info("scores", scores), info("mask", mask)],
+        [helper.make_empty_tensor_value_info("y")],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    want = [[special.expit(-2), 0, special.expit(2)], [0, 0, 0]]
+    np.testing.assert_allclose(convert(whole(graph, 17))(scores, mask), want, rtol=1e-6)
+
+
+def test_averages_far_out_are_rounded_before_a_softmax():
+    """XLA would skip the rounding between the average's last product and the subtraction of the maximum."""
+    x = (1e10 * RNG.standard_normal((4, 10, 7, 7))).astype(np.float32)
+    names = ["x", "mean", "flat", "y"]
+    nodes = [
+        helper.make_node(op, [a], [b])
+        for op, a, b in zip(["GlobalAveragePool", "Flatten", "Softmax"], names[:-1], names[1:], strict=True)
+    ]
+    graph = helper.make_graph(nodes, "far", [info("x", x)], [helper.make_empty_tensor_value_info("y")])
+    y = np.asarray(convert(whole(graph, 17))(x))
+    np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)

@@ -107,3 +107,38 @@ GROUPED = {
 def test_group_query_attention(name):
     inputs, attrs = GROUPED[name]
     check("GroupQueryAttention", inputs, {"num_heads": H, "kv_num_heads": KV, **attrs}, n_outputs=3)
+
+
+def hidden(*places):
+    """A bias of -inf at some (query, key) of every head."""
+    bias = np.zeros((B, H, S, S), np.float32)
+    for query, key in places:
+        bias[:, :, query, key] = -np.inf
+    return bias
+
+
+# a key that no query may see, a query that sees no key, and one that sees none up to its own
+HIDDEN = {"key": hidden((0, 1), (1, 1), (2, 1)), "query": hidden((1, 0), (1, 1), (1, 2)), "first": hidden((0, 0))}
+
+
+@pytest.mark.parametrize("unidirectional", [0, 1])
+@pytest.mark.parametrize("bias", HIDDEN)
+def test_a_bias_of_minus_infinity(bias, unidirectional):
+    attrs = {"num_heads": H, "unidirectional": unidirectional}
+    check("MultiHeadAttention", [*(normal(B, S, H * D) for _ in range(3)), None, None, HIDDEN[bias]], attrs)
+
+
+@pytest.mark.parametrize("unidirectional", [0, 1])
+@pytest.mark.parametrize("filter_value", [-np.inf, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("mask", ["ends", "each key", "no key"])
+def test_filter_values(mask, filter_value, unidirectional):
+    inputs = [normal(B, S, 16), normal(16, 3 * H * D), normal(3 * H * D), MASKS.get(mask, np.zeros((B, S), np.int32))]
+    attrs = {"num_heads": H, "unidirectional": unidirectional, "mask_filter_value": filter_value}
+    check("Attention", inputs, attrs, atol=5e-5)
+
+
+@pytest.mark.parametrize("window", [-1, 1, 2])
+@pytest.mark.parametrize("bias", HIDDEN)
+def test_a_group_query_that_sees_no_key_gives_zeros(bias, window):
+    inputs = [*grouped(S, None, [S - 1] * B, S), None, None, None, HIDDEN[bias]]
+    check("GroupQueryAttention", inputs, {"num_heads": H, "kv_num_heads": KV, "local_window_size": window}, n_outputs=3)

@@ -48,6 +48,30 @@ def test_the_first_of_equal_maxima_counts():
     check_node("MaxPool", [np.zeros((1, 1, 6, 6), np.float32)], {"kernel_shape": [3, 3]}, opset=12, n_outputs=2)
 
 
+@pytest.mark.parametrize("storage_order", [0, 1])
+@pytest.mark.parametrize(("dtype", "low"), [(np.float32, -np.inf), (np.uint8, 0), (np.int8, -128)])
+def test_padding_is_never_the_place_of_a_maximum(dtype, low, storage_order):
+    x = np.full((2, 2, 5, 4), low, dtype)  # dark pictures with one bright pixel
+    x[..., 3, 3] = 1
+    attrs = {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 1, 1, 1], "storage_order": storage_order}
+    check_node("MaxPool", [x], attrs, opset=12, n_outputs=2)
+    check_node("MaxPool", [x], {**attrs, "ceil_mode": 1}, opset=12, n_outputs=2)
+
+
+def test_a_window_of_padding_alone_has_no_place():
+    model = convert(
+        node_model("MaxPool", [LINE[..., :2]], {"kernel_shape": [2], "dilations": [3], "pads": [1, 1]}, 12, 2)
+    )
+    _, indices = model(LINE[..., :2])
+    np.testing.assert_array_equal(indices, [[[-1], [-1]]])
+
+
+def test_the_place_of_nan():
+    x = np.float32([[[-np.inf, np.nan, 3, 4]]])
+    model = convert(node_model("MaxPool", [x], {"kernel_shape": [3], "pads": [1, 1]}, 12, 2))
+    np.testing.assert_array_equal(model(x)[1], [[[1, 1, 1, 3]]])
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
 def test_max_of_small_integers(dtype):
     x = RNG.integers(0, 100, (1, 2, 5, 5)).astype(dtype)

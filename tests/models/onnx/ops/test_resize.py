@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError
-from tests.models.onnx.helpers import check_node, check_transforms, convert, node_model
+from tests.models.onnx.helpers import check_node, check_transforms, convert, expected, node_model
 
 IMAGE = np.random.default_rng(0).standard_normal((1, 2, 5, 6)).astype(np.float32)
 COORDINATES = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
@@ -107,3 +107,47 @@ def test_a_scale_must_be_positive():
     model = convert(node_model("Resize", inputs, opset=13))
     with pytest.raises(InvalidInputError, match="positive"):
         model.apply(model.params, inputs[0], inputs[2])
+
+
+def integers(dtype, shape=(1, 2, 7, 9)):
+    info = np.iinfo(dtype)
+    return np.random.default_rng(0).integers(max(info.min, -1000), min(info.max, 1000), shape).astype(dtype)
+
+
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int32])
+def test_linear_values_of_integers_are_cut_off(dtype, coordinates):
+    """Where the exact value is whole, the last bit of a float32 decides: two in a hundred may differ, by 1."""
+    x, sizes = integers(dtype), np.int64([1, 2, 17, 13])
+    proto = node_model(
+        "Resize", [x, None, None, sizes], {"mode": "linear", "coordinate_transformation_mode": coordinates}, 19
+    )
+    (want,) = expected(proto, {"x0": x, "x3": sizes})
+    off = np.abs(np.asarray(convert(proto).bind(x3=sizes)(x)).astype(int) - want)
+    assert off.max() <= 1
+    assert np.mean(off) < 0.02
+
+
+def test_an_area_of_one_value_keeps_it():
+    x = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None, None], (1, 256, 7, 9)).copy()
+    scales = f32(1, 1, 17 / 7, 1.7)
+    model = convert(node_model("Resize", [x, None, scales], {"mode": "linear"}, 19)).bind(x2=scales)
+    y = np.asarray(model(x))
+    np.testing.assert_array_equal(y, np.broadcast_to(x[:, :, :1, :1], y.shape))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_cubic_values_of_integers_stay_in_range(dtype):
+    info, scales = np.iinfo(dtype), f32(1, 1, 1, 3)
+    x = np.where(np.arange(12) % 6 < 3, info.min, info.max).astype(dtype).reshape(1, 1, 1, 12)
+    wide = node_model("Resize", [x.astype(np.float32), None, scales], {"mode": "cubic"}, 19)
+    (want,) = expected(wide, {"x0": x.astype(np.float32), "x2": scales})
+    assert want.min() < info.min
+    assert want.max() > info.max
+    model = convert(node_model("Resize", [x, None, scales], {"mode": "cubic"}, 19)).bind(x2=scales)
+    np.testing.assert_array_equal(model(x), np.clip(np.rint(want), info.min, info.max))
+
+
+def test_a_length_is_computed_in_float32():
+    x = IMAGE[..., :1].repeat(9, -1)
+    check_node("Resize", [x, None, f32(1, 1, 1, 13 / 9)], {"mode": "nearest"}, opset=13)
