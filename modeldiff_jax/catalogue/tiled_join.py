@@ -22,9 +22,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels.search import as_value
-from modeldiff_jax.kernels.selection import check_count
-from modeldiff_jax.kernels.sharded import best_of_shard, merge
+from modeldiff_jax.kernels.largest import check_count
+from modeldiff_jax.kernels.sharded import merge_shards, search_shard
+from modeldiff_jax.kernels.top_k.exact import to_values
 
 _CHUNK = 1 << 17
 
@@ -131,12 +131,12 @@ def _same_join(folder: Path, about: dict[str, Any]) -> None:
     os.replace(unfinished, file)
 
 
-_best = jax.jit(best_of_shard, static_argnames=("k", "n", "metric"))
+_best = jax.jit(search_shard, static_argnames=("k", "n", "metric"))
 
 
 @partial(jax.jit, static_argnames=("n", "k"))
 def _merged(costs: list[jax.Array], indices: list[jax.Array], n: int, k: int) -> tuple[jax.Array, jax.Array]:
-    return merge(jnp.hstack(costs), jnp.hstack(indices), n, k)
+    return merge_shards(jnp.hstack(costs), jnp.hstack(indices), n, k)
 
 
 def _tile(x: np.ndarray, start: int, stop: int, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -149,4 +149,4 @@ def _tile(x: np.ndarray, start: int, stop: int, k: int, metric: str) -> tuple[np
         found = _best(vectors, rows, jnp.asarray(first, jnp.int32), own, k=k, n=n, metric=metric)
         width = min(k, cost.shape[1] + found[0].shape[1])
         cost, index = _merged([cost, found[0]], [index, found[1]], n=n, k=width)
-    return np.asarray(as_value(cost, metric)), np.asarray(index)
+    return np.asarray(to_values(cost, metric)), np.asarray(index)

@@ -20,10 +20,10 @@ from modeldiff_jax.kernels.convolution import convolve
 from modeldiff_jax.kernels.correlation import spearman_similarity
 from modeldiff_jax.kernels.cosine import cosine_similarity
 from modeldiff_jax.kernels.depthwise_conv import depthwise_conv
+from modeldiff_jax.kernels.largest import largest
 from modeldiff_jax.kernels.paired import paired_distances
 from modeldiff_jax.kernels.pairwise import pairwise_distances
 from modeldiff_jax.kernels.rdm import rdm_similarity
-from modeldiff_jax.kernels.selection import largest
 
 from . import neighbours
 
@@ -168,9 +168,9 @@ TABLE = {  # every module of kernels that has variants: name, platform -> functi
     "paired": plain(paired_distances, neighbours.iid(5, 7), neighbours.iid(5, 7, 1), metric="jensenshannon"),
     "pairwise": plain(pairwise_distances, neighbours.iid(5, 7)),
     "rdm": plain(rdm_similarity, neighbours.iid(5, 7), neighbours.iid(5, 9)),
-    "search": search_case(top_k, neighbours.iid(4, 20)),
-    "selection": plain(partial(largest, k=3), neighbours.iid(3, 9000)),
+    "largest": plain(partial(largest, k=3), neighbours.iid(3, 9000)),
     "self_join": search_case(self_join),
+    "top_k": search_case(top_k, neighbours.iid(4, 20)),
 }
 
 

@@ -1,4 +1,4 @@
-"""Search: every metric and precision against float64, then what the proof must and must not accept."""
+"""Search: every metric and precision against float64, then what the certificate must and must not accept."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,9 @@ import pytest
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import prepare, top_k
 from modeldiff_jax.kernels.prepared import PRECISIONS
-from modeldiff_jax.kernels.search import glance, levels, look, prepare_queries
+from modeldiff_jax.kernels.top_k import bin_filter, top2_filter
+from modeldiff_jax.kernels.top_k.cascade import cascade
+from modeldiff_jax.kernels.top_k.exact import prepare_queries
 
 from . import neighbours
 
@@ -33,9 +35,9 @@ def assert_exact(queries, rows, k, metric, precision="float32", **options):
     np.testing.assert_allclose(got, neighbours.value(want, metric), rtol=1e-5, atol=1e-6 * np.abs(want).max())
 
 
-def first_look(queries, rows, k, metric, precision):
+def first_stage(queries, rows, k, metric, precision):
     p = prepare(rows, metric, precision)
-    return levels(p, k)[0](prepare_queries(jnp.asarray(queries), p))
+    return cascade(p, k)[0](prepare_queries(jnp.asarray(queries), p))
 
 
 @every_metric
@@ -123,32 +125,32 @@ def test_zero_vectors_and_not_a_number(precision):
     assert np.isnan(values[0]).tolist() == [False] * 399 + [True]
 
 
-# The proof
+# The certificate
 
 
 @pytest.mark.parametrize("metric", first_alone(["dot", "cosine"]))
-def test_nothing_is_proven_for_a_query_of_zeros(metric):
+def test_nothing_is_certified_for_a_query_of_zeros(metric):
     rows = neighbours.iid(900, 16)
     rows[5], rows[300:304] = 0, 0  # all at one distance, and bins do not come in order of index
-    found = first_look(np.zeros((40, 16), np.float32), rows, 4, metric, "float32")
-    assert not np.asarray(found.proven).any()
+    found = first_stage(np.zeros((40, 16), np.float32), rows, 4, metric, "float32")
+    assert not np.asarray(found.certified).any()
 
 
 @long
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
-def test_both_first_looks_prove_the_same_rows(metric):
+def test_both_filters_certify_the_same_rows(metric):
     rows, queries = neighbours.iid(2000, 16), neighbours.iid(40, 16, 1)
     p = prepare(rows, metric)
     q = prepare_queries(jnp.asarray(queries), p)
-    at_a_glance, by_gathering = glance(q, p, 4), look(q, p, 4, "float32", 9)
-    both = np.asarray(at_a_glance.proven & by_gathering.proven)
+    by_top2, by_bins = top2_filter.filter_and_refine(q, p, 4), bin_filter.filter_and_refine(q, p, 4, "float32", 9)
+    both = np.asarray(by_top2.certified & by_bins.certified)
     assert both.mean() > 0.9
-    np.testing.assert_array_equal(np.asarray(at_a_glance.rows)[both], np.asarray(by_gathering.rows)[both])
+    np.testing.assert_array_equal(np.asarray(by_top2.rows)[both], np.asarray(by_bins.rows)[both])
 
 
 @long
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_what_low_precision_misorders_is_seen_and_redone(precision):
+def test_rows_that_low_precision_misorders_are_searched_for_again(precision):
     rng = np.random.default_rng(0)
     base = rng.standard_normal(64)
     rows = (base + 1e-3 * rng.standard_normal((900, 64))).astype(np.float32)
@@ -157,37 +159,37 @@ def test_what_low_precision_misorders_is_seen_and_redone(precision):
     want = neighbours.expected(neighbours.costs(rows[:3], rows, "cosine"), 10)[1]
     query = np.asarray(prepare(rows[:3], "cosine").keys, np.float64)[:3]
     assert (np.argsort(-(query @ approximate.T), axis=1)[:, :10] != want).any()
-    assert not np.asarray(first_look(rows[:3], rows, 10, "cosine", precision).proven).any()
+    assert not np.asarray(first_stage(rows[:3], rows, 10, "cosine", precision).certified).any()
     assert_exact(rows[:3], rows, 10, "cosine", precision)
 
 
 @pytest.mark.parametrize("precision", first_alone(["float32", "bfloat16", "int8", "sign"]))
 @pytest.mark.parametrize("metric", first_alone(["dot", "cosine", "euclidean"]))
-def test_no_wrong_row_is_ever_proven(precision, metric):
-    proven = 0
+def test_no_wrong_row_is_ever_certified(precision, metric):
+    total = 0
     for seed, spread in enumerate([1e-4, 1e-3, 1e-2, 0.1, 1.0]):
         rows = neighbours.clustered(900, 16, seed, clusters=8, spread=spread)
         rows[1::7] = rows[0]
         queries = rows[:40] + np.float32(spread / 10) * neighbours.iid(40, 16, seed + 50)
-        found = first_look(queries, rows, 4, metric, precision)
+        found = first_stage(queries, rows, 4, metric, precision)
         want = np.argsort(neighbours.costs(queries, rows, metric), axis=1, kind="stable")[:, :4]
-        sure = np.asarray(found.proven)
+        sure = np.asarray(found.certified)
         cost = neighbours.costs(queries, rows, metric)
         gap = np.abs(np.take_along_axis(cost, np.asarray(found.rows), 1) - np.take_along_axis(cost, want, 1))
         assert (gap[sure] <= 1e-5 * np.abs(cost).max() * 1e-1).all()
-        proven += sure.sum()
-    assert proven > 0 or precision == "sign"
+        total += sure.sum()
+    assert total > 0 or precision == "sign"
 
 
 @long
-def test_ordinary_data_are_proven_at_the_first_look():
+def test_ordinary_data_are_certified_by_the_first_stage():
     rows, queries = neighbours.iid(3000, 64), neighbours.iid(100, 64, 1)
     for precision in ("float32", "bfloat16"):
-        assert np.mean(first_look(queries, rows, 10, "cosine", precision).proven) > 0.95
+        assert np.mean(first_stage(queries, rows, 10, "cosine", precision).certified) > 0.95
 
 
 @long
-def test_signs_prove_what_has_one_magnitude():
+def test_signs_certify_entries_of_one_magnitude():
     rng = np.random.default_rng(0)
     signs = rng.choice([-1, 1], (600, 64)).astype(np.float32)
     p = prepare(signs, "dot", "sign")

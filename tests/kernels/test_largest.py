@@ -7,7 +7,7 @@ import pytest
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import largest
-from modeldiff_jax.kernels.selection import VARIANTS
+from modeldiff_jax.kernels.largest import VARIANTS
 
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
