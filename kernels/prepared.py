@@ -16,8 +16,8 @@ error of the codes, or searched for again in float32.
 
 NaN rule: a row with NaN or an infinity has no key and ranks last.
 
-Padding: outside `jit`, databases of up to 16384 rows are padded with rows of NaN to one of a few sizes, so that
-databases of nearby sizes share compiled programs (see `buckets`). Padding ranks last, after all rows.
+Padding: outside `jit`, databases of up to 16384 rows are padded with rows of zeros to one of a few sizes, so that
+databases of nearby sizes share compiled programs (see `buckets`). Padding is never found.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Shaped, UInt32
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.buckets import row_bucket
@@ -70,7 +71,8 @@ class Prepared:
     """Result of `prepare`: a pytree, which passes through `jit`, `shard_map` and `device_put` like any other.
 
     Attributes:
-      padded_rows: (P, C) float32, the N rows and P - N rows of NaN.
+      padded_rows: (P, C) float32, the N rows and P - N rows of zeros.
+      n: N as an array, of which programs do not depend as they do on a number.
       keys: (padded, C) float32, or None for metrics without keys; `padded` is a whole number of tiles.
       bias: (padded,) float32, -inf for padding and for rows with NaN or an infinity.
       centre: (C,) mean subtracted from rows and queries; zero except for euclidean metrics.
@@ -79,10 +81,11 @@ class Prepared:
       codes: keys in low precision, or None for float32.
       metric: name of the metric.
       precision: precision of the first pass.
-      count: N, the number of rows.
+      count: N as a number, for checks.
     """
 
     padded_rows: Float[Array, "*b p c"]
+    n: Int[Array, "*b"]
     keys: Float[Array, "*b padded c"] | None
     bias: Float[Array, "*b padded"]
     centre: Float[Array, "*b c"]
@@ -139,9 +142,10 @@ def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "floa
     if metric not in BY_PRODUCT:
         precision = "float32"
     count = rows.shape[0]
+    n = jax.device_put(np.int32(count))
     if not isinstance(rows, jax.core.Tracer) and row_bucket(count) > count:
         rows = _padded(rows, row_bucket(count))
-    return dataclasses.replace(_prepare(rows, metric, precision, jax.default_backend()), count=count)
+    return dataclasses.replace(_prepare(rows, n, metric, precision, jax.default_backend()), count=count)
 
 
 def _multiplies_bfloat16_faster() -> bool:
@@ -168,20 +172,20 @@ def _norms(rows: Float[Array, "*rows c"]) -> Float[Array, "*rows"]:
 
 @partial(jax.jit, static_argnames="size")
 def _padded(rows: Float[Array, "n c"], size: int) -> Float[Array, "p c"]:
-    return jnp.pad(rows, ((0, size - rows.shape[0]), (0, 0)), constant_values=jnp.nan)
+    return jnp.pad(rows, ((0, size - rows.shape[0]), (0, 0)))
 
 
 @partial(jax.jit, static_argnames=("metric", "precision", "backend"))
 @jax.named_scope("prepare")
-def _prepare(rows: Float[Array, "n c"], metric: str, precision: str, backend: str) -> Prepared:
-    """Prepares rows as they are, counting all of them. Only `padded_rows` carries derivatives: the rest just ranks."""
-    n, width = rows.shape
+def _prepare(rows: Float[Array, "p c"], n: Int[Array, ""], metric: str, precision: str, backend: str) -> Prepared:
+    """Prepares the first `n` rows. Only `padded_rows` carries derivatives: the rest just ranks."""
+    total, width = rows.shape
     constant = lax.stop_gradient(rows)
     centre, scale, radius = jnp.zeros(width, jnp.float32), jnp.ones((), jnp.float32), jnp.ones((), jnp.float32)
     if metric not in BY_PRODUCT:
-        bias = jnp.zeros(n, jnp.float32)
-        return Prepared(rows, None, bias, centre, scale, radius, None, metric, precision, n)
-    finite = jnp.all(jnp.isfinite(constant), axis=1)
+        bias = jnp.zeros(total, jnp.float32)
+        return Prepared(rows, n, None, bias, centre, scale, radius, None, metric, precision, total)
+    finite = jnp.all(jnp.isfinite(constant), axis=1) & (jnp.arange(total, dtype=jnp.int32) < n)
     clean = jnp.where(finite[:, None], constant, 0)
     if metric in ("euclidean", "sqeuclidean"):
         centre = jnp.sum(clean / jnp.maximum(1, jnp.sum(finite)).astype(jnp.float32), axis=0)
@@ -192,15 +196,15 @@ def _prepare(rows: Float[Array, "n c"], metric: str, precision: str, backend: st
         scale = power_of_two(keys.reshape(1, -1))[0, 0]
         keys = keys * (1 / scale)
     squares = jnp.sum(keys * keys, axis=1)
-    bias = -squares / 2 if metric in ("euclidean", "sqeuclidean") else jnp.zeros(n, jnp.float32)
-    tiles = -(-n // _TILE)
-    padding = tiles * _rows_per_tile(n, tiles, backend) - n
+    bias = -squares / 2 if metric in ("euclidean", "sqeuclidean") else jnp.zeros(total, jnp.float32)
+    tiles = -(-total // _TILE)
+    padding = tiles * _rows_per_tile(total, tiles, backend) - total
     keys = jnp.pad(keys, ((0, padding), (0, 0)))
     bias = jnp.pad(jnp.where(finite, bias, -jnp.inf), (0, padding), constant_values=-jnp.inf)
     lanes = _LANES.get(backend, 64)
     codes = None if precision == "float32" else encode(keys, precision, -(-keys.shape[1] // lanes) * lanes)
     radius = jnp.sqrt(jnp.max(squares))
-    return Prepared(rows, keys, bias, centre, scale, radius, codes, metric, precision, n)
+    return Prepared(rows, n, keys, bias, centre, scale, radius, codes, metric, precision, total)
 
 
 def direction(x: Float[Array, "b c"], metric: str) -> Float[Array, "b c"]:

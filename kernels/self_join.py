@@ -102,8 +102,7 @@ def nearest_others(
     """Returns costs and indices of the `k` nearest other rows of each row; arguments are checked already."""
     p = without_derivatives(prepared.with_padding_as_rows())
     bucket = k if is_traced(p) else min(count_bucket(k), prepared.count - 1)
-    count = jax.device_put(np.int32(prepared.count))
-    costs, rows = run("self_join", VARIANTS, implementation, p, bucket, count)
+    costs, rows = run("self_join", VARIANTS, implementation, p, bucket)
     return trimmed(costs, rows, prepared.rows, prepared.padded_rows, k, prepared.metric)
 
 
@@ -120,29 +119,27 @@ def _row_numbers(p: Prepared) -> Int[Array, " n"]:
 
 @partial(jax.jit, static_argnames="k")
 @jax.named_scope("self_join.reference")
-def reference(p: Prepared, k: int, count: Int[Array, ""]) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+def reference(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """Compares every row with every row: the definition."""
     neighbours = search_all_rows(rows_as_queries(p, _row_numbers(p)), p, k)
     return neighbours.costs, neighbours.rows
 
 
-def xla(p: Prepared, k: int, count: Int[Array, ""]) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+def xla(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """Filters by bins of inner products, each computed once for both of its rows."""
-    return _by_cascade(p, k, count, "xla")
+    return _by_cascade(p, k, "xla")
 
 
-def _fused(
-    implementation: str, p: Prepared, k: int, count: Int[Array, ""]
-) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+def _fused(implementation: str, p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """Filters by bin maxima, without writing any other score."""
     check(implementation, p, p.precision)
-    return _by_cascade(p, k, count, implementation)
+    return _by_cascade(p, k, implementation)
 
 
 pallas_gpu = partial(_fused, "pallas_gpu")
 pallas_tpu = partial(_fused, "pallas_tpu")
 
-VARIANTS: dict[str, Callable[[Prepared, int, Array], tuple[Array, Array]]] = {
+VARIANTS: dict[str, Callable[[Prepared, int], tuple[Array, Array]]] = {
     "pallas_gpu": pallas_gpu,
     "pallas_tpu": pallas_tpu,
     "xla": xla,
@@ -157,24 +154,24 @@ _MOST_KEPT = 2**28
 _Filtered: TypeAlias = tuple[Array, Array, Array, Array]
 
 
-def _by_cascade(p: Prepared, k: int, count: Array, implementation: str) -> tuple[Array, Array]:
+def _by_cascade(p: Prepared, k: int, implementation: str) -> tuple[Array, Array]:
     """Runs the first stage, and outside `jit` the later ones only for uncertified rows, as `search_cascade` does."""
-    first, all_certified = _first_stage(p, k, count, implementation)
+    first, all_certified = _first_stage(p, k, implementation)
     if not is_known(all_certified):
         first = _later_stages(first, p, k, implementation)
     return first.costs, first.rows
 
 
 @partial(jax.jit, static_argnames=("k", "implementation"))
-def _first_stage(p: Prepared, k: int, count: Array, implementation: str) -> tuple[Neighbours, Array]:
-    """Searches for the neighbours of all rows. Those of padding, from row `count` on, are not wanted: any will do."""
+def _first_stage(p: Prepared, k: int, implementation: str) -> tuple[Neighbours, Array]:
+    """Searches for the neighbours of all rows. Those of padding are not needed, so any will do."""
     with jax.named_scope(f"self_join.{implementation}"):
         n = p.padded_rows.shape[0]
         if uses_top2_filter(p, k) and 4 * n * n // top2_filter.rows_per_bin(n) <= _MOST_KEPT:
             neighbours = _top2_filter_and_refine(p, k)
         else:
             neighbours = _bin_filter_and_refine(p, k, implementation)
-        certified = neighbours.certified | (_row_numbers(p) >= count)
+        certified = neighbours.certified | (_row_numbers(p) >= p.n)
         return neighbours._replace(certified=certified), jnp.all(certified)
 
 
@@ -351,7 +348,7 @@ def _pairs_by_row(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array
     def step(state: tuple[Array, Array], row: Array) -> tuple[tuple[Array, Array], None]:
         vector = p.padded_rows[row]
         costs = lax.map(partial(distance, vector), p.padded_rows, batch_size=max(1, min(n, 2**15 // width)))
-        near = (costs <= cost) & (_row_numbers(p) > row)
+        near = (costs <= cost) & (_row_numbers(p) > row) & (_row_numbers(p) < p.n)
         return _append(*state, near[None, :], row, jnp.zeros((), jnp.int32)), None
 
     return lax.scan(step, _no_pairs(n, capacity), _row_numbers(p))[0]

@@ -91,7 +91,7 @@ def pair_cost(metric: str) -> Callable[[Array, Array], Array]:
     return PAIRED[metric] if metric in PAIRED else lambda a, b: -jnp.sum(a * b)
 
 
-def sort_by_cost(costs: Array, rows: Array, excluded: Array, n: int, k: int) -> tuple[Array, Array]:
+def sort_by_cost(costs: Array, rows: Array, excluded: Array, n: Array | int, k: int) -> tuple[Array, Array]:
     """Sorts candidates and keeps the first `k`: by cost, ties by row, NaN after all.
 
     Candidates that are no results, a query's excluded row and rows from `n` on, come last, as row `n` at infinite cost.
@@ -105,23 +105,22 @@ def sort_by_cost(costs: Array, rows: Array, excluded: Array, n: int, k: int) -> 
 
 def measure_candidates(rows: Int[Array, "q some"], q: Queries, p: Prepared, k: int) -> tuple[Array, Array]:
     """Computes the costs of candidate rows by `paired`'s formulas and keeps the best `k`."""
-    n = p.padded_rows.shape[0]
-    vectors = p.padded_rows[jnp.minimum(rows, n - 1)]
+    vectors = p.padded_rows[jnp.minimum(rows, p.padded_rows.shape[0] - 1)]
     costs = jax.vmap(jax.vmap(pair_cost(p.metric), (None, 0)))(q.vectors, vectors)
-    return sort_by_cost(costs, rows, q.excluded, n, k)
+    return sort_by_cost(costs, rows, q.excluded, p.n, k)
 
 
 def search_all_rows(q: Queries, p: Prepared, k: int) -> Neighbours:
     """Compares every query with every row: the definition."""
-    n, width = p.padded_rows.shape
-    cost = pair_cost(p.metric)
+    total, width = p.padded_rows.shape
+    cost, numbers = pair_cost(p.metric), jnp.arange(p.padded_rows.shape[0], dtype=jnp.int32)
 
     def search_one(query: tuple[Array, Array]) -> tuple[Array, Array]:
         vector, excluded = query
-        costs = lax.map(lambda row: cost(vector, row), p.padded_rows, batch_size=max(1, min(n, 2**15 // width)))
-        rank = jnp.where((jnp.arange(n, dtype=jnp.int32) == excluded) | jnp.isnan(costs), jnp.inf, costs)
-        best = argtop_k(-rank[None], min(k + 1, n))[0]
-        costs, rows = sort_by_cost(costs[best][None], best[None], excluded[None], n, k)
+        costs = lax.map(lambda row: cost(vector, row), p.padded_rows, batch_size=max(1, min(total, 2**15 // width)))
+        rank = jnp.where((numbers == excluded) | (numbers >= p.n) | jnp.isnan(costs), jnp.inf, costs)
+        best = argtop_k(-rank[None], min(k + 1, total))[0]
+        costs, rows = sort_by_cost(costs[best][None], best[None], excluded[None], p.n, k)
         return costs[0], rows[0]
 
     costs, rows = lax.map(search_one, (q.vectors, q.excluded))

@@ -81,6 +81,16 @@ def test_jit_vmap_and_leading_axes_agree():
     assert largest(scores[:, :0], 9)[0].shape == (2, 0, 9)
 
 
+@every_variant
+def test_gradients_select_the_scores_found(variant):
+    scores = jnp.asarray(np.random.default_rng(0).standard_normal((3, 999)), jnp.float32)
+    index = np.asarray(largest(scores, 4)[1])
+    gradient = jax.grad(lambda s: jnp.sum(largest(s, 4, implementation=variant)[0] ** 2) / 2)(scores)
+    want = np.zeros(scores.shape, np.float32)
+    np.put_along_axis(want, index, np.take_along_axis(np.asarray(scores), index, 1), 1)
+    np.testing.assert_allclose(gradient, want, rtol=1e-6)
+
+
 @pytest.mark.parametrize("k", [0, -1, 6, 2.0, True])
 def test_refuses_a_count_that_is_not_there(k):
     with pytest.raises(InvalidInputError, match="from 1 to 5"):

@@ -33,7 +33,11 @@ GPU_INTERPRETER = hasattr(importlib.import_module("jax.experimental.pallas.mosai
 
 
 def prepared_for(variant, rows, metric, precision):
-    return prepared._prepare(jnp.asarray(rows), metric, precision, BACKENDS[variant])
+    return prepared_on(BACKENDS[variant], rows, metric, precision)
+
+
+def prepared_on(backend, rows, metric="cosine", precision="bfloat16"):
+    return prepared._prepare(jnp.asarray(rows), jnp.int32(rows.shape[0]), metric, precision, backend)
 
 
 def queries_of(count, width, seed=1):
@@ -143,8 +147,7 @@ def search_case(public, *arrays):
 
     def call(name, platform):
         backend = {"cuda": "gpu"}.get(platform, platform)
-        p = prepared._prepare(jnp.asarray(neighbours.iid(300, 20)), "cosine", "bfloat16", backend)
-        return public, (*arrays, p, 3)
+        return public, (*arrays, prepared_on(backend, neighbours.iid(300, 20)), 3)
 
     return call
 
@@ -154,8 +157,10 @@ def plain(function, *arrays, **options):
 
 
 def of_bins(name, platform):
-    p = prepared._prepare(jnp.asarray(neighbours.iid(300, 20)), "cosine", "bfloat16", "gpu")
-    return partial(bin_maxima.bin_maxima, precision="bfloat16"), (*queries_of(3, 20), p)
+    return partial(bin_maxima.bin_maxima, precision="bfloat16"), (
+        *queries_of(3, 20),
+        prepared_on("gpu", neighbours.iid(300, 20)),
+    )
 
 
 IMAGE, TAPS = np.ones((1, 4, 9, 9), np.float32), np.ones((6, 4, 3, 3), np.float32)

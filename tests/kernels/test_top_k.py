@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels import prepare, top_k
+from modeldiff_jax.kernels import paired_distances, prepare, top_k
 from modeldiff_jax.kernels.prepared import PRECISIONS
 from modeldiff_jax.kernels.top_k import bin_filter, top2_filter
 from modeldiff_jax.kernels.top_k.cascade import cascade
@@ -125,6 +125,27 @@ def test_zero_vectors_and_not_a_number(precision):
     assert np.isnan(values[0]).tolist() == [False] * 399 + [True]
 
 
+def some_without_direction(n, seed=0):
+    """Rows of which a third holds NaN or an infinity."""
+    rows = neighbours.iid(n, 3, seed)
+    rows[1::6, 0], rows[4::6, 1] = np.nan, np.inf
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("n", "k"), [(9, 9), (30, 22), *(pytest.param(*x, marks=long) for x in [(4, 4), (129, 129), (700, 500)])]
+)
+@pytest.mark.parametrize("metric", first_alone(["cosine", "euclidean", "dot", "hamming"]))
+def test_rows_without_a_direction_are_found_last(metric, n, k):
+    rows = some_without_direction(n)
+    values, index = map(np.asarray, top_k(rows[:1], rows, k, metric))
+    want_values, want = map(np.asarray, top_k(rows[:1], rows, k, metric, implementation="reference"))
+    np.testing.assert_array_equal(index, want)
+    np.testing.assert_allclose(values, want_values, rtol=1e-5, atol=1e-6)
+    assert len(set(index[0])) == k
+    assert index.max() < n
+
+
 # The certificate
 
 
@@ -197,7 +218,71 @@ def test_signs_certify_entries_of_one_magnitude():
     assert_exact(signs[:5], signs, 3, "dot", "sign")
 
 
+# Gradients
+
+
+def through_pairs(queries, rows, index, metric):
+    """Values of the same rows, by `paired_distances`."""
+    found = jnp.take(rows, index, axis=0)
+    repeated = jnp.broadcast_to(queries[:, None, :], found.shape)
+    if metric == "dot":
+        return jnp.sum(repeated * found, axis=-1)
+    distances = paired_distances(repeated, found, metric)
+    return 1 - distances if metric == "cosine" else distances
+
+
+@pytest.mark.parametrize("metric", first_alone(["cosine", "dot", "euclidean", "cityblock"]))
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_gradients_are_those_of_the_distances_to_the_rows_found(metric, transform):
+    queries, rows = (jnp.asarray(neighbours.iid(n, 6, n)) for n in (5, 33))
+    index = top_k(queries, rows, 3, metric)[1]
+    weights = jnp.asarray(neighbours.iid(5, 3))
+
+    def gradients(values):
+        return jax.grad(lambda *arrays: jnp.sum(jnp.tanh(values(*arrays)) * weights), argnums=(0, 1))(queries, rows)
+
+    got = transform(lambda: gradients(lambda q, r: top_k(q, r, 3, metric)[0]))()
+    want = gradients(lambda q, r: through_pairs(q, r, index, metric))
+    for ours, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert np.abs(got[1]).max() > 0
+
+
+@long
+def test_forward_mode_and_hessians_of_a_prepared_database():
+    queries, p = jnp.asarray(neighbours.iid(4, 5, 1)), prepare(neighbours.iid(30, 5), "sqeuclidean")
+    total = lambda q: jnp.sum(top_k(q, p, 2)[0])  # noqa: E731
+    np.testing.assert_allclose(
+        jax.jvp(total, (queries,), (jnp.ones_like(queries),))[1], jnp.sum(jax.grad(total)(queries)), rtol=1e-5
+    )
+    hessian = jax.hessian(total)(queries).reshape(20, 20)
+    np.testing.assert_allclose(hessian, 4 * np.eye(20), atol=1e-4)  # two rows, each with a second derivative of 2
+
+
 # Compiling
+
+
+def test_nearby_sizes_share_a_program(caplog):
+    rows = neighbours.iid(270, 5)
+    with jax.log_compiles():
+        top_k(rows[:17], rows, 8)
+        assert any("_first_stage" in record.message for record in caplog.records)
+        caplog.clear()
+        index = top_k(rows[:18], rows[:260], 9)[1]
+    assert index.shape == (18, 9)
+    assert [
+        record.message for record in caplog.records if "_stage" in record.message or "prepare" in record.message
+    ] == []
+
+
+def test_later_stages_are_compiled_where_they_are_needed(caplog):
+    rows = np.tile(neighbours.iid(7, 4), (43, 1))
+    with jax.log_compiles():
+        top_k(neighbours.iid(3, 4, 9), neighbours.iid(301, 4), 2)
+        assert not any("_later_stages" in record.message for record in caplog.records)
+        index = top_k(rows[:3], rows, 2)[1]
+        assert any("_later_stages" in record.message for record in caplog.records)
+    np.testing.assert_array_equal(index, [[0, 7], [1, 8], [2, 9]])
 
 
 @long
