@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from modeldiff_jax.kernels.prepared import BIN, Prepared
 from modeldiff_jax.kernels.top_k import bin_filter, top2_filter
-from modeldiff_jax.kernels.top_k.exact import Neighbours, Queries, prepare_queries, search_all_rows
+from modeldiff_jax.kernels.top_k.exact import Neighbours, Queries, prepare_queries, search_all_rows, search_tiles
 
 Stage: TypeAlias = Callable[..., Neighbours]
 
@@ -37,9 +37,8 @@ def cascade(p: Prepared, k: int, implementation: str = "xla") -> list[Stage]:
       k: number of results.
       implementation: variant of the first bin filter.
     """
-    last = partial(search_all_rows, p=p, k=k)
     if p.keys is None:
-        return [last]
+        return [partial(search_tiles, p=p, k=k)]
     first = partial(
         bin_filter.filter_and_refine,
         p=p,
@@ -54,7 +53,7 @@ def cascade(p: Prepared, k: int, implementation: str = "xla") -> list[Stage]:
     wide = 8 * k + 128
     if 4 * wide < p.keys.shape[0] // BIN:
         stages.append(partial(bin_filter.filter_and_refine, p=p, k=k, precision="float32", bins=wide))
-    return [*stages, last]
+    return [*stages, partial(search_all_rows, p=p, k=k)]
 
 
 def run_cascade(
@@ -79,7 +78,7 @@ def run_cascade(
 def query_block_size(p: Prepared, k: int, implementation: str = "xla") -> int:
     """Returns how many queries the first stage takes at once, which bounds the memory of its scores and candidates."""
     if p.keys is None:
-        return 1024
+        return max(1, min(1024, 2**24 // p.padded_rows.shape[0]))
     if uses_top2_filter(p, k):
         return max(1, min(256, 2**28 // p.keys.shape[0]))
     bins = p.keys.shape[0] // BIN

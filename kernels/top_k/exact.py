@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels import pairwise
 from modeldiff_jax.kernels.inputs import ArrayInput
 from modeldiff_jax.kernels.largest import argtop_k
 from modeldiff_jax.kernels.paired import METRICS as PAIRED
@@ -111,17 +112,30 @@ def measure_candidates(rows: Int[Array, "q some"], q: Queries, p: Prepared, k: i
 
 
 def search_all_rows(q: Queries, p: Prepared, k: int) -> Neighbours:
-    """Compares every query with every row: the definition."""
+    """Compares every query with every row, one query after another: the definition."""
     total, width = p.padded_rows.shape
-    cost, numbers = pair_cost(p.metric), jnp.arange(p.padded_rows.shape[0], dtype=jnp.int32)
+    cost = pair_cost(p.metric)
 
     def search_one(query: tuple[Array, Array]) -> tuple[Array, Array]:
         vector, excluded = query
         costs = lax.map(lambda row: cost(vector, row), p.padded_rows, batch_size=max(1, min(total, 2**15 // width)))
-        rank = jnp.where((numbers == excluded) | (numbers >= p.n) | jnp.isnan(costs), jnp.inf, costs)
-        best = argtop_k(-rank[None], min(k + 1, total))[0]
-        costs, rows = sort_by_cost(costs[best][None], best[None], excluded[None], p.n, k)
+        costs, rows = _best(costs[None], excluded[None], p, k)
         return costs[0], rows[0]
 
     costs, rows = lax.map(search_one, (q.vectors, q.excluded))
     return Neighbours(costs, rows, jnp.ones(q.excluded.shape, bool))
+
+
+def search_tiles(q: Queries, p: Prepared, k: int) -> Neighbours:
+    """Compares every query with every row in tiles, which is faster for many queries; keeps all of their costs."""
+    costs, rows = _best(pairwise.xla(q.vectors, p.padded_rows, p.metric), q.excluded, p, k)
+    return Neighbours(costs, rows, jnp.ones(q.excluded.shape, bool))
+
+
+def _best(costs: Float[Array, "q n"], excluded: Int[Array, " q"], p: Prepared, k: int) -> tuple[Array, Array]:
+    """Returns the `k` least of the costs of all rows."""
+    numbers = jnp.arange(costs.shape[1], dtype=jnp.int32)[None, :]
+    unranked = (numbers == excluded[:, None]) | (numbers >= p.n) | jnp.isnan(costs)
+    rows = argtop_k(-jnp.where(unranked, jnp.inf, costs), min(k + 1, costs.shape[1]))
+    costs = jnp.take_along_axis(costs, rows, axis=1, mode="promise_in_bounds")
+    return sort_by_cost(costs, rows, excluded, p.n, k)
