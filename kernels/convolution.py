@@ -32,6 +32,7 @@ from modeldiff_jax.kernels.depthwise_conv import (
     select_by_platform,
 )
 from modeldiff_jax.kernels.dispatch import run
+from modeldiff_jax.kernels.inputs import AnyArray
 
 _FEW_GROUPS = 8
 """Up to this many groups are convolved one by one; more take longer to compile than they save."""
@@ -67,8 +68,8 @@ class Geometry(NamedTuple):
 
 
 def convolve(
-    x: Float[Array, "n ..."],
-    w: Float[Array, "*filter"],
+    x: Float[AnyArray, "n ..."],
+    w: Float[AnyArray, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -114,8 +115,8 @@ def convolve(
 
 
 def convolve_transpose(
-    x: Float[Array, "n ..."],
-    w: Float[Array, "*filter"],
+    x: Float[AnyArray, "n ..."],
+    w: Float[AnyArray, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.dispatch import run
+from modeldiff_jax.kernels.inputs import AnyArray
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
 Padding: TypeAlias = Sequence[tuple[int, int]]
@@ -58,8 +59,8 @@ Windows: TypeAlias = tuple[Window, ...]
 
 
 def depthwise_conv(
-    x: Float[Array, "n ..."],
-    w: Float[Array, "*filter"],
+    x: Float[AnyArray, "n ..."],
+    w: Float[AnyArray, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -99,8 +100,8 @@ def depthwise_conv(
 
 
 def canonical(
-    x: Array,
-    w: Array,
+    x: AnyArray,
+    w: AnyArray,
     strides: Sequence[int] | None,
     padding: Padding | None,
     dilation: Sequence[int] | None,

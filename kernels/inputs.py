@@ -19,23 +19,24 @@ class SupportsDLPack(Protocol):
     def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
-ArrayInput: TypeAlias = jax.Array | np.ndarray | SupportsDLPack
+AnyArray: TypeAlias = jax.Array | np.ndarray
+ArrayInput: TypeAlias = AnyArray | SupportsDLPack
 
 
-def as_float32(x: ArrayInput, where: str) -> jax.Array:
+def as_float32(x: ArrayInput | Any, where: str) -> jax.Array:
     """Converts an array to float32 on the default device, or on its own if it is a jax array.
 
     float16 and bfloat16 convert exactly. float64 and integers above 2**24 are rounded to nearest, and values beyond
     float32's range become infinite. Booleans become 0 and 1.
 
     Args:
-      x: array with at least one axis, whose last one is not empty.
+      x: array with at least one axis, whose last one is not empty. Anything else is refused.
       where: kernel and argument, for messages.
 
     Raises:
       InvalidInputError: not an array, not of real numbers, no axis, or an empty last axis.
     """
-    array = x if isinstance(x, jax.Array | np.ndarray) else _from_dlpack(x, where)
+    array = x if isinstance(x, AnyArray) else _from_dlpack(x, where)
     if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise InvalidInputError("The entries are real numbers", got=f"dtype {array.dtype}", where=where)
     if array.ndim == 0 or array.shape[-1] == 0:
@@ -50,7 +51,7 @@ def as_float32(x: ArrayInput, where: str) -> jax.Array:
     return array.astype(jnp.float32)
 
 
-def _from_dlpack(x: SupportsDLPack, where: str) -> jax.Array | np.ndarray:
+def _from_dlpack(x: SupportsDLPack | Any, where: str) -> AnyArray:
     if not hasattr(x, "__dlpack__"):
         raise InvalidInputError(
             "An argument is a numpy, jax or dlpack array",

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -159,21 +159,20 @@ _SMALL_TILE_ENTRIES = 2**16
 """Likewise, where only some pairs of a tile are needed."""
 
 
-def _tile(a: Array, b: Array | None, entries: int) -> tuple[int, int]:
-    """Returns rows and columns of a tile that computes with about this many entries."""
-    columns = (a if b is None else b).shape[1]
-    side = max(1, math.isqrt(entries // a.shape[-1]))
-    if b is None:
-        return min(side, columns), min(side, columns)
-    rows = min(a.shape[1], max(side, entries // (a.shape[-1] * columns)))
-    return rows, min(columns, max(1, entries // (a.shape[-1] * rows)))
+def _tile(rows: int, columns: int | None, width: int, entries: int) -> tuple[int, int]:
+    """Returns the size of a tile that computes with about this many entries; a square one if `columns` is None."""
+    side = max(1, math.isqrt(entries // width))
+    if columns is None:
+        return min(side, rows), min(side, rows)
+    rows = min(rows, max(side, entries // (width * columns)))
+    return rows, min(columns, max(1, entries // (width * rows)))
 
 
 def _by_tiles(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metric: str) -> Float[Array, "m n k"]:
     columns = (a if b is None else b).shape[1]
 
     def filled(entries: int, a: Array, b: Array | None) -> Array:
-        tile = _tile(a, b, entries)
+        tile = _tile(a.shape[1], None if b is None else columns, a.shape[-1], entries)
         down, across = -(-a.shape[1] // tile[0]), -(-columns // tile[1])
         half = b is None and metric not in ASYMMETRIC  # the tiles on and above the diagonal
         per_model = down * (down + 1) // 2 if half else down * across
@@ -281,6 +280,9 @@ _FACTORS: dict[str, Callable[..., tuple[_Factor, ...]]] = {
 }
 
 
+_Sides: TypeAlias = tuple[Array, Array | None]
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _by_product(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metric: str) -> Float[Array, "m n k"]:
     factors = _FACTORS[metric](a) if b is None else _FACTORS[metric](a, b)
@@ -303,9 +305,7 @@ def _by_product(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metri
 
 
 @_by_product.defjvp
-def _differentiate_by_tiles(
-    metric: str, primals: tuple[Array, ...], tangents: tuple[Array, ...]
-) -> tuple[Array, Array]:
+def _differentiate_by_tiles(metric: str, primals: _Sides, tangents: _Sides) -> tuple[Array, Array]:
     tangent = jax.jvp(lambda a, b: _by_tiles(a, b, metric), primals, tangents)[1]
     a, b = primals
     return _by_product(a, b, metric), tangent
@@ -313,8 +313,8 @@ def _differentiate_by_tiles(
 
 def _recompute(distances: Array, inaccurate: Array, a: Array, b: Array | None, metric: str) -> Array:
     """Recomputes the tiles that hold inaccurate distances, by the definition."""
-    rows, columns = tile = _tile(a, b, _SMALL_TILE_ENTRIES)
     models, height, width = inaccurate.shape
+    rows, columns = tile = _tile(height, None if b is None else width, a.shape[-1], _SMALL_TILE_ENTRIES)
     down, across = -(-height // rows), -(-width // columns)
 
     def list_tiles(inaccurate: Array) -> tuple[Array, Array]:

@@ -24,15 +24,17 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.tree_util import GetAttrKey
 from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from modeldiff_jax.errors import InvalidInputError
@@ -65,7 +67,6 @@ class Codes(NamedTuple):
     residual: Float[Array, ""]
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prepared:
     """Result of `prepare`: a pytree, which passes through `jit`, `shard_map` and `device_put` like any other.
@@ -92,9 +93,9 @@ class Prepared:
     scale: Float[Array, "*b"]
     radius: Float[Array, "*b"]
     codes: Codes | None
-    metric: str = field(metadata={"static": True})
-    precision: str = field(metadata={"static": True})
-    count: int = field(metadata={"static": True})
+    metric: str
+    precision: str
+    count: int
 
     @property
     def rows(self) -> Float[Array, "*b n c"]:
@@ -115,6 +116,26 @@ class Prepared:
     def with_padding_as_rows(self) -> Prepared:
         """Counts padding as rows. Databases padded to one size then have one structure, and share compiled programs."""
         return dataclasses.replace(self, count=self.padded_rows.shape[-2])
+
+
+_STATIC = ("metric", "precision", "count")
+_LEAVES = tuple(field.name for field in dataclasses.fields(Prepared) if field.name not in _STATIC)
+
+
+def _flatten(p: Prepared) -> tuple[tuple[tuple[GetAttrKey, Any], ...], tuple[Any, ...]]:
+    leaves = tuple((GetAttrKey(name), getattr(p, name)) for name in _LEAVES)
+    return leaves, tuple(getattr(p, name) for name in _STATIC)
+
+
+def _unflatten(static: tuple[Any, ...], leaves: Iterable[Any]) -> Prepared:
+    """Rebuilds a database without the checks of its constructor: jax puts anything in the place of arrays."""
+    p = object.__new__(Prepared)
+    for name, value in zip((*_LEAVES, *_STATIC), (*leaves, *static), strict=True):
+        object.__setattr__(p, name, value)
+    return p
+
+
+jax.tree_util.register_pytree_with_keys(Prepared, _flatten, _unflatten)
 
 
 def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "float32") -> Prepared:

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.largest import check_count
@@ -31,7 +31,7 @@ _CHUNK = 1 << 17
 
 
 def join_in_tiles(
-    x: Shaped[np.ndarray, "n c"],
+    x: np.ndarray,
     folder: str | os.PathLike[str],
     k: int,
     metric: str = "cosine",

@@ -317,7 +317,7 @@ def _matrix(metric: str, a: np.ndarray, b: np.ndarray | None, kwargs: dict[str, 
     if min(a.shape[0], others.shape[0], a.shape[1]) == 0:
         values = np.zeros((a.shape[0], others.shape[0]))
     else:
-        values = distances(metric, a, others, kwargs.get("w"), kwargs.get("p", 2.0))
+        values = distances(metric, a, others, kwargs.get("w"), float(kwargs.get("p", 2)))
     if metric == "jensenshannon" and kwargs.get("base") is not None:
         values /= np.sqrt(np.log(kwargs["base"]))
     return values if b is not None else values[np.triu_indices(len(a), 1)]
