@@ -7,7 +7,7 @@ come in the order of their indices, which scikit-learn leaves open.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +131,7 @@ class NearestNeighbors(BaseEstimator):
         self.metric_params = metric_params
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None) -> Self:
+    def fit(self, X: Any, y: Any = None) -> NearestNeighbors:
         """Prepares the vectors to search.
 
         Args:

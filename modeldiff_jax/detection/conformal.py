@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -36,7 +36,7 @@ def conformal_p_value(score: float, reference_scores: Sequence[float]) -> float:
     return (1 + at_least) / (len(reference_scores) + 1)
 
 
-def adjusted(p_values: Sequence[float], correction: Correction = "holm") -> list[float]:
+def adjusted(p_values: Collection[float], correction: Correction = "holm") -> list[float]:
     """P-values of several suspects, made larger so that each may be held against alpha.
 
     Args:
@@ -50,15 +50,16 @@ def adjusted(p_values: Sequence[float], correction: Correction = "holm") -> list
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise InvalidInputError("P-values lie in [0, 1]", got=str(list(p_values))[:200], where="adjusted")
+    values = list(p_values)
     if correction == "benjamini-hochberg":
-        return [float(p) for p in false_discovery_control(p_values)] if len(p_values) else []
+        return [float(p) for p in false_discovery_control(values)] if values else []
     if correction != "holm":
         raise InvalidInputError(
             '`correction` is "holm" or "benjamini-hochberg"', got=repr(correction), where="adjusted"
         )
-    m, least, found = len(p_values), 0.0, [0.0] * len(p_values)
-    for rank, i in enumerate(sorted(range(m), key=lambda i: p_values[i])):
-        found[i] = least = max(least, min(1.0, (m - rank) * p_values[i]))
+    m, least, found = len(values), 0.0, [0.0] * len(values)
+    for rank, i in enumerate(sorted(range(m), key=lambda i: values[i])):
+        found[i] = least = max(least, min(1.0, (m - rank) * values[i]))
     return found
 
 

@@ -7,7 +7,6 @@ import math
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -50,7 +49,7 @@ def read_arrays(path: Path, limits: Limits, bound: str) -> dict[str, np.ndarray]
     raise InvalidInputError("An array file is a .npy or a .npz", got=got, where=str(path))
 
 
-def _read_zip(file: IO[bytes], path: Path, limits: Limits, bound: str) -> dict[str, np.ndarray]:
+def _read_zip(file: io.BufferedIOBase, path: Path, limits: Limits, bound: str) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if len(members) > _MEMBERS:
@@ -68,7 +67,7 @@ def _read_zip(file: IO[bytes], path: Path, limits: Limits, bound: str) -> dict[s
     return arrays
 
 
-def _declared_bytes(file: IO[bytes]) -> int:
+def _declared_bytes(file: io.BufferedIOBase) -> int:
     """Bytes of the array a header announces."""
     version = np.lib.format.read_magic(file)
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

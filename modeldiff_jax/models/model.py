@@ -16,6 +16,7 @@ from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.graph.bounded import Bounds, Example, data_dependent, under
 from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.runtime.compilation import Program
+from modeldiff_jax.runtime.settings import on_device
 from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
 
 
@@ -260,7 +261,8 @@ def _guarded(inner: Apply, example: Example, where: str) -> Apply:
                 where=where,
                 fix="trace the model as it was, or in bounded form: model.bounded(size)",
             )
-        outputs, guards = compiled(params, *map(jnp.asarray, inputs))
+        arrays = tuple(x if isinstance(x, jax.Array) else np.asarray(x) for x in inputs)
+        outputs, guards = compiled(*on_device((params, *arrays)))
         broken = [what for what, held in jax.device_get(guards).items() if not held]
         if broken:
             raise InvalidInputError(

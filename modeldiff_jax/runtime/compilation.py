@@ -17,6 +17,8 @@ from typing import Any
 
 import jax
 
+from modeldiff_jax.runtime.settings import on_device
+
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
@@ -58,6 +60,7 @@ class Program:
 
     def __call__(self, *args: Any) -> Any:
         """What the function gives for the arguments."""
+        args = on_device(args)
         try:
             result = self._whole(*args)
         except ValueError:  # JAX takes no options inside another program; any other cause comes up again

@@ -16,6 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from modeldiff_jax.runtime.settings import default_promotion
+
 _NEAR = 1e-6
 """Least share of the squared lengths for which a product's squared distance is used; it then has nine digits."""
 Weights = Float[Array, " c"]
@@ -33,8 +35,7 @@ def distances(metric: str, a: np.ndarray, b: np.ndarray, w: np.ndarray | None, p
       p: exponent of minkowski.
     """
     cpu = jax.local_devices(backend="cpu")[0]
-    lenient = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
-    with jax.enable_x64(True), jax.default_device(cpu), lenient[0], lenient[1]:
+    with jax.enable_x64(True), jax.default_device(cpu), default_promotion():
         arrays = jax.device_put((a, b, w, np.float64(p)))
         with jax.debug_nans(False):  # NaN is the result where there is no distance
             return np.array(_distances(metric, *arrays))

@@ -17,6 +17,7 @@ from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.graph.passes.channels import computed_last, is_elementwise, is_kernel
 from modeldiff_jax.models.graph.registry import Op, Value, concrete, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
+from modeldiff_jax.runtime.settings import default_promotion
 
 Environment = dict[str, Value]
 
@@ -63,7 +64,7 @@ def call(node: Node, opsets: Mapping[str, int], values: Environment, channels_la
     if found.wants_stream:
         attributes["stream"] = zlib.crc32("/".join(node.outputs).encode())
     try:
-        with np.errstate(all="ignore"), jax.named_scope(node.op):
+        with np.errstate(all="ignore"), jax.named_scope(node.op), default_promotion():
             result = function(*arguments, **attributes)
             for value in result if isinstance(result, tuple) else (result,):
                 check_computed(np.shape(value) if isinstance(value, (np.ndarray, jax.Array)) else ())

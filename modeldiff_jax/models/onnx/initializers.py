@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import UInt8
 
-Bytes: TypeAlias = UInt8[np.ndarray, " size"]
+Bytes: TypeAlias = UInt8[np.ndarray, " _"]
 
 LEAST = 2**16
 """Smaller ones are not worth a cut."""
