@@ -89,7 +89,7 @@ def _register(name: str, function: Callable[[Value, Axes, bool], Value], axes_ar
 
     def present(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         if axes is not None and np.size(axes):
-            return old(x, axes=axes, keepdims=keepdims)
+            return old(x, axes=np.ravel(axes).tolist(), keepdims=keepdims)
         # no axes: every element is a group of its own, or all are one group
         return function(x, (), bool(keepdims)) if noop_with_empty_axes else old(x, keepdims=keepdims)
 
