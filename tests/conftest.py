@@ -1,5 +1,6 @@
-"""Annotations are checked at every call of the package (see `addopts`), except where a test breaks them on purpose."""
+"""All tests run strictly: annotations are checked at every call (see `addopts`), and nothing is promoted silently."""
 
+import jax
 import jaxtyping
 import pytest
 
@@ -15,3 +16,10 @@ def types_unchecked(request):
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    """Makes silent promotion of types and ranks an error, as strict JAX programs do."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
