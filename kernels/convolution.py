@@ -1,14 +1,14 @@
 """Convolution and its transpose: dense, grouped or depthwise, in any number of spatial axes.
 
-XLA leaves its fast convolutions on CPU for loops that take 3 to 10 times as long when a filter is not stored as
+On a CPU, XLA replaces its fast convolutions by loops that take 3 to 10 times as long when a filter is not stored as
 (taps..., inputs, outputs). The input gradient that JAX derives asks for another order, and inside a compiled loop XLA
-grants it. So a filter is put in that order behind a barrier, and the input gradient is a convolution written the same
-way. Also on CPU: filters of one tap, and strides as long as the filter, are matrix products; up to eight groups are
-convolved one by one (twice as fast as together); one channel a group goes to `depthwise_conv`. Other devices keep
-XLA's convolution and JAX's gradients.
+provides it. So filters are put in that order behind an optimisation barrier, and the input gradient is a convolution
+written the same way. Also on a CPU: filters of one tap, and strides equal to the filter's length, become matrix
+products; up to eight groups are convolved one by one, twice as fast as together; one channel per group goes to
+`depthwise_conv`. Other devices keep XLA's convolution and JAX's gradients.
 
 Types: any floating type. Products of float32 are in float32 on every device. Both arguments have gradients; `jax.jvp`
-is not supported (a custom reverse rule has no forward one).
+is not supported, because the custom reverse-mode rule has no forward-mode one.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from modeldiff_jax.kernels.depthwise_conv import (
     Layout,
     Padding,
     canonical,
-    choose,
     depthwise_channels_last,
     pad_spatial,
+    select_by_platform,
 )
 from modeldiff_jax.kernels.dispatch import run
+from modeldiff_jax.kernels.inputs import AnyArray
 
 _FEW_GROUPS = 8
-"""Up to this many groups, one convolution each; more take longer to compile than they save."""
+"""Up to this many groups are convolved one by one; more take longer to compile than they save."""
 
 
 class Geometry(NamedTuple):
-    """How a filter moves over an input whose entries are first spread apart. One entry a spatial axis."""
+    """How a filter moves over an input whose entries are first spread apart. One entry per spatial axis."""
 
     strides: tuple[int, ...]
     padding: tuple[tuple[Any, Any], ...]
@@ -46,18 +47,18 @@ class Geometry(NamedTuple):
     dilation: tuple[int, ...]
     groups: int
 
-    def places(self, taps: Sequence[int], sizes: Sequence[Any]) -> tuple[Any, ...]:
-        """How many places the filter takes along each axis; not known for spread entries and sizes left open."""
+    def output_sizes(self, taps: Sequence[int], sizes: Sequence[Any]) -> tuple[Any, ...]:
+        """Returns the output size of each axis; empty if entries are spread or a size is symbolic."""
         if any(s > 1 for s in self.spread) or not all(isinstance(size, int) for size in sizes):
             return ()
-        rooms = [
+        last = [
             size + low + high - (t - 1) * d - 1
             for size, (low, high), t, d in zip(sizes, self.padding, taps, self.dilation, strict=True)
         ]
-        return tuple(room // stride + 1 for room, stride in zip(rooms, self.strides, strict=True))
+        return tuple(offset // stride + 1 for offset, stride in zip(last, self.strides, strict=True))
 
     def transposed(self, taps: Sequence[int], sizes: Sequence[Any], outputs: Sequence[Any]) -> Geometry:
-        """Of the convolution that takes the gradient of the output to that of the input."""
+        """Returns the geometry of the convolution that maps the output's gradient to the input's."""
         ends = []
         for a, (before, _) in enumerate(self.padding):
             reach = (taps[a] - 1) * self.dilation[a]
@@ -67,8 +68,8 @@ class Geometry(NamedTuple):
 
 
 def convolve(
-    x: Float[Array, "n ..."],
-    w: Float[Array, "*filter"],
+    x: Float[AnyArray, "n ..."],
+    w: Float[AnyArray, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -77,24 +78,24 @@ def convolve(
     layout: Layout = "channels_first",
     implementation: str | None = None,
 ) -> Float[Array, "n ..."]:
-    """Convolution, as neural networks mean it: the filter is not reversed.
+    """Convolves as neural networks do, without reversing the filter.
 
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
       w: (O, C / groups, taps...), or (taps..., C / groups, O) with `channels_last`.
-      strides: of the filter, one a spatial axis; 1 by default.
-      padding: zeros before and after, one pair a spatial axis; none by default. Negative ones cut the input.
-      dilation: distance between taps, one a spatial axis; 1 by default.
-      groups: the channels are cut into as many parts, each with outputs of its own.
-      layout: where the channels are in `x` and in the result.
+      strides: strides of the filter, one per spatial axis; 1 by default.
+      padding: zeros before and after the input, one pair per spatial axis; none by default. Negative ones crop it.
+      dilation: distance between taps, one per spatial axis; 1 by default.
+      groups: number of groups that channels and outputs are divided into.
+      layout: axis of the channels in `x` and in the result.
       implementation: "xla" (as described above, on any device), "reference" (XLA's convolution and JAX's gradients), or
-        None: "xla" on CPU and "reference" elsewhere.
+        None for "xla" on a CPU and "reference" elsewhere.
 
     Returns:
-      (N, O, spatial...) or (N, spatial..., O), of the type of `x`.
+      (N, O, spatial...) or (N, spatial..., O), of the dtype of `x`.
 
     Raises:
-      InvalidInputError: ranks, channels or the lengths of the arguments do not fit.
+      InvalidInputError: ranks, channels or lengths of the arguments do not match.
     """
     x, w, windows = canonical(x, w, strides, padding, dilation, layout, "convolve")
     channels, inputs, outputs = x.shape[-1], *w.shape[-2:]
@@ -114,8 +115,8 @@ def convolve(
 
 
 def convolve_transpose(
-    x: Float[Array, "n ..."],
-    w: Float[Array, "*filter"],
+    x: Float[AnyArray, "n ..."],
+    w: Float[AnyArray, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -124,25 +125,25 @@ def convolve_transpose(
     layout: Layout = "channels_first",
     implementation: str | None = None,
 ) -> Float[Array, "n ..."]:
-    """The transpose of `convolve`: its input gradient as an operation of its own, also called deconvolution.
+    """Applies the transpose of `convolve`: its input gradient as an operation, also called deconvolution.
 
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
       w: (C, O / groups, taps...), or (taps..., O / groups, C) with `channels_last`: the filter of the convolution from
-        O to C channels that this one transposes.
-      strides: distance of the input's entries in the result, one a spatial axis; 1 by default.
-      padding: entries cut off the result before and after, one pair a spatial axis; negative ones add zeros.
-      dilation: distance between taps, one a spatial axis; 1 by default.
-      groups: the channels are cut into as many parts, each with outputs of its own.
-      layout: where the channels are in `x` and in the result.
+        O to C channels that is transposed.
+      strides: distance between the input's entries in the result, one per spatial axis; 1 by default.
+      padding: entries cropped from the result before and after, one pair per spatial axis; negative ones add zeros.
+      dilation: distance between taps, one per spatial axis; 1 by default.
+      groups: number of groups that channels and outputs are divided into.
+      layout: axis of the channels in `x` and in the result.
       implementation: as in `convolve`.
 
     Returns:
-      (N, O, spatial...) or (N, spatial..., O), of the type of `x`; each spatial size is
+      (N, O, spatial...) or (N, spatial..., O), of the dtype of `x`; each spatial size is
       `(size - 1) * stride + (taps - 1) * dilation + 1 - before - after`.
 
     Raises:
-      InvalidInputError: ranks, channels or the lengths of the arguments do not fit.
+      InvalidInputError: ranks, channels or lengths of the arguments do not match.
     """
     x, w, windows = canonical(x, w, strides, padding, dilation, layout, "convolve_transpose")
     channels = x.shape[-1]
@@ -153,7 +154,7 @@ def convolve_transpose(
             where="convolve_transpose",
         )
     sizes = tuple(
-        (size - 1) * v.stride + v.reach - v.before - v.after for size, v in zip(x.shape[1:-1], windows, strict=True)
+        (size - 1) * v.stride + v.extent - v.before - v.after for size, v in zip(x.shape[1:-1], windows, strict=True)
     )
     if w.shape[-2] == 1 and channels == groups > 1 and implementation is None:
         zeros = jnp.zeros((x.shape[0], *sizes, channels), x.dtype)
@@ -168,7 +169,7 @@ def convolve_transpose(
 
 
 def transposed_filter(w: Float[Array, "... i o"], groups: int) -> Float[Array, "... j p"]:
-    """The filter of the input gradient: taps reversed, inputs and outputs of each group exchanged."""
+    """Returns the filter of the input gradient: taps reversed, inputs and outputs of each group swapped."""
     *taps, inputs, outputs = w.shape
     w = jnp.flip(w, range(len(taps))).reshape(*taps, inputs, groups, outputs // groups)
     return jnp.moveaxis(w, -3, -1).swapaxes(-3, -2).reshape(*taps, outputs // groups, groups * inputs)
@@ -183,7 +184,7 @@ def _run(x: Array, w: Array, geometry: Geometry, implementation: str | None) -> 
 
 
 def reference(x: Float[Array, "n ... c"], w: Float[Array, "... i o"], geometry: Geometry) -> Float[Array, "n ... o"]:
-    """XLA's convolution."""
+    """Calls XLA's convolution: the definition."""
     axes = "0123456789"[: len(geometry.strides)]
     return lax.conv_general_dilated(
         x,
@@ -199,14 +200,15 @@ def reference(x: Float[Array, "n ... c"], w: Float[Array, "... i o"], geometry: 
 
 
 def xla(x: Float[Array, "n ... c"], w: Float[Array, "... i o"], geometry: Geometry) -> Float[Array, "n ... o"]:
-    """The forms that are fast on CPU, on any device."""
+    """Uses the forms that are fast on a CPU, on any device."""
     return _convolve(x, w, geometry, True)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, w: Array, geometry: Geometry, everywhere: bool) -> Array:
-    """The forms that are fast on CPU there, or `everywhere`."""
-    return choose(everywhere, lambda x, w: _forward(x, w, geometry), lambda x, w: reference(x, w, geometry), x, w)
+    """Uses the forms that are fast on a CPU on a CPU only, or everywhere."""
+    fast, xlas = partial(_forward, geometry=geometry), partial(reference, geometry=geometry)
+    return select_by_platform(everywhere, fast, xlas, x, w)
 
 
 def _residuals(x: Array, w: Array, geometry: Geometry, everywhere: bool) -> tuple[Array, tuple[Array, Array]]:
@@ -216,7 +218,7 @@ def _residuals(x: Array, w: Array, geometry: Geometry, everywhere: bool) -> tupl
 def _gradients(geometry: Geometry, everywhere: bool, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, w = residuals
     back = geometry.transposed(w.shape[:-2], x.shape[1:-1], g.shape[1:-1])
-    to_input = choose(
+    to_input = select_by_platform(
         everywhere,
         lambda g, w: _convolve(g, transposed_filter(w, geometry.groups), back, True),
         lambda g, w: jax.linear_transpose(lambda x: reference(x, w, geometry), x)(g)[0],
@@ -237,8 +239,8 @@ def _forward(x: Array, w: Array, geometry: Geometry) -> Array:
         return _blocks_to_points(x, w, geometry)
     if geometry.groups == 1 and dense and taps == geometry.spread and geometry.strides == (1,) * len(taps):
         return _points_to_blocks(x, w, geometry)
-    if geometry.groups == 1 and geometry.places(taps, x.shape[1:-1]) == (1,) * len(taps):
-        return _one_place(x, w, geometry)
+    if geometry.groups == 1 and geometry.output_sizes(taps, x.shape[1:-1]) == (1,) * len(taps):
+        return _single_output(x, w, geometry)
     if 1 < geometry.groups <= _FEW_GROUPS:
         parts = zip(jnp.split(x, geometry.groups, -1), jnp.split(w, geometry.groups, -1), strict=True)
         return jnp.concatenate([_forward(x, w, geometry._replace(groups=1)) for x, w in parts], -1)
@@ -249,18 +251,18 @@ def _forward(x: Array, w: Array, geometry: Geometry) -> Array:
 
 
 def _long_axis_last(x: Array, w: Array, geometry: Geometry) -> int | None:
-    """The only spatial axis that is longer than one, if there is one such and it is not the last of two or more."""
+    """Returns the only spatial axis longer than one, or None if there is none, several, or it is already the last."""
     sizes, n = x.shape[1:-1], len(geometry.strides)
-    empty = [
+    trivial = [
         sizes[a] == 1 and w.shape[a] == 1 and geometry.padding[a] == (0, 0) and geometry.spread[a] == 1
         for a in range(n)
     ]
-    long = [a for a in range(n) if not empty[a]]
+    long = [a for a in range(n) if not trivial[a]]
     return long[0] if len(long) == 1 and (n == 1 or long[0] < n - 1) else None
 
 
 def _along_rows(x: Array, w: Array, geometry: Geometry, axis: int) -> Array:
-    """One axis as the rows of an image: four times faster than as its columns, and by a fifth than on its own."""
+    """Convolves along one axis as the rows of an image: four times faster than its columns, a fifth than in 1-D."""
 
     def row(values: Sequence[Any], unit: Any) -> tuple[Any, Any]:
         return (unit, values[axis])
@@ -280,26 +282,27 @@ def _along_rows(x: Array, w: Array, geometry: Geometry, axis: int) -> Array:
     return y.reshape(y.shape[0], *ones, y.shape[-1])
 
 
-def _one_place(x: Array, w: Array, geometry: Geometry) -> Array:
-    """The filter in one place only: the product of what lies under it. XLA would exchange input and filter."""
-    under, over = [], []
+def _single_output(x: Array, w: Array, geometry: Geometry) -> Array:
+    """Computes the only output as a product. XLA would swap input and filter."""
+    filter_slices, input_slices = [], []
     for size, taps, (low, _), step in zip(x.shape[1:-1], w.shape, geometry.padding, geometry.dilation, strict=False):
         first, last = max(-(-low // step), 0), min((size - 1 + low) // step + 1, taps)
-        under.append(slice(first, max(first, last)))
-        over.append(slice(first * step - low, max(last - 1, 0) * step - low + 1, step) if last > first else slice(0))
-    x, w = x[(slice(None), *over)], w[tuple(under)]
+        filter_slices.append(slice(first, max(first, last)))
+        end = max(last - 1, 0) * step - low + 1
+        input_slices.append(slice(first * step - low, end, step) if last > first else slice(0))
+    x, w = x[(slice(None), *input_slices)], w[tuple(filter_slices)]
     y = jnp.matmul(x.reshape(x.shape[0], -1), w.reshape(-1, w.shape[-1]), precision=lax.Precision.HIGHEST)
     return y.reshape(y.shape[0], *(1 for _ in geometry.strides), y.shape[-1])
 
 
 def _pointwise(x: Array, w: Array, geometry: Geometry) -> Array:
-    """Filters of one tap."""
+    """Applies filters of one tap as a matrix product."""
     spreads = any(s > 1 for s in geometry.spread)
     ends = [(low, high, s - 1) for (low, high), s in zip(geometry.padding, geometry.spread, strict=True)]
     if not spreads:
-        x = _every(pad_spatial(x, ends), geometry.strides)
+        x = _strided(pad_spatial(x, ends), geometry.strides)
     y = _product(x, w, geometry.groups)
-    return _every(pad_spatial(y, ends), geometry.strides) if spreads else y
+    return _strided(pad_spatial(y, ends), geometry.strides) if spreads else y
 
 
 def _product(x: Array, w: Array, groups: int) -> Array:
@@ -312,12 +315,12 @@ def _product(x: Array, w: Array, groups: int) -> Array:
     return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
 
 
-def _every(x: Array, strides: Sequence[int]) -> Array:
+def _strided(x: Array, strides: Sequence[int]) -> Array:
     return x[(slice(None), *(slice(None, None, s) for s in strides))] if any(s > 1 for s in strides) else x
 
 
 def _blocks_to_points(x: Array, w: Array, geometry: Geometry) -> Array:
-    """Filters as long as their strides: each input block meets the filter once."""
+    """Applies filters as long as their strides: each input block makes one output."""
     taps, n = w.shape[:-2], len(w.shape) - 2
     counts = [(s + low + high) // t for s, (low, high), t in zip(x.shape[1:-1], geometry.padding, taps, strict=True)]
     cuts = [
@@ -332,7 +335,7 @@ def _blocks_to_points(x: Array, w: Array, geometry: Geometry) -> Array:
 
 
 def _points_to_blocks(x: Array, w: Array, geometry: Geometry) -> Array:
-    """Entries spread as far as the filter is long: each makes a block of its own."""
+    """Applies filters to entries spread as far as the filter is long: each entry makes one output block."""
     *taps, inputs, outputs = w.shape
     n = len(taps)
     rows = jnp.moveaxis(jnp.flip(w, range(n)), -2, 0).reshape(inputs, -1)

@@ -1,13 +1,14 @@
 """Depthwise convolution: each channel has filters of its own.
 
-XLA's grouped convolution takes 5 to 90 times as long as it need on CPU for these, and its input gradient up to 170
-times. There, `xla` multiplies shifted slices of the padded input by one weight a channel and adds them up, channels
-last so that they fill the vector registers. Its input gradient adds shifted slices of the output's gradient: with
-stride s, each of the s places within a stride is reached by every s-th tap only, so each is a small depthwise
-convolution by itself, and the results are interleaved. Other devices keep the grouped convolution.
+On a CPU, XLA's grouped convolution takes 5 to 90 times longer than necessary for these, and its input gradient up to
+170 times. There, `xla` multiplies shifted slices of the padded input by one weight per channel and adds them up,
+channels last so that they fill the vector registers. Its input gradient adds shifted slices of the output's gradient:
+with stride s, each of the s offsets within a stride is reached by every s-th tap only, so each is a small depthwise
+convolution, and the results are interleaved. Other devices keep the grouped convolution.
 
-Types: any floating type; float16 and bfloat16 are accumulated in float32. Products of float32 are in float32 on every
-device. Both arguments have gradients; `jax.jvp` is not supported (a custom reverse rule has no forward one).
+Types: any floating type; float16 and bfloat16 accumulate in float32. Products of float32 are in float32 on every
+device. Both arguments have gradients; `jax.jvp` is not supported, because the custom reverse-mode rule has no
+forward-mode one.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from jaxtyping import Array, Float
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.dispatch import run
+from modeldiff_jax.kernels.inputs import AnyArray
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
 Padding: TypeAlias = Sequence[tuple[int, int]]
 
 _MAX_TAPS = 64
-"""Beyond this many taps a program of one slice a tap takes longer to compile than it saves."""
+"""With more taps, a program with one slice per tap takes longer to compile than it saves."""
 
 
 class Window(NamedTuple):
@@ -41,24 +43,24 @@ class Window(NamedTuple):
     dilation: int
     before: int
     after: int
-    """Zeros put before and after the input; negative ones cut it."""
+    """Zeros before and after the input; negative ones crop it."""
 
     @property
-    def reach(self) -> int:
-        """Places from the first tap to the last, both included."""
+    def extent(self) -> int:
+        """Number of entries from the first tap to the last, both included."""
         return (self.taps - 1) * self.dilation + 1
 
     def outputs(self, size: Any) -> Any:
-        """Places the filter takes over `size` inputs."""
-        return (size + self.before + self.after - self.reach) // self.stride + 1
+        """Returns the number of outputs for `size` inputs."""
+        return (size + self.before + self.after - self.extent) // self.stride + 1
 
 
 Windows: TypeAlias = tuple[Window, ...]
 
 
 def depthwise_conv(
-    x: Float[Array, "n ..."],
-    w: Float[Array, "*filter"],
+    x: Float[AnyArray, "n ..."],
+    w: Float[AnyArray, "*filter"],
     *,
     strides: Sequence[int] | None = None,
     padding: Padding | None = None,
@@ -71,19 +73,19 @@ def depthwise_conv(
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
       w: (C * M, 1, taps...), or (taps..., 1, C * M) with `channels_last`; output channel c * M + m reads channel c.
-      strides: of the filter, one a spatial axis; 1 by default.
-      padding: zeros before and after, one pair a spatial axis; none by default. Negative ones cut the input.
-      dilation: distance between taps, one a spatial axis; 1 by default.
-      layout: where the channels are in `x` and in the result.
-      implementation: "xla" (shifted slices, up to 64 taps), "reference" (the grouped convolution), or None, which is
-        the first that serves the call on CPU and the grouped convolution elsewhere.
+      strides: strides of the filter, one per spatial axis; 1 by default.
+      padding: zeros before and after the input, one pair per spatial axis; none by default. Negative ones crop it.
+      dilation: distance between taps, one per spatial axis; 1 by default.
+      layout: axis of the channels in `x` and in the result.
+      implementation: "xla" (shifted slices, up to 64 taps), "reference" (the grouped convolution), or None for
+        the first that serves the call on a CPU and the grouped convolution elsewhere.
 
     Returns:
-      (N, C * M, spatial...) or (N, spatial..., C * M), of the type of `x`.
+      (N, C * M, spatial...) or (N, spatial..., C * M), of the dtype of `x`.
 
     Raises:
-      InvalidInputError: ranks, channels or the lengths of the arguments do not fit.
-      NotImplementedError: "xla" was asked for by name and there are more taps.
+      InvalidInputError: ranks, channels or lengths of the arguments do not match.
+      NotImplementedError: "xla" was requested by name and there are more taps.
     """
     x, w, windows = canonical(x, w, strides, padding, dilation, layout, "depthwise_conv")
     channels, outputs = x.shape[-1], w.shape[-1]
@@ -98,15 +100,15 @@ def depthwise_conv(
 
 
 def canonical(
-    x: Array,
-    w: Array,
+    x: AnyArray,
+    w: AnyArray,
     strides: Sequence[int] | None,
     padding: Padding | None,
     dilation: Sequence[int] | None,
     layout: Layout,
     where: str,
 ) -> tuple[Array, Array, Windows]:
-    """`x` as (N, spatial..., C), `w` as (taps..., inputs, outputs), and the windows; checked."""
+    """Checks the arguments; returns `x` as (N, spatial..., C), `w` as (taps..., inputs, outputs), and the windows."""
     x, w = jnp.asarray(x), jnp.asarray(w)
     n = x.ndim - 2
     strides, padding, dilation = strides or (1,) * n, padding or ((0, 0),) * n, dilation or (1,) * n
@@ -129,14 +131,14 @@ def canonical(
 def depthwise_channels_last(
     x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Windows, implementation: str | None = None
 ) -> Float[Array, "n ... c"]:
-    """The convolution of (N, spatial..., C) with (taps..., C)."""
+    """Convolves (N, spatial..., C) with (taps..., C)."""
     if implementation is not None:
         return run("depthwise_conv", VARIANTS, implementation, x, w, windows)
     return reference(x, w, windows) if math.prod(w.shape[:-1]) > _MAX_TAPS else _convolve(x, w, windows, False)
 
 
 def reference(x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Windows) -> Float[Array, "n ... c"]:
-    """XLA's grouped convolution with one channel a group."""
+    """Calls XLA's grouped convolution with one channel per group: the definition."""
     axes = "0123456789"[: len(windows)]
     return lax.conv_general_dilated(
         x,
@@ -151,7 +153,7 @@ def reference(x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Win
 
 
 def xla(x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Windows) -> Float[Array, "n ... c"]:
-    """The sum of shifted slices, on any device."""
+    """Sums shifted slices, on any device."""
     if math.prod(w.shape[:-1]) > _MAX_TAPS:
         raise NotImplementedError(f"more than {_MAX_TAPS} taps compile too slowly as one slice each: {w.shape[:-1]}")
     return _convolve(x, w, windows, True)
@@ -159,13 +161,16 @@ def xla(x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Windows) 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, w: Array, windows: Windows, everywhere: bool) -> Array:
-    """Shifted slices on CPU, or `everywhere`."""
-    return choose(everywhere, lambda x, w: _forward(x, w, windows), lambda x, w: reference(x, w, windows), x, w)
+    """Sums shifted slices on a CPU only, or everywhere."""
+    sliced, grouped = partial(_forward, windows=windows), partial(reference, windows=windows)
+    return select_by_platform(everywhere, sliced, grouped, x, w)
 
 
-def choose(everywhere: bool, here: Callable[..., Array], elsewhere: Callable[..., Array], *args: Array) -> Array:
-    """`here(*args)` on CPU or `everywhere`, else `elsewhere(*args)`."""
-    return here(*args) if everywhere else lax.platform_dependent(*args, cpu=here, default=elsewhere)
+def select_by_platform(
+    everywhere: bool, on_cpu: Callable[..., Array], elsewhere: Callable[..., Array], *args: Array
+) -> Array:
+    """Calls `on_cpu(*args)` on a CPU, or everywhere; else `elsewhere(*args)`."""
+    return on_cpu(*args) if everywhere else lax.platform_dependent(*args, cpu=on_cpu, default=elsewhere)
 
 
 def _residuals(x: Array, w: Array, windows: Windows, everywhere: bool) -> tuple[Array, tuple[Array, Array]]:
@@ -175,15 +180,15 @@ def _residuals(x: Array, w: Array, windows: Windows, everywhere: bool) -> tuple[
 def _gradients(windows: Windows, everywhere: bool, residuals: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, w = residuals
     sizes = x.shape[1:-1]
-    return (  # two choices, so that the gradient that nobody asks for is dropped whole
-        choose(
+    return (  # two selections, so that an unused gradient is eliminated whole
+        select_by_platform(
             everywhere,
             lambda g, w: _input_gradient(g, w, windows, sizes),
             lambda g, w: jax.linear_transpose(lambda x: reference(x, w, windows), x)(g)[0],
             g,
             w,
         ),
-        choose(
+        select_by_platform(
             everywhere,
             lambda g, x: _filter_gradient(g, x, windows),
             lambda g, x: jax.linear_transpose(lambda w: reference(x, w, windows), w)(g)[0],
@@ -197,39 +202,40 @@ _convolve.defvjp(_residuals, _gradients)
 
 
 def _forward(x: Array, w: Array, windows: Windows) -> Array:
-    dtype, (x, w) = x.dtype, _accumulated(x, w)
-    places, row = _taps(x, windows), (1,) * (x.ndim - 1)
-    terms = (places(tap) * w[tap].reshape(*row, -1) for tap in np.ndindex(*w.shape[:-1]))
+    dtype, (x, w) = x.dtype, _in_float32(x, w)
+    inputs_of, row = _inputs_by_tap(x, windows), (1,) * (x.ndim - 1)
+    terms = (inputs_of(tap) * w[tap].reshape(*row, -1) for tap in np.ndindex(*w.shape[:-1]))
     return reduce(jnp.add, terms).astype(dtype)
 
 
 def _input_gradient(g: Array, w: Array, windows: Windows, sizes: Sequence[Any]) -> Array:
-    dtype, (g, w) = g.dtype, _accumulated(g, w)
+    dtype, (g, w) = g.dtype, _in_float32(g, w)
     n = len(windows)
-    # Along one axis the padded input is cut into `steps` strides; place p of each is reached by the taps i with
-    # i * dilation = p (mod stride), from the output (i * dilation) // stride steps before.
+    # Along one axis the padded input consists of `steps` strides. Offset p within each is reached by the taps i with
+    # i * dilation = p (mod stride), from the output (i * dilation) // stride steps earlier.
     steps = [-(-(size + v.before + v.after) // v.stride) for v, size in zip(windows, sizes, strict=True)]
-    margin = [(v.reach - 1) // v.stride for v in windows]
+    margin = [(v.extent - 1) // v.stride for v in windows]
     ends = [(m, t - size, 0) for m, t, size in zip(margin, steps, g.shape[1:-1], strict=True)]
     padded = lax.optimization_barrier(pad_spatial(g, ends))
 
-    def place(at: tuple[int, ...]) -> Array:
+    def at_offset(offset: tuple[int, ...]) -> Array:
         reaching = [
-            [i for i in range(v.taps) if i * v.dilation % v.stride == p] for v, p in zip(windows, at, strict=True)
+            [i for i in range(v.taps) if i * v.dilation % v.stride == p] for v, p in zip(windows, offset, strict=True)
         ]
         total = None
         for tap in np.ndindex(*map(len, reaching)):
             index = tuple(reaching[a][i] for a, i in enumerate(tap))
             starts = [m - i * v.dilation // v.stride for m, i, v in zip(margin, index, windows, strict=True)]
             cuts = (slice(b, b + t) for b, t in zip(starts, steps, strict=True))
-            here = padded[(slice(None), *cuts)] * w[index].reshape((1,) * (n + 1) + (-1,))
-            total = here if total is None else total + here
+            term = padded[(slice(None), *cuts)] * w[index].reshape((1,) * (n + 1) + (-1,))
+            total = term if total is None else total + term
         return jnp.zeros((g.shape[0], *steps, g.shape[-1]), g.dtype) if total is None else total
 
-    def interleaved(at: tuple[int, ...]) -> Array:
-        if len(at) == n:
-            return place(at)
-        return jnp.stack([interleaved((*at, p)) for p in range(windows[len(at)].stride)], 2 + len(at))
+    def interleaved(offset: tuple[int, ...]) -> Array:
+        axis = len(offset)
+        if axis == n:
+            return at_offset(offset)
+        return jnp.stack([interleaved((*offset, p)) for p in range(windows[axis].stride)], 2 + axis)
 
     whole = [t * v.stride for t, v in zip(steps, windows, strict=True)]
     y = interleaved(()).reshape(g.shape[0], *whole, g.shape[-1])
@@ -238,44 +244,45 @@ def _input_gradient(g: Array, w: Array, windows: Windows, sizes: Sequence[Any]) 
 
 
 def _filter_gradient(g: Array, x: Array, windows: Windows) -> Array:
-    dtype, (x, g) = x.dtype, _accumulated(x, g)
-    places, g = _taps(x, windows), _kept(g)
+    dtype, (x, g) = x.dtype, _in_float32(x, g)
+    inputs_of, g = _inputs_by_tap(x, windows), _materialised(g)
     taps = [v.taps for v in windows]
     reduced = tuple(range(x.ndim - 1))
-    sums = [jnp.sum(places(tap) * g, reduced) for tap in np.ndindex(*taps)]
+    sums = [jnp.sum(inputs_of(tap) * g, reduced) for tap in np.ndindex(*taps)]
     return jnp.stack(sums).reshape(*taps, -1).astype(dtype)
 
 
-def _taps(x: Array, windows: Windows) -> Any:
-    """A function that gives, for a tap, the input it meets at all places of the filter."""
+def _inputs_by_tap(x: Array, windows: Windows) -> Callable[[tuple[int, ...]], Array]:
+    """Returns a function from a tap to the inputs it multiplies, one for each output."""
     padded = lax.optimization_barrier(pad_spatial(x, [(v.before, v.after, 0) for v in windows]))
-    reach = [v.stride * (v.outputs(size) - 1) + 1 for v, size in zip(windows, x.shape[1:-1], strict=True)]
+    lengths = [v.stride * (v.outputs(size) - 1) + 1 for v, size in zip(windows, x.shape[1:-1], strict=True)]
 
-    def places(tap: tuple[int, ...]) -> Array:
+    def inputs_of(tap: tuple[int, ...]) -> Array:
         starts = [i * v.dilation for i, v in zip(tap, windows, strict=True)]
-        cuts = (slice(b, b + r, v.stride) for b, r, v in zip(starts, reach, windows, strict=True))
+        axes = zip(starts, lengths, windows, strict=True)
+        cuts = (slice(start, start + length, v.stride) for start, length, v in axes)
         return padded[(slice(None), *cuts)]
 
-    return places
+    return inputs_of
 
 
-def _kept(x: Array) -> Array:
-    """The same values, computed once and for all: XLA would compute them again within the sum of each tap.
+def _materialised(x: Array) -> Array:
+    """Returns `x`, computed once. XLA would recompute it in the sum of each tap.
 
-    It does so through a barrier as well, but not through zeros put after them.
+    An optimisation barrier does not prevent that; padding with zeros, which are cut off again, does.
     """
     padded = lax.optimization_barrier(pad_spatial(x, [(0, 1, 0)] * (x.ndim - 2)))
     return padded[(slice(None), *(slice(size) for size in x.shape[1:-1]))]
 
 
 def pad_spatial(x: Array, ends: Sequence[tuple[Any, Any, int]]) -> Array:
-    """Zeros before, after and between the entries of each spatial axis; negative numbers cut."""
+    """Inserts zeros before, after and between the entries of each spatial axis; negative numbers crop."""
     if all(end == (0, 0, 0) for end in ends):
         return x
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *ends, (0, 0, 0)])
 
 
-def _accumulated(*arrays: Array) -> tuple[Array, ...]:
+def _in_float32(*arrays: Array) -> tuple[Array, ...]:
     return tuple(a.astype(jnp.float32) if a.dtype.itemsize < 4 else a for a in arrays)
 
 

@@ -1,7 +1,7 @@
-"""Picks the variant that serves a call.
+"""Selection of the variant that serves a call.
 
-Every kernel file ends in `VARIANTS`, an ordered mapping from a variant's name to a function, the preferred one first. A
-variant that cannot serve a call (this device, these shapes) raises `NotImplementedError` saying why.
+Every kernel ends in `VARIANTS`, an ordered mapping from a variant's name to a function, the preferred one first. A
+variant that cannot serve a call (wrong device, unsupported shapes) raises `NotImplementedError` with the reason.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ R = TypeVar("R")
 def run(
     kernel: str, variants: Mapping[str, Callable[P, R]], implementation: str | None, *args: P.args, **kwargs: P.kwargs
 ) -> R:
-    """The result of the first variant that serves the call, or of the one asked for by name.
+    """Calls the first variant that serves the call, or the one requested by name.
 
     Args:
-      kernel: the public name, for messages.
-      variants: name -> function, in the order to try.
-      implementation: a key of `variants`, which then never falls back; or None, for the first that serves the call.
+      kernel: public name of the kernel, for messages.
+      variants: name -> function, in order of preference.
+      implementation: a key of `variants`, which then never falls back; or None for the first that serves the call.
       *args: passed to the variant.
-      **kwargs: likewise.
+      **kwargs: passed to the variant.
 
     Raises:
       InvalidInputError: `implementation` is not a variant of this kernel.
-      NotImplementedError: the variant asked for by name cannot serve the call.
+      NotImplementedError: the requested variant cannot serve the call.
       ExceptionGroup: no variant can serve the call; holds the reason of each, in order.
     """
     check_process()
@@ -44,7 +44,9 @@ def run(
     for name, variant in variants.items():
         try:
             return variant(*args, **kwargs)
-        except NotImplementedError as reason:
+        except NotImplementedError as refusal:
+            # Keep a copy: the exception itself would, through its traceback, keep this call's arguments alive.
+            reason = NotImplementedError(*refusal.args)
             reason.add_note(f"variant {name!r} of {kernel}")
             reasons.append(reason)
     raise ExceptionGroup(f"no variant of {kernel} can serve this call", reasons)

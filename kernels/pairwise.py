@@ -1,16 +1,17 @@
-"""Distances of every vector of an array to every vector of another, or to every other of its own: (..., N, C) and
-(..., N', C) -> (..., N, N'). A representational dissimilarity matrix is one of these.
+"""Distances between all vectors of an array and all vectors of another: (..., N, C), (..., N', C) -> (..., N, N').
 
-Metrics, types, bounds, the zero rule and the NaN rule are those of `paired`, and so is the accuracy: a distance here is
-the one `paired` gives to the same pair, to a relative 1e-5. Cosine, correlation and the two euclidean metrics come
-from one matrix product of centred or unit vectors, in full float32 whatever `jax_default_matmul_precision` says. Such a
-product leaves an absolute error, which is nothing to a large distance and everything to a small one; so pairs below
-`_NEAR` are computed again as `paired` does, from the difference of the two vectors, in small tiles. Data whose vectors
-are mostly near each other therefore take up to the time of the other metrics, which are computed in tiles throughout.
+Without a second array, distances within one: a representational dissimilarity matrix (RDM) is one of these.
 
-Bounds: without `b` the result is exactly symmetric (but for kl) and its diagonal is 0, NaN for vectors that hold NaN.
+Metrics, types, bounds, the zero rule and the NaN rule are those of `paired`, and so is the accuracy: a distance here
+equals the one `paired` gives for the same pair, to a relative 1e-5. Cosine, correlation and the two euclidean metrics
+come from one matrix product of centred or unit vectors, in full float32 whatever `jax_default_matmul_precision` says.
+The absolute error of such a product is harmless for large distances and ruins small ones, so pairs below `_NEAR` are
+computed again as `paired` does, from the difference of the two vectors, in small tiles. Data whose vectors are mostly
+near each other therefore take up to the time of the other metrics, which are computed in tiles throughout.
 
-Gradients: those of `paired`, in tiles, each computed again on the way back rather than stored.
+Bounds: without `b` the result is exactly symmetric (except for kl) and its diagonal is 0, or NaN for vectors with NaN.
+
+Gradients: those of `paired`, in tiles, each recomputed on the backward pass rather than stored.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,17 +27,19 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels.correlation import less_mean
-from modeldiff_jax.kernels.cosine import unit
 from modeldiff_jax.kernels.dispatch import run
 from modeldiff_jax.kernels.inputs import ArrayInput, as_float32
 from modeldiff_jax.kernels.paired import METRICS
+from modeldiff_jax.kernels.vectors import centred, unit
 
 ASYMMETRIC = ("kl",)
 _NEAR = 0.05
-"""Pairs whose squared distance is below this share of the sum of their squared lengths are computed again. The matrix
-product's error is about 2e-7 of that sum."""
-_TINY = 1e-30  # squared lengths below it have lost digits
+"""Pairs whose squared distance is below this share of the sum of their squared lengths are computed again.
+
+The error of the matrix product is about 2e-7 of that sum.
+"""
+_LEAST_SQUARE = 1e-30
+"""Squared lengths below it, or above its inverse, have lost digits."""
 
 
 def pairwise_distances(
@@ -47,14 +50,14 @@ def pairwise_distances(
     condensed: bool = False,
     implementation: str | None = None,
 ) -> Float[Array, "*models n k"] | Float[Array, "*models p"]:
-    """Distance between each vector of `a` and each of `b`, or each of `a` where there is no `b`.
+    """Returns the distance between each vector of `a` and each of `b`, or of `a` if there is no `b`.
 
     Args:
-      a: (..., N, C), real numbers. Leading axes are models, say: each has a matrix of its own.
+      a: (..., N, C), real numbers. Each index of the leading axes, a model for example, has a matrix of its own.
       b: (..., N', C), with the leading axes of `a`; or None for `a` itself.
       metric: as in `paired_distances`.
-      condensed: only the N (N - 1) / 2 distances above the diagonal, row by row, which is scipy's order. Without `b`,
-        and not for kl, which has two distances for a pair.
+      condensed: whether to return only the N (N - 1) / 2 distances above the diagonal, row by row (scipy's order).
+        Only without `b`, and not for kl, which has two distances per pair.
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
@@ -90,16 +93,17 @@ def pairwise_distances(
 def reference(
     a: Float[Array, "*models n c"], b: Float[Array, "*models k c"] | None, metric: str
 ) -> Float[Array, "*models n k"]:
-    """The definition: one pair after the other."""
-    pair = METRICS[metric]
+    """Computes one pair after another: the definition."""
+    distance = METRICS[metric]
 
-    def matrix(rows: tuple[Array, Array]) -> Array:
-        return lax.map(lambda x: lax.map(lambda y: pair(x, y), rows[1]), rows[0])
+    def matrix(model: tuple[Array, Array]) -> Array:
+        return lax.map(lambda x: lax.map(lambda y: distance(x, y), model[1]), model[0])
 
-    left, right = _models(a), _models(a if b is None else b)
+    left, right = _per_model(a), _per_model(a if b is None else b)
     distances = lax.map(matrix, (left, right))
     if b is None:
-        i, j = jnp.arange(a.shape[-2])[None, :, None], jnp.arange(a.shape[-2])[None, None, :]
+        number = jnp.arange(a.shape[-2], dtype=jnp.int32)
+        i, j = number[None, :, None], number[None, None, :]
         if metric not in ASYMMETRIC:
             distances = jnp.where(i <= j, distances, jnp.swapaxes(distances, 1, 2))
         distances = jnp.where((i == j) & ~jnp.isnan(distances), 0, distances)
@@ -111,19 +115,19 @@ def reference(
 def xla(
     a: Float[Array, "*models n c"], b: Float[Array, "*models k c"] | None, metric: str
 ) -> Float[Array, "*models n k"]:
-    """By a matrix product where there is one for the metric, else in tiles."""
-    left, right = _models(a), None if b is None else _models(b)
+    """Computes a matrix product where the metric has one, else tiles."""
+    left, right = _per_model(a), None if b is None else _per_model(b)
     columns = (left if right is None else right).shape[1]
     if min(left.shape[0], left.shape[1], columns) == 0:
         return jnp.zeros((*a.shape[:-1], columns), jnp.float32)
-    distances = _by_product(left, right, metric) if metric in _PREPARE else _by_tiles(left, right, metric)
+    distances = _by_product(left, right, metric) if metric in _FACTORS else _by_tiles(left, right, metric)
     return distances.reshape(*a.shape[:-1], columns)
 
 
 VARIANTS: dict[str, Callable[[Array, Array | None, str], Array]] = {"xla": xla, "reference": reference}
 
 
-def _models(x: Float[Array, "*models n c"]) -> Float[Array, "m n c"]:
+def _per_model(x: Float[Array, "*models n c"]) -> Float[Array, "m n c"]:
     return x.reshape(math.prod(x.shape[:-2]), *x.shape[-2:])
 
 
@@ -131,56 +135,60 @@ def _models(x: Float[Array, "*models n c"]) -> Float[Array, "m n c"]:
 
 
 def triangle(k: Int[Array, "*p"], n: int) -> tuple[Int[Array, "*p"], Int[Array, "*p"]]:
-    """Row and column of the `k`-th pair of `n` things, as scipy orders them."""
-    back = n * (n - 1) // 2 - 1 - k  # counted from the end, where the root is exact to one, however large n is
-    row = jnp.floor((jnp.sqrt(8.0 * back.astype(jnp.float32) + 1) - 1) / 2).astype(jnp.int32)
-    row = jnp.where(row * (row + 1) // 2 > back, row - 1, row)
-    row = jnp.where((row + 1) * (row + 2) // 2 <= back, row + 1, row)
-    return n - 2 - row, n - 1 - (back - row * (row + 1) // 2)
+    """Returns row and column of the `k`-th pair of `n` items, in scipy's order."""
+    from_end = n * (n - 1) // 2 - 1 - k  # counted from the end, where the square root is off by at most one for any n
+    row = jnp.floor((jnp.sqrt(8.0 * from_end.astype(jnp.float32) + 1) - 1) / 2).astype(jnp.int32)
+    row = jnp.where(row * (row + 1) // 2 > from_end, row - 1, row)
+    row = jnp.where((row + 1) * (row + 2) // 2 <= from_end, row + 1, row)
+    return n - 2 - row, n - 1 - (from_end - row * (row + 1) // 2)
 
 
 @jax.jit
 def condense(distances: Float[Array, "*models n n"]) -> Float[Array, "*models p"]:
-    """What is above the diagonal, row by row."""
+    """Returns the entries above the diagonal, row by row."""
     n = distances.shape[-1]
-    rows, columns = triangle(jnp.arange(n * (n - 1) // 2), n)
+    rows, columns = triangle(jnp.arange(n * (n - 1) // 2, dtype=jnp.int32), n)
     return distances[..., rows, columns]
 
 
-# Tiles: every metric, by its definition
+# Tiles: any metric, by its definition
 
-_TILE = 2**19  # entries; what is done at once on a CPU
-_SMALL_TILE = 2**16  # where only some pairs of a tile are asked for
+_TILE_ENTRIES = 2**19
+"""Entries of the vectors that a CPU computes with at once."""
+_SMALL_TILE_ENTRIES = 2**16
+"""Likewise, where only some pairs of a tile are needed."""
 
 
-def _tile(a: Array, b: Array | None, entries: int) -> tuple[int, int]:
-    """Rows and columns of a tile, which needs about as many entries of both arrays' product."""
-    columns = (a if b is None else b).shape[1]
-    side = max(1, math.isqrt(entries // a.shape[-1]))
-    if b is None:
-        return min(side, columns), min(side, columns)
-    rows = min(a.shape[1], max(side, entries // (a.shape[-1] * columns)))
-    return rows, min(columns, max(1, entries // (a.shape[-1] * rows)))
+def _tile(rows: int, columns: int | None, width: int, entries: int) -> tuple[int, int]:
+    """Returns the size of a tile that computes with about this many entries; a square one if `columns` is None."""
+    side = max(1, math.isqrt(entries // width))
+    if columns is None:
+        return min(side, rows), min(side, rows)
+    rows = min(rows, max(side, entries // (width * columns)))
+    return rows, min(columns, max(1, entries // (width * rows)))
 
 
 def _by_tiles(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metric: str) -> Float[Array, "m n k"]:
     columns = (a if b is None else b).shape[1]
 
     def filled(entries: int, a: Array, b: Array | None) -> Array:
-        tile = _tile(a, b, entries)
+        tile = _tile(a.shape[1], None if b is None else columns, a.shape[-1], entries)
         down, across = -(-a.shape[1] // tile[0]), -(-columns // tile[1])
         half = b is None and metric not in ASYMMETRIC  # the tiles on and above the diagonal
-        each = down * (down + 1) // 2 if half else down * across
+        per_model = down * (down + 1) // 2 if half else down * across
 
-        def place(k: Array) -> tuple[Array, Array, Array]:
+        def position(number: Array) -> tuple[Array, Array, Array]:
             if half:
-                row, column = triangle(k % each, down + 1)
-                return k // each, row, column - 1
-            return k // each, k % each // across, k % across
+                row, column = triangle(number % per_model, down + 1)
+                return number // per_model, row, column - 1
+            return number // per_model, number % per_model // across, number % across
 
-        return _fill(jnp.zeros((a.shape[0], a.shape[1], columns)), a, b, metric, tile, place, a.shape[0] * each)
+        empty = jnp.zeros((a.shape[0], a.shape[1], columns), jnp.float32)
+        return _fill(empty, a, b, metric, tile, position, a.shape[0] * per_model)
 
-    return lax.platform_dependent(a, b, cpu=partial(filled, _TILE), default=partial(filled, 2**9 * _TILE))
+    return lax.platform_dependent(
+        a, b, cpu=partial(filled, _TILE_ENTRIES), default=partial(filled, 2**9 * _TILE_ENTRIES)
+    )
 
 
 def _fill(
@@ -189,91 +197,99 @@ def _fill(
     b: Float[Array, "m k c"] | None,
     metric: str,
     tile: tuple[int, int],
-    place: Callable[[Array], tuple[Array, Array, Array]],
+    position: Callable[[Array], tuple[Array, Array, Array]],
     count: Int[Array, ""] | int,
 ) -> Float[Array, "m n k"]:
-    """`distances` with `count` tiles computed: `place` gives the model, row and column of tiles of each."""
-    pair = METRICS[metric]
+    """Computes `count` tiles of `distances`; `position` returns the model, tile row and tile column of each."""
+    distance = METRICS[metric]
     rows, columns = tile
     right = a if b is None else b
     mirrored = b is None and metric not in ASYMMETRIC
 
     @jax.checkpoint
     def compute(a: Array, b: Array, model: Array, row: Array, column: Array) -> Array:
-        x = lax.dynamic_slice(a, (model, row, 0), (1, rows, a.shape[-1]))[0]
-        y = lax.dynamic_slice(b, (model, column, 0), (1, columns, a.shape[-1]))[0]
-        return jax.vmap(lambda x: jax.vmap(lambda y: pair(x, y))(y))(x)
+        x = _block(a, (model, row), (1, rows))[0]
+        y = _block(b, (model, column), (1, columns))[0]
+        return jax.vmap(lambda x: jax.vmap(lambda y: distance(x, y))(y))(x)
 
-    def step(k: Array, distances: Array) -> Array:
-        model, row, column = place(k)
-        # the last tile moves up or left to fit, over what is there already
-        row, column = (
-            jnp.minimum(row * rows, a.shape[1] - rows),
-            jnp.minimum(column * columns, right.shape[1] - columns),
-        )
+    def fill_tile(number: Array, distances: Array) -> Array:
+        model, row, column = position(number.astype(jnp.int32))
+        # The last tile of a row or column is shifted back to fit, over what is there already.
+        row = jnp.minimum(row * rows, a.shape[1] - rows)
+        column = jnp.minimum(column * columns, right.shape[1] - columns)
         values = compute(a, right, model, row, column)[None]
         if b is not None:
             return lax.dynamic_update_slice(distances, values, (model, row, column))
-        i, j = row + jnp.arange(rows)[None, :, None], column + jnp.arange(columns)[None, None, :]
+        i = row + jnp.arange(rows, dtype=jnp.int32)[None, :, None]
+        j = column + jnp.arange(columns, dtype=jnp.int32)[None, None, :]
         values = jnp.where((i == j) & ~jnp.isnan(values), 0, values)
         if not mirrored:
             return lax.dynamic_update_slice(distances, values, (model, row, column))
         upper = i <= j
-        for at in ((model, row, column), (model, column, row)):  # what is above the diagonal, then its mirror image
-            there = lax.dynamic_slice(distances, at, values.shape)
-            distances = lax.dynamic_update_slice(distances, jnp.where(upper, values, there), at)
+        for corner in ((model, row, column), (model, column, row)):  # above the diagonal, then the mirror image
+            old = lax.dynamic_slice(distances, corner, values.shape)
+            distances = lax.dynamic_update_slice(distances, jnp.where(upper, values, old), corner)
             values, upper = jnp.swapaxes(values, 1, 2), jnp.swapaxes(upper, 1, 2)
         return distances
 
-    return lax.fori_loop(0, count, step, distances)
+    # A count known while tracing makes a loop that can be differentiated in reverse.
+    first = 0 if isinstance(count, int) else jnp.int32(0)
+    return lax.fori_loop(first, count, fill_tile, distances)
 
 
-# Products: metrics that are an inner product away
+def _block(x: Array, corner: tuple[Array, Array], sizes: tuple[int, int]) -> Array:
+    return lax.dynamic_slice(x, (*corner, jnp.int32(0)), (*sizes, x.shape[-1]))
 
 
-class _Rows(NamedTuple):
-    """Vectors ready for the matrix product, their squared lengths, and which have no direction."""
+# Products: metrics that are a function of inner products
+
+
+class _Factor(NamedTuple):
+    """One side of the matrix product: vectors, their squared lengths, and whether each has no direction."""
 
     x: Float[Array, "m n c"]
     square: Float[Array, "m n"]
     zero: Bool[Array, "m n"]
 
 
-def _centred(*sides: Array) -> tuple[_Rows, ...]:
-    """Less the mean of all vectors, which takes an offset in common out of the product's error."""
+def _minus_common_mean(*sides: Array) -> tuple[_Factor, ...]:
+    """Subtracts the mean of all vectors of both sides, so a common offset adds nothing to the product's error."""
     count = sum(x.shape[1] for x in sides)
     mean = sum(jnp.sum(x, axis=1, keepdims=True) for x in sides) * (1 / count)
-    mean = jnp.where(jnp.isfinite(mean), mean, 0)  # where an entry is not, only the speed depends on it
-    return tuple(_rows(x - mean, jnp.zeros(x.shape[:2], bool)) for x in sides)
+    mean = jnp.where(jnp.isfinite(mean), mean, 0)  # with NaN or an infinity only the speed depends on it
+    return tuple(_factor(x - mean, jnp.zeros(x.shape[:2], bool)) for x in sides)
 
 
-def _unit(*sides: Array) -> tuple[_Rows, ...]:
-    return tuple(_rows(*unit(x)) for x in sides)
+def _unit(*sides: Array) -> tuple[_Factor, ...]:
+    return tuple(_factor(*unit(x)) for x in sides)
 
 
-def _unit_less_mean(*sides: Array) -> tuple[_Rows, ...]:
-    return _unit(*(less_mean(x) for x in sides))
+def _centred_unit(*sides: Array) -> tuple[_Factor, ...]:
+    return _unit(*(centred(x) for x in sides))
 
 
-def _rows(x: Array, zero: Array) -> _Rows:
-    return _Rows(x, jnp.sum(x * x, axis=-1), zero)
+def _factor(x: Array, zero: Array) -> _Factor:
+    return _Factor(x, jnp.sum(x * x, axis=-1), zero)
 
 
-_PREPARE: dict[str, Callable[..., tuple[_Rows, ...]]] = {
-    "correlation": _unit_less_mean,
+_FACTORS: dict[str, Callable[..., tuple[_Factor, ...]]] = {
+    "correlation": _centred_unit,
     "cosine": _unit,
-    "euclidean": _centred,
-    "sqeuclidean": _centred,
+    "euclidean": _minus_common_mean,
+    "sqeuclidean": _minus_common_mean,
 }
+
+
+_Sides: TypeAlias = tuple[Array, Array | None]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _by_product(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metric: str) -> Float[Array, "m n k"]:
-    prepared = _PREPARE[metric](a) if b is None else _PREPARE[metric](a, b)
-    left, right = prepared[0], prepared[-1]
+    factors = _FACTORS[metric](a) if b is None else _FACTORS[metric](a, b)
+    left, right = factors[0], factors[-1]
     lengths = left.square[:, :, None] + right.square[:, None, :]
     squares = lengths - 2 * _products(left.x, None if b is None else right.x)
-    near = ~((squares > _NEAR * lengths) & (lengths > _TINY) & (lengths < 1 / _TINY))
+    accurate = (squares > _NEAR * lengths) & (lengths > _LEAST_SQUARE) & (lengths < 1 / _LEAST_SQUARE)
     distances = jnp.maximum(squares, 0)
     if metric == "euclidean":
         distances = jnp.sqrt(distances)
@@ -281,71 +297,71 @@ def _by_product(a: Float[Array, "m n c"], b: Float[Array, "m k c"] | None, metri
         one, both = left.zero[:, :, None] ^ right.zero[:, None, :], left.zero[:, :, None] & right.zero[:, None, :]
         ruled = (one | both) & ~jnp.isnan(squares)
         distances = jnp.where(ruled, one.astype(jnp.float32), jnp.minimum(distances / 2, 2))
-        near = near & ~ruled
+        accurate = accurate | ruled
     if b is None:
-        itself = jnp.eye(a.shape[1], dtype=bool)[None] & (left.square < 1 / _TINY)[:, :, None]
-        distances, near = jnp.where(itself, 0, distances), near & ~itself
-    return _again(distances, near, a, b, metric)
+        diagonal = jnp.eye(a.shape[1], dtype=bool)[None] & (left.square < 1 / _LEAST_SQUARE)[:, :, None]
+        distances, accurate = jnp.where(diagonal, 0, distances), accurate | diagonal
+    return _recompute(distances, ~accurate, a, b, metric)
 
 
 @_by_product.defjvp
-def _by_tiles_too(metric: str, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+def _differentiate_by_tiles(metric: str, primals: _Sides, tangents: _Sides) -> tuple[Array, Array]:
     tangent = jax.jvp(lambda a, b: _by_tiles(a, b, metric), primals, tangents)[1]
     a, b = primals
     return _by_product(a, b, metric), tangent
 
 
-def _again(distances: Array, near: Array, a: Array, b: Array | None, metric: str) -> Array:
-    """`distances` with the tiles that hold near pairs computed from differences."""
-    rows, columns = tile = _tile(a, b, _SMALL_TILE)
-    down, across = -(-near.shape[1] // rows), -(-near.shape[2] // columns)
+def _recompute(distances: Array, inaccurate: Array, a: Array, b: Array | None, metric: str) -> Array:
+    """Recomputes the tiles that hold inaccurate distances, by the definition."""
+    models, height, width = inaccurate.shape
+    rows, columns = tile = _tile(height, None if b is None else width, a.shape[-1], _SMALL_TILE_ENTRIES)
+    down, across = -(-height // rows), -(-width // columns)
 
-    def listed(near: Array) -> tuple[Array, Array]:
-        ends = (0, 0), (0, down * rows - near.shape[1]), (0, across * columns - near.shape[2])
-        tiles = jnp.pad(near, ends).reshape(-1, down, rows, across, columns).any((2, 4))
+    def list_tiles(inaccurate: Array) -> tuple[Array, Array]:
+        ends = (0, 0), (0, down * rows - height), (0, across * columns - width)
+        tiles = jnp.pad(inaccurate, ends).reshape(-1, down, rows, across, columns).any((2, 4))
         if b is None:
             tiles = jnp.triu(tiles)
-        return jnp.nonzero(tiles.ravel(), size=tiles.size, fill_value=0)[0].astype(jnp.int32), jnp.sum(
-            tiles, dtype=jnp.int32
-        )
+        numbers = jnp.nonzero(tiles.ravel(), size=tiles.size, fill_value=0)[0].astype(jnp.int32)
+        return numbers, jnp.sum(tiles, dtype=jnp.int32)
 
-    def none(near: Array) -> tuple[Array, Array]:
-        return jnp.zeros(near.shape[0] * down * across, jnp.int32), jnp.int32(0)
+    def no_tiles(inaccurate: Array) -> tuple[Array, Array]:
+        return jnp.zeros(models * down * across, jnp.int32), jnp.int32(0)
 
-    numbers, count = lax.cond(near.any(), listed, none, near)
+    numbers, count = lax.cond(inaccurate.any(), list_tiles, no_tiles, inaccurate)
 
-    def place(k: Array) -> tuple[Array, Array, Array]:
-        number = numbers[k]
+    def position(i: Array) -> tuple[Array, Array, Array]:
+        number = numbers[i]
         return number // (down * across), number % (down * across) // across, number % across
 
-    return _fill(distances, a, b, metric, tile, place, count)
+    return _fill(distances, a, b, metric, tile, position, count)
 
 
 _PARTS = 3
-_WORTH_PARTS = 384
+_LEAST_ROWS_IN_PARTS = 384
 
 
 def _products(x: Float[Array, "m n c"], y: Float[Array, "m k c"] | None) -> Float[Array, "m n k"]:
-    """Inner products; exactly symmetric without `y`."""
+    """Returns inner products, exactly symmetric without `y`."""
     if y is not None:
         return _product(x, y)
-    if x.shape[1] < _WORTH_PARTS:
+    if x.shape[1] < _LEAST_ROWS_IN_PARTS:
         return _symmetric(_product(x, x))
     return lax.platform_dependent(x, cpu=_upper_parts, default=lambda x: _symmetric(_product(x, x)))
 
 
 def _product(x: Array, y: Array) -> Array:
-    if x.shape[0] == 1:  # a CPU is quicker with one product than with a batch of one
+    if x.shape[0] == 1:  # on a CPU one product is faster than a batch of one
         return jnp.matmul(x[0], y[0].T, precision=lax.Precision.HIGHEST)[None]
     return jnp.matmul(x, jnp.swapaxes(y, 1, 2), precision=lax.Precision.HIGHEST)
 
 
 def _symmetric(products: Array) -> Array:
-    return (products + jnp.swapaxes(products, 1, 2)) / 2  # (i, j) and (j, i) need not be added up in one order
+    return (products + jnp.swapaxes(products, 1, 2)) / 2  # (i, j) and (j, i) may be summed in different orders
 
 
 def _upper_parts(x: Array) -> Array:
-    """The parts on and above the diagonal, two thirds of all; the others are their transposes."""
+    """Computes the blocks on and above the diagonal, two thirds of all, and transposes them into the others."""
     cuts = [round(x.shape[1] * part / _PARTS) for part in range(_PARTS + 1)]
     parts: dict[tuple[int, int], Array] = {}
     for i in range(_PARTS):

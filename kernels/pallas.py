@@ -1,7 +1,7 @@
-"""Pallas where it is there: what differs between versions of jax, and whether this machine has the device.
+"""Access to Pallas: differences between versions of jax, and whether this machine has the device.
 
-Everything raises `NotImplementedError`, which sends a call to the next variant, where something is missing: a jax
-without the backend, or a package that the backend imports and jax does not require (absl-py).
+Whatever is missing raises `NotImplementedError`, which passes the call on to the next variant: a jax without the
+backend, or a package that the backend imports and jax does not require (absl-py).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def _module(name: str) -> Any:
 
 
 def pallas() -> Any:
-    """`jax.experimental.pallas`, imported when asked for: it takes a second."""
+    """Imports `jax.experimental.pallas`, which takes a second, on first use."""
     return _module("jax.experimental.pallas")
 
 
 def pallas_gpu() -> Any:
-    """Mosaic GPU."""
+    """Imports Mosaic GPU."""
     module = _module("jax.experimental.pallas.mosaic_gpu")
     if not hasattr(module, "kernel"):
         raise NotImplementedError("this jax has no jax.experimental.pallas.mosaic_gpu.kernel")
@@ -35,18 +35,19 @@ def pallas_gpu() -> Any:
 
 
 def pallas_tpu() -> Any:
+    """Imports Mosaic TPU."""
     return _module("jax.experimental.pallas.tpu")
 
 
 def gpu_load(ref: Any, layout: Any) -> Array:
-    """A load from a GPU's memory into registers of a layout, each thread on its own."""
+    """Loads from a GPU's memory into registers of a layout, each thread by itself."""
     load = pallas_gpu().load
-    where = ((),) if "idx" in inspect.signature(load).parameters else ()  # jax before 0.11
-    return load(ref, *where, layout=layout, optimized=False)
+    index = ((),) if "idx" in inspect.signature(load).parameters else ()  # jax before 0.11
+    return load(ref, *index, layout=layout, optimized=False)
 
 
 def gpu_interpreter() -> Any:
-    """What makes a GPU kernel run on a CPU."""
+    """Returns the setting that simulates a GPU kernel on a CPU."""
     try:
         return pallas_gpu().InterpretGPUParams()
     except AttributeError as missing:
@@ -54,13 +55,13 @@ def gpu_interpreter() -> Any:
 
 
 def device_of(platform: str) -> Any:
-    """The first default device, if it is of a platform that there are kernels for.
+    """Returns the first default device if it is of a platform that there are kernels for.
 
     Args:
       platform: "cuda" or "tpu".
 
     Raises:
-      NotImplementedError: it is not, or is a GPU without the matrix instructions that the kernels use.
+      NotImplementedError: it is of another platform, or a GPU without the matrix instructions that the kernels use.
     """
     backend = {"cuda": "gpu"}.get(platform, platform)
     if jax.default_backend() != backend:
@@ -72,5 +73,5 @@ def device_of(platform: str) -> Any:
 
 
 def processors() -> int:
-    """How many blocks of threads a GPU runs at once, if each takes all of a multiprocessor."""
+    """Returns how many thread blocks a GPU runs at once if each occupies a whole multiprocessor."""
     return int(getattr(jax.devices()[0], "core_count", None) or 132) if jax.default_backend() == "gpu" else 132

@@ -1,93 +1,153 @@
-"""A database made ready to be searched often: keys whose inner products rank its rows, and copies of low precision.
+"""Databases prepared for repeated search: keys whose inner products rank the rows, and low-precision codes of them.
 
-Every metric that a matrix product can rank is one here: the score of a row is `query . key + weight * bias`, higher for
-nearer rows. Cosine's keys are the unit rows, correlation's those of the rows less their means, dot's the rows, and
-euclidean's the rows less their common mean, with minus half the squared norm as bias. Keys of dot and euclidean are
+For every metric that a matrix product can rank, the score of a row is `query . key + weight * bias`, higher for nearer
+rows. The keys are unit rows for cosine, centred unit rows for correlation, the rows themselves for dot, and for
+euclidean the rows minus their common mean, with minus half the squared norm as bias. Keys of dot and euclidean are
 scaled by one power of two. Other metrics (cityblock, chebyshev, hamming, jensenshannon, kl) have no keys.
 
-Precision is that of the first look at all rows; what is returned is the same for all, because each row of a result is
-proven from what rounding the keys lost, or found anew in float32:
+`precision` is that of the first pass over all rows only. Results do not depend on it: each one is certified against the
+error of the codes, or searched for again in float32.
 
   float32     the keys themselves
-  bfloat16    half the bytes, and faster where a device multiplies bfloat16 faster
-  int8        a quarter, with a scale for each row
-  sign        one bit an entry, with a scale for each row; proves little unless the entries are of one magnitude
-  certified   bfloat16 where this device multiplies it faster, else float32
+  bfloat16    half the bytes, and faster on devices that multiply bfloat16 faster
+  int8        a quarter of the bytes, with a scale per row
+  sign        one bit per entry, with a scale per row; certifies little unless all entries have one magnitude
+  certified   bfloat16 on devices that multiply it faster, else float32
 
 NaN rule: a row with NaN or an infinity has no key and ranks last.
+
+Padding: outside `jit`, databases of up to 16384 rows are padded with rows of zeros to one of a few sizes, so that
+databases of nearby sizes share compiled programs (see `buckets`). Padding is never found.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Shaped, UInt32
+import numpy as np
+from jax import lax
+from jax.tree_util import GetAttrKey
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels.inputs import ArrayInput, as_float32, power_of_two
+from modeldiff_jax.kernels.buckets import row_bucket
+from modeldiff_jax.kernels.inputs import ArrayInput, as_float32
 from modeldiff_jax.kernels.paired import METRICS as PAIRED
+from modeldiff_jax.kernels.vectors import centred, power_of_two, unit
 
 BY_PRODUCT = ("correlation", "cosine", "dot", "euclidean", "sqeuclidean")
+"""Metrics that a matrix product ranks."""
 METRICS = (*sorted({*PAIRED, "dot"}),)
 PRECISIONS = ("float32", "certified", "bfloat16", "int8", "sign")
 BIN = 8
-"""Rows whose scores are reduced to their largest one; keys are padded to whole bins."""
+"""Rows per bin. Filters keep the largest score of each bin; keys are padded to whole bins."""
+BLOCK_BINS = 128
+"""Bins that accelerators process at once, or a multiple of what they do."""
 _TILE = 1024
-_WHOLE = 32
-"""Tiles are whole bins of any size up to this."""
-_BLOCK = 128
-"""Bins that accelerators take at once, or a divisor of it."""
+"""Largest number of rows of a tile."""
+_CPU_ROWS = 32
+"""Tiles on a CPU are a multiple of this many rows, so they hold whole bins of any size up to this."""
 _LANES = {"cpu": 1, "tpu": 128}
-"""Entries of a row of bfloat16 that a device fetches at once, of any other 64; codes are padded to them."""
+"""Multiple that the entries of bfloat16 codes are padded to: what a device loads at once. Other devices take 64."""
 
 
 class Codes(NamedTuple):
-    """Keys in few bits, and what that lost: |key - decoded| <= residual for every row."""
+    """Keys in low precision, with |key - decoded key| <= residual for every row."""
 
     codes: Shaped[Array, "padded width"]
     scale: Float[Array, " padded"]
     residual: Float[Array, ""]
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare` makes. A pytree: goes through `jit`, `shard_map` and on to a device like any other."""
+    """Result of `prepare`: a pytree, which passes through `jit`, `shard_map` and `device_put` like any other.
 
-    rows: Float[Array, "n c"]
-    norms: Float[Array, " n"]
-    keys: Float[Array, "padded c"] | None
-    bias: Float[Array, " padded"]
-    centre: Float[Array, " c"]
-    scale: Float[Array, ""]
-    radius: Float[Array, ""]
+    Attributes:
+      padded_rows: (P, C) float32, the N rows and P - N rows of zeros.
+      n: N as an array, of which programs do not depend as they do on a number.
+      keys: (padded, C) float32, or None for metrics without keys; `padded` is a whole number of tiles.
+      bias: (padded,) float32, -inf for padding and for rows with NaN or an infinity.
+      centre: (C,) mean subtracted from rows and queries; zero except for euclidean metrics.
+      scale: power of two that keys of dot and euclidean metrics are divided by.
+      radius: largest norm of a key.
+      codes: keys in low precision, or None for float32.
+      metric: name of the metric.
+      precision: precision of the first pass.
+      count: N as a number, for checks.
+    """
+
+    padded_rows: Float[Array, "*b p c"]
+    n: Int[Array, "*b"]
+    keys: Float[Array, "*b padded c"] | None
+    bias: Float[Array, "*b padded"]
+    centre: Float[Array, "*b c"]
+    scale: Float[Array, "*b"]
+    radius: Float[Array, "*b"]
     codes: Codes | None
-    metric: str = field(metadata={"static": True})
-    precision: str = field(metadata={"static": True})
+    metric: str
+    precision: str
+    count: int
+
+    @property
+    def rows(self) -> Float[Array, "*b n c"]:
+        """The N rows, in float32."""
+        return lax.slice_in_dim(self.padded_rows, 0, self.count, axis=-2)
+
+    @property
+    def norms(self) -> Float[Array, "*b n"]:
+        """Euclidean norms of the N rows."""
+        return _norms(self.rows)
 
     @property
     def tiles(self) -> tuple[int, int]:
-        """How many tiles the rows are cut in, and how many rows each has."""
-        count = -(-self.rows.shape[0] // _TILE)
-        return count, self.bias.shape[0] // count
+        """Number of tiles, and rows per tile."""
+        number = -(-self.padded_rows.shape[-2] // _TILE)
+        return number, self.bias.shape[-1] // number
+
+    def with_padding_as_rows(self) -> Prepared:
+        """Counts padding as rows. Databases padded to one size then have one structure, and share compiled programs."""
+        return dataclasses.replace(self, count=self.padded_rows.shape[-2])
+
+
+_STATIC = ("metric", "precision", "count")
+_LEAVES = tuple(field.name for field in dataclasses.fields(Prepared) if field.name not in _STATIC)
+
+
+def _flatten(p: Prepared) -> tuple[tuple[tuple[GetAttrKey, Any], ...], tuple[Any, ...]]:
+    leaves = tuple((GetAttrKey(name), getattr(p, name)) for name in _LEAVES)
+    return leaves, tuple(getattr(p, name) for name in _STATIC)
+
+
+def _unflatten(static: tuple[Any, ...], leaves: Iterable[Any]) -> Prepared:
+    """Rebuilds a database without the checks of its constructor: jax puts anything in the place of arrays."""
+    p = object.__new__(Prepared)
+    for name, value in zip((*_LEAVES, *_STATIC), (*leaves, *static), strict=True):
+        object.__setattr__(p, name, value)
+    return p
+
+
+jax.tree_util.register_pytree_with_keys(Prepared, _flatten, _unflatten)
 
 
 def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "float32") -> Prepared:
-    """Makes a database ready for `top_k` and `self_join`.
+    """Prepares a database for `top_k` and `self_join`.
 
     Args:
       database: (N, C), real numbers, N and C at least 1.
-      metric: "cosine", "correlation", "dot", "euclidean", "sqeuclidean", or another of `paired_distances`.
-      precision: "float32", "certified", "bfloat16", "int8" or "sign"; of the first look only, not of the result.
+      metric: "cosine", "correlation", "dot", "euclidean", "sqeuclidean", or another metric of `paired_distances`.
+      precision: "float32", "certified", "bfloat16", "int8" or "sign"; of the first pass only, not of results.
 
     Returns:
-      The rows in float32, their norms, keys, and codes of the keys where the precision asks for them.
+      The rows in float32, their keys, and codes of the keys where the precision asks for them.
 
     Raises:
       InvalidInputError: not a matrix, no rows, or an unknown name.
@@ -100,66 +160,81 @@ def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "floa
             raise InvalidInputError(f"`{name}` is one of {', '.join(known)}", got=repr(value), where="prepare")
     if precision == "certified":
         precision = "bfloat16" if _multiplies_bfloat16_faster() else "float32"
-    return _prepare(rows, metric, precision if metric in BY_PRODUCT else "float32", jax.default_backend())
+    if metric not in BY_PRODUCT:
+        precision = "float32"
+    count = rows.shape[0]
+    n = jax.device_put(np.int32(count))
+    if not isinstance(rows, jax.core.Tracer) and row_bucket(count) > count:
+        rows = _padded(rows, row_bucket(count))
+    return dataclasses.replace(_prepare(rows, n, metric, precision, jax.default_backend()), count=count)
 
 
 def _multiplies_bfloat16_faster() -> bool:
-    if jax.default_backend() != "cpu":
-        return True
+    return jax.default_backend() != "cpu" or _cpu_multiplies_bfloat16_faster()
+
+
+@cache
+def _cpu_multiplies_bfloat16_faster() -> bool:
     cpu = Path("/proc/cpuinfo")
     return cpu.exists() and re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu.read_text()) is not None
 
 
-def _height(n: int, count: int, backend: str) -> int:
-    """How many rows each of `count` nearly equal tiles of `n` rows has: whole bins, on accelerators whole blocks."""
-    unit = _WHOLE if backend == "cpu" else BIN * _BLOCK
-    return -(-n // (count * unit)) * unit
+def _rows_per_tile(rows: int, tiles: int, backend: str) -> int:
+    """Rows of each of nearly equal tiles: whole bins, on accelerators whole blocks of bins."""
+    multiple = _CPU_ROWS if backend == "cpu" else BIN * BLOCK_BINS
+    return -(-rows // (tiles * multiple)) * multiple
+
+
+@jax.jit
+def _norms(rows: Float[Array, "*rows c"]) -> Float[Array, "*rows"]:
+    scale = power_of_two(rows)
+    return jnp.sqrt(jnp.sum((rows * (1 / scale)) ** 2, axis=-1)) * scale[..., 0]
+
+
+@partial(jax.jit, static_argnames="size")
+def _padded(rows: Float[Array, "n c"], size: int) -> Float[Array, "p c"]:
+    return jnp.pad(rows, ((0, size - rows.shape[0]), (0, 0)))
 
 
 @partial(jax.jit, static_argnames=("metric", "precision", "backend"))
 @jax.named_scope("prepare")
-def _prepare(rows: Float[Array, "n c"], metric: str, precision: str, backend: str) -> Prepared:
-    n, width = rows.shape
-    finite = jnp.all(jnp.isfinite(rows), axis=1)
-    clean = jnp.where(finite[:, None], rows, 0)
-    size = power_of_two(rows)
-    norms = jnp.sqrt(jnp.sum((rows * (1 / size)) ** 2, axis=1)) * size[:, 0]
-    centre, scale, one = jnp.zeros(width, jnp.float32), jnp.ones((), jnp.float32), jnp.ones((), jnp.float32)
+def _prepare(rows: Float[Array, "p c"], n: Int[Array, ""], metric: str, precision: str, backend: str) -> Prepared:
+    """Prepares the first `n` rows. Only `padded_rows` carries derivatives: the rest just ranks."""
+    total, width = rows.shape
+    constant = lax.stop_gradient(rows)
+    centre, scale, radius = jnp.zeros(width, jnp.float32), jnp.ones((), jnp.float32), jnp.ones((), jnp.float32)
     if metric not in BY_PRODUCT:
-        return Prepared(rows, norms, None, jnp.zeros(n, jnp.float32), centre, scale, one, None, metric, precision)
+        bias = jnp.zeros(total, jnp.float32)
+        return Prepared(rows, n, None, bias, centre, scale, radius, None, metric, precision, total)
+    finite = jnp.all(jnp.isfinite(constant), axis=1) & (jnp.arange(total, dtype=jnp.int32) < n)
+    clean = jnp.where(finite[:, None], constant, 0)
     if metric in ("euclidean", "sqeuclidean"):
         centre = jnp.sum(clean / jnp.maximum(1, jnp.sum(finite)).astype(jnp.float32), axis=0)
     if metric in ("cosine", "correlation"):
-        keys = unit(clean, metric)[0]
+        keys = direction(clean, metric)
     else:
         keys = jnp.where(finite[:, None], clean - centre[None, :], 0)
         scale = power_of_two(keys.reshape(1, -1))[0, 0]
         keys = keys * (1 / scale)
     squares = jnp.sum(keys * keys, axis=1)
-    bias = -squares / 2 if metric in ("euclidean", "sqeuclidean") else jnp.zeros(n, jnp.float32)
-    count = -(-n // _TILE)
-    padding = count * _height(n, count, backend) - n
+    bias = -squares / 2 if metric in ("euclidean", "sqeuclidean") else jnp.zeros(total, jnp.float32)
+    tiles = -(-total // _TILE)
+    padding = tiles * _rows_per_tile(total, tiles, backend) - total
     keys = jnp.pad(keys, ((0, padding), (0, 0)))
     bias = jnp.pad(jnp.where(finite, bias, -jnp.inf), (0, padding), constant_values=-jnp.inf)
     lanes = _LANES.get(backend, 64)
     codes = None if precision == "float32" else encode(keys, precision, -(-keys.shape[1] // lanes) * lanes)
-    return Prepared(rows, norms, keys, bias, centre, scale, jnp.sqrt(jnp.max(squares)), codes, metric, precision)
+    radius = jnp.sqrt(jnp.max(squares))
+    return Prepared(rows, n, keys, bias, centre, scale, radius, codes, metric, precision, total)
 
 
-def unit(x: Float[Array, "b c"], metric: str) -> tuple[Float[Array, "b c"], Bool[Array, " b"]]:
-    """Unit vectors, for correlation after subtracting each vector's mean, and which vectors have none."""
-    x = x * (1 / power_of_two(x))
-    if metric == "correlation":
-        constant = jnp.max(x, axis=1) == jnp.min(x, axis=1)
-        x = x - jnp.mean(x, axis=1, keepdims=True)
-        x = jnp.where(constant[:, None], 0, x - jnp.mean(x, axis=1, keepdims=True))
-        x = x * (1 / power_of_two(x))
-    square = jnp.sum(x * x, axis=1)
-    return jnp.where((square > 0)[:, None], x / jnp.sqrt(jnp.where(square > 0, square, 1))[:, None], 0), square == 0
+def direction(x: Float[Array, "b c"], metric: str) -> Float[Array, "b c"]:
+    """Unit vectors for cosine, centred unit vectors for correlation; zero where there is no direction."""
+    return unit(centred(x) if metric == "correlation" else x)[0]
 
 
 def encode(keys: Float[Array, "b c"], precision: str, width: int | None = None) -> Codes:
-    """Keys, or queries, in few bits; those of bfloat16 with zeros up to `width`."""
+    """Encodes keys of rows or queries in low precision; bfloat16 codes are padded with zeros to `width` entries."""
     scale = jnp.ones(keys.shape[0], jnp.float32)
     codes: Array
     if precision == "bfloat16":
@@ -171,14 +246,14 @@ def encode(keys: Float[Array, "b c"], precision: str, width: int | None = None) 
         codes = jnp.round(keys / scale[:, None]).astype(jnp.int8)
         decoded = codes.astype(jnp.float32) * scale[:, None]
     else:
-        scale = jnp.mean(jnp.abs(keys), axis=1)  # the nearest multiple of the signs
-        codes = _pack(keys > 0)
-        decoded = jnp.where(keys > 0, 1.0, -1.0) * scale[:, None]
-    lost = jnp.sqrt(jnp.max(jnp.sum((keys - decoded) ** 2, axis=1)))
-    return Codes(codes, scale, lost)
+        scale = jnp.mean(jnp.abs(keys), axis=1)  # minimises the error of scale * sign
+        codes = _packed(keys > 0)
+        decoded = jnp.where(keys > 0, 1.0, -1.0).astype(jnp.float32) * scale[:, None]
+    residual = jnp.sqrt(jnp.max(jnp.sum((keys - decoded) ** 2, axis=1)))
+    return Codes(codes, scale, residual)
 
 
-def _pack(bits: Bool[Array, "b c"]) -> UInt32[Array, "b words"]:
+def _packed(bits: Bool[Array, "b c"]) -> UInt32[Array, "b words"]:
     padded = jnp.pad(bits, ((0, 0), (0, -bits.shape[1] % 32))).reshape(bits.shape[0], -1, 32)
     return jnp.sum(
         padded.astype(jnp.uint32) << jnp.arange(32, dtype=jnp.uint32)[None, None, :], axis=2, dtype=jnp.uint32
@@ -186,12 +261,12 @@ def _pack(bits: Bool[Array, "b c"]) -> UInt32[Array, "b words"]:
 
 
 def scores(queries: Codes, database: Codes, width: int, precision: str) -> Float[Array, "q n"]:
-    """Inner products of what the codes stand for; in whole numbers, or float32."""
+    """Inner products of the decoded vectors, summed in float32 or in integers."""
     if precision == "bfloat16":
         return jnp.matmul(queries.codes, database.codes.T, preferred_element_type=jnp.float32)
     if precision == "int8":
-        whole = jnp.matmul(queries.codes, database.codes.T, preferred_element_type=jnp.int32)
+        products = jnp.matmul(queries.codes, database.codes.T, preferred_element_type=jnp.int32)
     else:
-        differ = jax.lax.population_count(queries.codes[:, None, :] ^ database.codes[None, :, :])
-        whole = width - 2 * jnp.sum(differ.astype(jnp.int32), axis=2)
-    return whole.astype(jnp.float32) * queries.scale[:, None] * database.scale[None, :]
+        different = lax.population_count(queries.codes[:, None, :] ^ database.codes[None, :, :])
+        products = width - 2 * jnp.sum(different, axis=2, dtype=jnp.int32)
+    return products.astype(jnp.float32) * queries.scale[:, None] * database.scale[None, :]

@@ -1,13 +1,16 @@
-"""Near pairs within one set of vectors: the k nearest others of each row, or all pairs within a threshold.
+"""Near pairs within one set of vectors: the k nearest other rows of each row, or all pairs within a threshold.
 
-Types, exactness and zero rule: as in `top_k`, whose last steps these are. No row finds itself; equal rows find each
-other.
+Types, exactness, zero rule and compilation: as in `top_k`, whose stages this uses. No row finds itself; equal rows find
+each other.
 
 NaN rule: as in `top_k`; a row with NaN is in no pair within a threshold.
 
-Memory: of the rows x rows scores only the largest of each eight neighbours are kept, and only while these stay below
-2**28 numbers (46,000 rows), or none: beyond that rows are searched for block by block. Each product is computed once
-for both of its rows in the first case, and for thresholds always.
+Gradients: with `k`, values are differentiable in the rows, as in `top_k`. With `threshold` they are numpy arrays, which
+have none; `pairs_within` has them.
+
+Memory: of the rows x rows scores only the largest of every eight is kept, and only while these are below 2**28 numbers
+(46,000 rows); beyond, rows are searched for block by block. Each product is computed once for both of its rows in the
+first case, and for thresholds always.
 """
 
 from __future__ import annotations
@@ -23,13 +26,31 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels import proof, search
 from modeldiff_jax.kernels.bin_maxima import biased, check
+from modeldiff_jax.kernels.buckets import count_bucket
 from modeldiff_jax.kernels.dispatch import run
-from modeldiff_jax.kernels.glance import bin_size, two_best
 from modeldiff_jax.kernels.inputs import ArrayInput
+from modeldiff_jax.kernels.largest import check_count
 from modeldiff_jax.kernels.prepared import BIN, Prepared
-from modeldiff_jax.kernels.selection import check_count
+from modeldiff_jax.kernels.top_k import is_traced, top2_filter, trimmed, without_derivatives
+from modeldiff_jax.kernels.top_k.cascade import (
+    cascade,
+    is_known,
+    map_in_blocks,
+    query_block_size,
+    run_cascade,
+    uses_top2_filter,
+)
+from modeldiff_jax.kernels.top_k.certificate import error_bound, score_of
+from modeldiff_jax.kernels.top_k.derivatives import pair_costs
+from modeldiff_jax.kernels.top_k.exact import (
+    Neighbours,
+    Queries,
+    as_prepared,
+    pair_cost,
+    search_all_rows,
+    to_values,
+)
 
 
 class Pairs(NamedTuple):
@@ -48,159 +69,212 @@ def self_join(
     *,
     implementation: str | None = None,
 ) -> tuple[Array, Array] | Pairs:
-    """The near pairs within `x`, by number or by distance.
+    """Returns the near pairs within `x`, by number or by distance.
 
     Args:
-      x: (N, C), or what `prepare` made of it.
-      k: how many others of each row, from 1 to N - 1; or None.
-      threshold: the least similarity ("cosine", "dot") or the greatest distance of a pair; or None. One of the two.
-      metric: as in `prepare`; None is the prepared one, or "cosine".
+      x: (N, C), or the result of `prepare`.
+      k: number of other rows per row, from 1 to N - 1; or None.
+      threshold: least similarity ("cosine", "dot") or greatest distance of a pair; or None. Exactly one of the two.
+      metric: as in `prepare`; None for that of the prepared rows, or "cosine".
       implementation: "pallas_gpu", "pallas_tpu", "xla", "reference", or None for the first that serves the call.
 
     Returns:
       With `k`: values (N, k) and indices (N, k) as `top_k` returns them. With `threshold`: all `Pairs`, as numpy
-      arrays; their number is not known beforehand, so not under `jit`: there use `pairs_within`.
+      arrays. Their number depends on the data, so this does not work under `jit`; `pairs_within` does.
 
     Raises:
-      InvalidInputError: not one of `k` and `threshold`, `k` out of range, a threshold that is no number, shapes.
+      InvalidInputError: not exactly one of `k` and `threshold`, `k` out of range, a threshold that is not a number, or
+        shapes.
     """
     if (k is None) == (threshold is None):
         raise InvalidInputError("One of `k` and `threshold`", got=f"k={k}, threshold={threshold}", where="self_join")
-    prepared = search.as_prepared(x, metric, "self_join")
+    prepared = as_prepared(x, metric, "self_join")
     if k is not None:
-        check_count(k, prepared.rows.shape[0] - 1, "self_join")
-        cost, index = run("self_join", VARIANTS, implementation, prepared, k)
-        return search.as_value(cost, prepared.metric), index
+        check_count(k, prepared.count - 1, "self_join")
+        costs, rows = nearest_others(prepared, k, implementation)
+        return to_values(costs, prepared.metric), rows
     return _all_pairs(prepared, threshold)
 
 
-def own_queries(p: Prepared, rows: Int[Array, " q"]) -> proof.Queries:
-    """Rows of the database as queries that do not find themselves."""
-    vectors = p.rows[rows]
-    return proof.Queries(vectors, vectors if p.keys is None else p.keys[rows], jnp.ones(rows.shape, jnp.float32), rows)
+def nearest_others(
+    prepared: Prepared, k: int, implementation: str | None = None
+) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """Returns costs and indices of the `k` nearest other rows of each row; arguments are checked already."""
+    p = without_derivatives(prepared.with_padding_as_rows())
+    bucket = k if is_traced(p) else min(count_bucket(k), prepared.count - 1)
+    costs, rows = run("self_join", VARIANTS, implementation, p, bucket)
+    return trimmed(costs, rows, prepared.rows, prepared.padded_rows, k, prepared.metric)
+
+
+def rows_as_queries(p: Prepared, rows: Int[Array, " q"]) -> Queries:
+    """Makes queries of rows of the database, which do not find themselves."""
+    vectors = p.padded_rows[rows]
+    keys = vectors if p.keys is None else p.keys[rows]
+    return Queries(vectors, keys, jnp.ones(rows.shape, jnp.float32), rows)
 
 
 def _row_numbers(p: Prepared) -> Int[Array, " n"]:
-    return jnp.arange(p.rows.shape[0], dtype=jnp.int32)
+    return jnp.arange(p.padded_rows.shape[0], dtype=jnp.int32)
 
 
 @partial(jax.jit, static_argnames="k")
 @jax.named_scope("self_join.reference")
 def reference(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """The definition: every row against every row."""
-    found = search.all_rows(own_queries(p, _row_numbers(p)), p, k)
-    return found.cost, found.rows
-
-
-_KEPT = 2**28
-_Four: TypeAlias = tuple[Array, Array, Array, Array]
-
-
-@partial(jax.jit, static_argnames=("k", "implementation"))
-def _by_bins(p: Prepared, k: int, implementation: str) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    with jax.named_scope(f"self_join.{implementation}"):
-        levels = search.levels(p, k, implementation)
-        n = p.rows.shape[0]
-        if search.glances_first(p, k) and 4 * n * n // bin_size(n) <= _KEPT:
-            first = _glances(p, k)
-        else:
-            first = _looks(p, k, levels[0], implementation)
-        found = search.resolve(first, own_queries(p, _row_numbers(p)), levels[1:])
-        return found.cost, found.rows
-
-
-def _looks(p: Prepared, k: int, look: Callable[..., search.Found], implementation: str) -> search.Found:
-    few = p.keys is not None and p.keys.shape[0] ** 2 // BIN <= _KEPT
-    # a glance at both halves takes less time than a look at one
-    shared = few and p.precision == "float32" and implementation == "xla" and not search.glances_first(p, k)
-    maxima = _symmetric_maxima(p) if shared else None
-
-    def block(rows: Array) -> search.Found:
-        q = own_queries(p, rows)
-        return look(q) if maxima is None else look(q, maxima=maxima[rows])
-
-    return search.in_blocks(block, _row_numbers(p), search.block_of_queries(p, k, implementation))
+    """Compares every row with every row: the definition."""
+    neighbours = search_all_rows(rows_as_queries(p, _row_numbers(p)), p, k)
+    return neighbours.costs, neighbours.rows
 
 
 def xla(p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """By the largest scores of bins, for rows and columns from one product."""
-    return _by_bins(p, k, "xla")
+    """Filters by bins of inner products, each computed once for both of its rows."""
+    return _by_cascade(p, k, "xla")
 
 
-def fused_by(implementation: str, p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """By the largest scores of bins, without writing the others."""
+def _fused(implementation: str, p: Prepared, k: int) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
+    """Filters by bin maxima, without writing any other score."""
     check(implementation, p, p.precision)
-    return _by_bins(p, k, implementation)
+    return _by_cascade(p, k, implementation)
 
 
-def _glances(p: Prepared, k: int) -> search.Found:
-    """`search.glance` of all rows, from the products of each two tiles once."""
-    n = p.rows.shape[0]
-    count, height = p.tiles
-    size = bin_size(n)
-    order, one = jnp.arange(height, dtype=jnp.int32), jnp.ones(count * height, jnp.float32)
+pallas_gpu = partial(_fused, "pallas_gpu")
+pallas_tpu = partial(_fused, "pallas_tpu")
+
+VARIANTS: dict[str, Callable[[Prepared, int], tuple[Array, Array]]] = {
+    "pallas_gpu": pallas_gpu,
+    "pallas_tpu": pallas_tpu,
+    "xla": xla,
+    "reference": reference,
+}
+
+
+# The k nearest others
+
+_MOST_KEPT = 2**28
+"""Numbers kept of all scores at most."""
+_Filtered: TypeAlias = tuple[Array, Array, Array, Array]
+
+
+def _by_cascade(p: Prepared, k: int, implementation: str) -> tuple[Array, Array]:
+    """Runs the first stage, and outside `jit` the later ones only for uncertified rows, as `search_cascade` does."""
+    first, all_certified = _first_stage(p, k, implementation)
+    if not is_known(all_certified):
+        first = _later_stages(first, p, k, implementation)
+    return first.costs, first.rows
+
+
+@partial(jax.jit, static_argnames=("k", "implementation"))
+def _first_stage(p: Prepared, k: int, implementation: str) -> tuple[Neighbours, Array]:
+    """Searches for the neighbours of all rows. Those of padding are not needed, so any will do."""
+    with jax.named_scope(f"self_join.{implementation}"):
+        n = p.padded_rows.shape[0]
+        if uses_top2_filter(p, k) and 4 * n * n // top2_filter.rows_per_bin(n) <= _MOST_KEPT:
+            neighbours = _top2_filter_and_refine(p, k)
+        else:
+            neighbours = _bin_filter_and_refine(p, k, implementation)
+        certified = neighbours.certified | (_row_numbers(p) >= p.n)
+        return neighbours._replace(certified=certified), jnp.all(certified)
+
+
+@partial(jax.jit, static_argnames=("k", "implementation"))
+def _later_stages(first: Neighbours, p: Prepared, k: int, implementation: str) -> Neighbours:
+    with jax.named_scope(f"self_join.{implementation}"):
+        return run_cascade(first, rows_as_queries(p, _row_numbers(p)), cascade(p, k, implementation)[1:])
+
+
+def _bin_filter_and_refine(p: Prepared, k: int, implementation: str) -> Neighbours:
+    stage = cascade(p, k, implementation)[0]
+    few = p.keys is not None and p.keys.shape[0] ** 2 // BIN <= _MOST_KEPT
+    # Where the top-2 filter is the stage it is faster even without sharing products between rows.
+    shared = few and p.precision == "float32" and implementation == "xla" and not uses_top2_filter(p, k)
+    maxima = _symmetric_maxima(p) if shared else None
+
+    def search_block(rows: Array) -> Neighbours:
+        q = rows_as_queries(p, rows)
+        return stage(q) if maxima is None else stage(q, maxima=maxima[rows])
+
+    return map_in_blocks(search_block, _row_numbers(p), query_block_size(p, k, implementation))
+
+
+def _top2_filter_and_refine(p: Prepared, k: int) -> Neighbours:
+    """Runs the top-2 filter for all rows, with the products of each two tiles computed once."""
+    n = p.padded_rows.shape[0]
+    tiles, height = p.tiles
+    size = top2_filter.rows_per_bin(n)
+    bins, padded = height // size, tiles * height
+    order, ones = jnp.arange(height, dtype=jnp.int32), jnp.ones(padded, jnp.float32)
     assert p.keys is not None
-    up = proof.shift(proof.Queries(p.keys, p.keys, one, jnp.arange(count * height, dtype=jnp.int32)), p)
-    put, part = lax.dynamic_update_slice, partial(lax.dynamic_slice_in_dim, slice_size=height)
+    offset = top2_filter.score_offset(Queries(p.keys, p.keys, ones, jnp.arange(padded, dtype=jnp.int32)), p)
 
-    def step(bins: _Four, tile: Array) -> tuple[_Four, None]:
-        i, j = tile[0], tile[1]
-        products, a_bias, b_bias = _tile_scores(p, i, j)
-        skip = jnp.where(i == j, order, -1)
-        down = two_best(products, part(up, j * height)[None, :], a_bias[:, None], i < 0, skip[None, :], 0, size)
-        along = two_best(products, part(up, i * height)[:, None], b_bias[None, :], i < 0, skip[:, None], 1, size)
-        per = height // size
-        corners = 2 * [(i * per, j * height)] + 2 * [(i * height, j * per)]
-        a, b, c, d = map(put, bins, (*down, *along), corners)
+    def tile_of(x: Array, tile: Array, axis: int = 0) -> Array:
+        return lax.dynamic_slice_in_dim(x, tile * height, height, axis)
+
+    def filter_tiles(state: _Filtered, pair: Array) -> tuple[_Filtered, None]:
+        i, j = pair[0], pair[1]
+        products, bias_i, bias_j = _tile_scores(p, i, j)
+        never, itself = i < 0, jnp.where(i == j, order, -1)
+        by_column = top2_filter.best_two(
+            products, tile_of(offset, j)[None, :], bias_i[:, None], never, itself[None, :], 0, size
+        )
+        by_row = top2_filter.best_two(
+            products, tile_of(offset, i)[:, None], bias_j[None, :], never, itself[:, None], 1, size
+        )
+        corners = 2 * [(i * bins, j * height)] + 2 * [(i * height, j * bins)]
+        a, b, c, d = map(lax.dynamic_update_slice, state, (*by_column, *by_row), corners)
         return (a, b, c, d), None
 
-    wide = jnp.zeros((count * height, count * height // size), jnp.float32)
-    below_first, below_second, first, second = lax.scan(step, (wide.T, wide.T, wide, wide), _tile_pairs(p))[0]
+    # Rows of a tile meet the tiles above theirs as columns, and their own and those below as rows.
+    wide = jnp.zeros((padded, padded // size), jnp.float32)
+    above_best, above_second, best, second = lax.scan(filter_tiles, (wide.T, wide.T, wide, wide), _tile_pairs(p))[0]
 
-    def block(t: Array) -> search.Found:
-        def of(below: Array, beside: Array) -> Array:
-            return jnp.maximum(part(below, t * height, axis=1).T, part(beside, t * height))
+    def refine_tile(tile: Array) -> Neighbours:
+        def joined(above: Array, beside: Array) -> Array:
+            return jnp.maximum(tile_of(above, tile, 1).T, tile_of(beside, tile))
 
-        q = own_queries(p, jnp.minimum(t * height + order, n - 1))
-        return search.from_bins(of(below_first, first), of(below_second, second), q, p, k)
+        q = rows_as_queries(p, jnp.minimum(tile * height + order, n - 1))
+        return top2_filter.refine(joined(above_best, best), joined(above_second, second), q, p, k)
 
-    found = lax.map(block, jnp.arange(count, dtype=jnp.int32))
-    return search.Found(*(x.reshape(-1, *x.shape[2:])[:n] for x in found))
+    neighbours = lax.map(refine_tile, jnp.arange(tiles, dtype=jnp.int32))
+    return Neighbours(*(x.reshape(-1, *x.shape[2:])[:n] for x in neighbours))
 
 
 def _tile_pairs(p: Prepared) -> Int[Array, "pairs 2"]:
-    count, _ = p.tiles
-    return jnp.asarray(np.stack(np.triu_indices(count), axis=1), jnp.int32)
+    tiles, _ = p.tiles
+    return jnp.asarray(np.stack(np.triu_indices(tiles), axis=1), jnp.int32)
 
 
 def _tile_scores(p: Prepared, i: Array, j: Array) -> tuple[Array, Array, Array]:
-    """Products of the rows of two tiles, and the biases of each."""
+    """Returns the products of the rows of two tiles, and the biases of each."""
     _, height = p.tiles
     assert p.keys is not None
-    a, b = (lax.dynamic_slice_in_dim(p.keys, t * height, height) for t in (i, j))
-    a_bias, b_bias = (lax.dynamic_slice_in_dim(p.bias, t * height, height) for t in (i, j))
+    a, b = (lax.dynamic_slice_in_dim(p.keys, tile * height, height) for tile in (i, j))
+    a_bias, b_bias = (lax.dynamic_slice_in_dim(p.bias, tile * height, height) for tile in (i, j))
     return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST), a_bias, b_bias
 
 
 def _symmetric_maxima(p: Prepared) -> Float[Array, "padded bins"]:
-    """`search.bin_maxima` of all rows, from the products of each two tiles once."""
-    count, height = p.tiles
-    per = height // BIN
-    one = jnp.ones(height, jnp.float32)
+    """Computes `bin_maxima` of all rows, with the products of each two tiles computed once."""
+    tiles, height = p.tiles
+    bins = height // BIN
+    ones = jnp.ones(height, jnp.float32)
 
-    def step(maxima: Array, tile: Array) -> tuple[Array, None]:
-        i, j = tile[0], tile[1]
+    def step(maxima: Array, pair: Array) -> tuple[Array, None]:
+        i, j = pair[0], pair[1]
         products, a_bias, b_bias = _tile_scores(p, i, j)
-        for_rows = biased(products, one, b_bias, p.metric)
-        for_columns = biased(products.T, one, a_bias, p.metric).T
-        of_rows = jnp.max(for_rows.reshape(height, BIN, per), axis=1)
-        # not jnp.max, which goes down column by column on a CPU
-        of_columns = reduce(jnp.maximum, [for_columns[bin * per : (bin + 1) * per] for bin in range(BIN)])
-        maxima = lax.dynamic_update_slice(maxima, of_columns.T, (j * height, i * per))
-        return lax.dynamic_update_slice(maxima, of_rows, (i * height, j * per)), None
+        for_rows = biased(products, ones, b_bias, p.metric)
+        for_columns = biased(products.T, ones, a_bias, p.metric).T
+        by_row = jnp.max(for_rows.reshape(height, BIN, bins), axis=1)
+        # Not jnp.max, which on a CPU goes down column by column.
+        by_column = reduce(jnp.maximum, [for_columns[part * bins : (part + 1) * bins] for part in range(BIN)])
+        maxima = lax.dynamic_update_slice(maxima, by_column.T, (j * height, i * bins))
+        return lax.dynamic_update_slice(maxima, by_row, (i * height, j * bins)), None
 
-    empty = jnp.zeros((count * height, count * per), jnp.float32)
+    empty = jnp.zeros((tiles * height, tiles * bins), jnp.float32)
     return lax.scan(step, empty, _tile_pairs(p))[0]
+
+
+# Pairs within a threshold
+
+_FIRST_CAPACITY = 1024
 
 
 @partial(jax.jit, static_argnames="capacity")
@@ -208,98 +282,91 @@ def _symmetric_maxima(p: Prepared) -> Float[Array, "padded bins"]:
 def pairs_within(
     p: Prepared, cost: Float[Array, ""], capacity: int
 ) -> tuple[Int[Array, "capacity 2"], Float[Array, " capacity"], Int[Array, ""]]:
-    """Pairs at no more than a cost, into room for so many.
+    """Returns the pairs at no more than a cost, in arrays of fixed size.
 
     Args:
-      p: the prepared rows.
-      cost: the greatest distance; for "cosine" 1 - similarity, for "dot" minus the product.
-      capacity: room for pairs, candidates included.
+      p: prepared rows.
+      cost: greatest distance; 1 - similarity for "cosine", minus the product for "dot".
+      capacity: number of candidate pairs there is room for.
 
     Returns:
-      Pairs (capacity, 2) with the lower row first, -1 where there is none; their costs, infinite there; and how many
-      candidates there were. If that is above `capacity`, some are missing: ask again with more room.
+      pairs (capacity, 2), the lower row first, -1 in unused places; costs (capacity,), infinite there; and the number
+      of candidates. If it exceeds `capacity`, pairs are missing: call again with more room. Costs are differentiable
+      in the rows.
     """
-    n = p.rows.shape[0]
-    if p.keys is None:
-        found, count = _by_row(p, cost, capacity)
-    else:
-        found, count = _by_tile(p, cost, capacity)
-    pair = search.pair_cost(p.metric)
-
-    def measure(ij: Array) -> Array:
-        return pair(p.rows[ij[0]], p.rows[ij[1]])
-
-    costs = lax.map(measure, jnp.minimum(found, n - 1), batch_size=min(capacity, 1024))
-    near = (found[:, 0] < n) & (costs <= cost)
-    return jnp.where(near[:, None], found, -1), jnp.where(near, costs, jnp.inf), count
+    n = p.padded_rows.shape[0]
+    constant = lax.stop_gradient(p)
+    pairs, count = (_pairs_by_row if p.keys is None else _pairs_by_tile)(constant, lax.stop_gradient(cost), capacity)
+    costs = pair_costs(jnp.minimum(pairs, n - 1), p.padded_rows, p.metric)
+    near = (pairs[:, 0] < n) & (costs <= cost)
+    return jnp.where(near[:, None], pairs, -1), jnp.where(near, costs, jnp.inf), count
 
 
-def _append(found: Array, count: Array, mask: Array, row: Array, column: Array) -> tuple[Array, Array]:
-    """Adds the true entries of a mask of which entry (0, 0) is (row, column); all rows n are those without a pair."""
-    capacity = found.shape[0]
+def _append(pairs: Array, count: Array, mask: Array, row: Array, column: Array) -> tuple[Array, Array]:
+    """Appends the true entries of a mask, whose entry (0, 0) is the pair (row, column), while there is room."""
+    capacity = pairs.shape[0]
 
-    def some() -> Array:
-        i, j = jnp.nonzero(mask, size=capacity, fill_value=-1)
-        new = jnp.stack([row + i, column + j], axis=1).astype(jnp.int32)
-        place = jnp.where(i >= 0, count + jnp.arange(capacity, dtype=jnp.int32), capacity)
-        return found.at[place].set(new, mode="drop")
+    def append() -> Array:
+        i, j = (x.astype(jnp.int32) for x in jnp.nonzero(mask, size=capacity, fill_value=-1))
+        new = jnp.stack([row + i, column + j], axis=1)
+        position = jnp.where(i >= 0, count + jnp.arange(capacity, dtype=jnp.int32), capacity)
+        return pairs.at[position].set(new, mode="drop")
 
     more = jnp.sum(mask, dtype=jnp.int32)
-    return lax.cond(more > 0, some, lambda: found), count + more
+    return lax.cond(more > 0, append, lambda: pairs), count + more
 
 
-def _by_tile(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
-    n = p.rows.shape[0]
+def _no_pairs(n: int, capacity: int) -> tuple[Array, Array]:
+    return jnp.full((capacity, 2), n, jnp.int32), jnp.zeros((), jnp.int32)
+
+
+def _pairs_by_tile(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
+    """Returns candidate pairs, those whose score can be that of a pair at this cost, and how many there are."""
+    n = p.padded_rows.shape[0]
     _, height = p.tiles
-    q = own_queries(p, jnp.minimum(jnp.arange(p.bias.shape[0], dtype=jnp.int32), n - 1))
-    limit = proof.score_of(jnp.broadcast_to(cost, q.own.shape), q, p) - proof.rounding(q, p)
+    q = rows_as_queries(p, jnp.minimum(jnp.arange(p.bias.shape[0], dtype=jnp.int32), n - 1))
+    least_score = score_of(jnp.broadcast_to(cost, q.excluded.shape), q, p) - error_bound(q, p)
     order = jnp.arange(height, dtype=jnp.int32)
 
-    def step(carry: tuple[Array, Array], tile: Array) -> tuple[tuple[Array, Array], None]:
-        i, j = tile[0], tile[1]
+    def step(state: tuple[Array, Array], pair: Array) -> tuple[tuple[Array, Array], None]:
+        i, j = pair[0], pair[1]
         products, a_bias, b_bias = _tile_scores(p, i, j)
-        least = lax.dynamic_slice_in_dim(limit, i * height, height)
-        # a bias of minus infinity is a row that is none, on either side
-        near = (products + b_bias[None, :] >= least[:, None]) & (a_bias > -jnp.inf)[:, None]
-        near = near & (b_bias > -jnp.inf)[None, :] & ((i < j) | (order[:, None] < order[None, :]))
-        return _append(*carry, near, i * height, j * height), None
+        least = lax.dynamic_slice_in_dim(least_score, i * height, height)
+        near = products + b_bias[None, :] >= least[:, None]
+        rows = (a_bias > -jnp.inf)[:, None] & (b_bias > -jnp.inf)[None, :]  # neither padding nor NaN
+        near = near & rows & ((i < j) | (order[:, None] < order[None, :]))
+        return _append(*state, near, i * height, j * height), None
 
-    empty = jnp.full((capacity, 2), n, jnp.int32), jnp.zeros((), jnp.int32)
-    return lax.scan(step, empty, _tile_pairs(p))[0]
-
-
-def _by_row(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
-    n = p.rows.shape[0]
-    pair = search.pair_cost(p.metric)
-
-    def step(carry: tuple[Array, Array], row: Array) -> tuple[tuple[Array, Array], None]:
-        costs = lax.map(partial(pair, p.rows[row]), p.rows, batch_size=max(1, min(n, 2**15 // p.rows.shape[1])))
-        near = (costs <= cost) & (_row_numbers(p) > row)
-        return _append(*carry, near[None, :], row, jnp.zeros((), jnp.int32)), None
-
-    empty = jnp.full((capacity, 2), n, jnp.int32), jnp.zeros((), jnp.int32)
-    return lax.scan(step, empty, _row_numbers(p))[0]
+    return lax.scan(step, _no_pairs(n, capacity), _tile_pairs(p))[0]
 
 
-def _all_pairs(p: Prepared, threshold: float | None) -> Pairs:
+def _pairs_by_row(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
+    """Returns all pairs, for metrics without keys, and how many there are."""
+    n, width = p.padded_rows.shape
+    distance = pair_cost(p.metric)
+
+    def step(state: tuple[Array, Array], row: Array) -> tuple[tuple[Array, Array], None]:
+        vector = p.padded_rows[row]
+        costs = lax.map(partial(distance, vector), p.padded_rows, batch_size=max(1, min(n, 2**15 // width)))
+        near = (costs <= cost) & (_row_numbers(p) > row) & (_row_numbers(p) < p.n)
+        return _append(*state, near[None, :], row, jnp.zeros((), jnp.int32)), None
+
+    return lax.scan(step, _no_pairs(n, capacity), _row_numbers(p))[0]
+
+
+def _all_pairs(prepared: Prepared, threshold: float | None) -> Pairs:
     if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or np.isnan(threshold):
         raise InvalidInputError("`threshold` is a number", got=repr(threshold), where="self_join")
-    limit = {"cosine": 1 - threshold, "dot": -threshold}.get(p.metric, threshold)
-    capacity = min(1024, max(1, p.rows.shape[0] * (p.rows.shape[0] - 1) // 2))
+    limit = {"cosine": 1 - threshold, "dot": -threshold}.get(prepared.metric, threshold)
+    p, cost = prepared.with_padding_as_rows(), jax.device_put(np.float32(limit))
+    capacity = _FIRST_CAPACITY
     while True:
-        found, costs, count = pairs_within(p, jnp.asarray(limit, jnp.float32), capacity)
-        if int(count) <= capacity:
+        pairs, costs, count = (np.asarray(x) for x in pairs_within(p, cost, capacity))
+        if count <= capacity:
             break
         capacity = 1 << (int(count) - 1).bit_length()
-    near = np.asarray(found)[:, 0] >= 0
-    (first, second), values = np.asarray(found)[near].T, np.asarray(costs)[near]
-    order = np.lexsort((second, first, values))
-    return Pairs(first[order], second[order], np.asarray(search.as_value(jnp.asarray(values[order]), p.metric)))
-
-
-VARIANTS: dict[str, Callable[[Prepared, int], tuple[Array, Array]]] = {
-    "pallas_gpu": partial(fused_by, "pallas_gpu"),
-    "pallas_tpu": partial(fused_by, "pallas_tpu"),
-    "xla": xla,
-    "reference": reference,
-}
+    near = pairs[:, 0] >= 0
+    (first, second), costs = pairs[near].T, costs[near]
+    order = np.lexsort((second, first, costs))
+    values = np.asarray(to_values(jax.device_put(costs[order]), prepared.metric))
+    return Pairs(first[order], second[order], values)

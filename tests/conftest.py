@@ -1,8 +1,33 @@
-"""Fixtures for the tests of the documentation."""
+"""Fixtures of all tests: strictness, and the models that pages of the documentation speak of.
 
+Annotations are checked at every call (see `addopts`), and nothing is promoted silently.
+"""
+
+import jax
+import jaxtyping
 import pytest
 
 from tests.helpers.pages import ROOT, make_models
+
+
+@pytest.fixture(autouse=True)
+def types_unchecked(request):
+    """Honours the marker `types_unchecked`, whose argument is the cause."""
+    marker = request.node.get_closest_marker("types_unchecked")
+    if marker is None:
+        yield
+        return
+    assert marker.args, "types_unchecked takes the cause"
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    """Makes silent promotion of types and ranks an error, as strict JAX programs do."""
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
 
 
 @pytest.fixture(scope="session")

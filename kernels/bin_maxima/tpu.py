@@ -1,4 +1,4 @@
-"""Bin maxima on TPUs: the scores of one block of bins, all eight slabs of it, are summed up in VMEM."""
+"""Bin maxima on TPUs: the scores of one block of bins, in all eight slabs, are summed in VMEM."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ def fused_bin_maxima(
     bias: Float[Array, " n"] | None,
     weight: Float[Array, " q"],
     *,
-    count: int,
+    tiles: int,
     rows: int,
     bins: int,
     depth: int,
     interpret: bool = False,
 ) -> Float[Array, "q bins"]:
-    """The largest of `queries @ database.T + weight * bias` in each bin.
+    """Computes the largest of `queries @ database.T + weight * bias` in each bin.
 
     Args:
-      queries: bfloat16 or float32, whose products are in full float32.
-      database: likewise, `count` tiles of `BIN` slabs of a multiple of `bins` rows each.
-      bias: of its rows, or None for no bias.
-      weight: of the bias, for each query.
-      count: how many tiles.
-      rows: how many queries to take at once.
-      bins: how many bins.
-      depth: how many entries, at most, of rows that have more.
+      queries: bfloat16, or float32, whose products are in full float32.
+      database: of the same type: `tiles` tiles of `BIN` slabs of a multiple of `bins` rows each.
+      bias: bias of each row, or None.
+      weight: factor of the bias, for each query.
+      tiles: number of tiles.
+      rows: queries computed at once.
+      bins: bins computed at once.
+      depth: entries of wider rows computed at once, at most.
       interpret: whether to simulate the kernel on a CPU.
     """
     pl, tpu = pallas(), pallas_tpu()
-    total, width = queries.shape
-    per = database.shape[0] // (count * BIN)
-    rows = min(rows, -(-total // 16) * 16)
+    number, width = queries.shape
+    slab_rows = database.shape[0] // (tiles * BIN)
+    rows = min(rows, -(-number // 16) * 16)
     if width > depth and width % _LANES:
         queries, database = (jnp.pad(x, ((0, 0), (0, -width % _LANES))) for x in (queries, database))
         width = queries.shape[1]
-    # A block is a whole row or whole vectors of lanes; none hangs over the end, where there is no zero.
-    deep = width if width <= depth else max(d for d in range(_LANES, depth + 1, _LANES) if width % d == 0)
-    steps = width // deep
+    # A block is a whole row or a whole number of lanes, and none extends beyond the end, where there are no zeros.
+    block_depth = width if width <= depth else max(d for d in range(_LANES, depth + 1, _LANES) if width % d == 0)
+    steps = width // block_depth
     exact = lax.Precision.HIGHEST if queries.dtype == jnp.float32 else lax.Precision.DEFAULT
-    queries, weight = jnp.pad(queries, ((0, -total % rows), (0, 0))), jnp.pad(weight, (0, -total % rows))
+    queries, weight = jnp.pad(queries, ((0, -number % rows), (0, 0))), jnp.pad(weight, (0, -number % rows))
 
     def body(query: Any, row: Any, *rest: Any) -> None:
         *of_bias, out, sums = rest
@@ -80,25 +80,25 @@ def fused_bin_maxima(
             )
         pl.when(step == steps - 1)(compare)
 
-    operands = [queries, database.reshape(count, BIN, per, width)]
-    blocks = [
-        pl.BlockSpec((rows, deep), lambda i, t, b, k: (i, k)),
-        pl.BlockSpec((1, BIN, bins, deep), lambda i, t, b, k: (t, 0, b, k)),
+    operands = [queries, database.reshape(tiles, BIN, slab_rows, width)]
+    specs = [
+        pl.BlockSpec((rows, block_depth), lambda i, t, b, k: (i, k)),
+        pl.BlockSpec((1, BIN, bins, block_depth), lambda i, t, b, k: (t, 0, b, k)),
     ]
     if bias is not None:
-        operands += [bias.reshape(count, BIN, per), weight[:, None]]
-        blocks += [
+        operands += [bias.reshape(tiles, BIN, slab_rows), weight[:, None]]
+        specs += [
             pl.BlockSpec((1, BIN, bins), lambda i, t, b, k: (t, 0, b)),
             pl.BlockSpec((rows, 1), lambda i, t, b, k: (i, 0)),
         ]
-    across = per // bins
+    blocks = slab_rows // bins
     return pl.pallas_call(
         body,
-        out_shape=jax.ShapeDtypeStruct((queries.shape[0], count * per), jnp.float32),
-        grid=(queries.shape[0] // rows, count, across, steps),
-        in_specs=blocks,
-        out_specs=pl.BlockSpec((rows, bins), lambda i, t, b, k: (i, t * across + b)),
+        out_shape=jax.ShapeDtypeStruct((queries.shape[0], tiles * slab_rows), jnp.float32),
+        grid=(queries.shape[0] // rows, tiles, blocks, steps),
+        in_specs=specs,
+        out_specs=pl.BlockSpec((rows, bins), lambda i, t, b, k: (i, t * blocks + b)),
         scratch_shapes=[tpu.VMEM((BIN, rows, bins), jnp.float32)],
         compiler_params=tpu.CompilerParams(dimension_semantics=("parallel", "parallel", "parallel", "arbitrary")),
         interpret=interpret,
-    )(*operands)[:total]
+    )(*operands)[:number]

@@ -1,7 +1,7 @@
-"""Sizes of blocks for kernels, by device, type and width of rows. Read once; nothing is tried out at run time.
+"""Block sizes of kernels by device, dtype and row width. Read once; nothing is tuned at run time.
 
-A file holds one kernel: variant -> device kind, or "any" -> dtype -> greatest width -> sizes. `measured` says, for each
-variant, which device kinds were timed; what was not are starting points that fit the memory they are for.
+Each file holds one kernel: variant -> device kind, or "any" -> dtype -> greatest width -> sizes. `measured` lists, for
+each variant, the device kinds that were timed; sizes for others are starting points that fit their memory.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ import jax
 
 @cache
 def table(kernel: str) -> dict[str, Any]:
-    """The whole file of a kernel."""
+    """Returns the table of a kernel."""
     return json.loads((Path(__file__).parent / f"{kernel}.json").read_text())
 
 
 def device_kind() -> str:
+    """Returns the kind of the default device."""
     return jax.devices()[0].device_kind
 
 
 def sizes(kernel: str, variant: str, dtype: str, width: int) -> dict[str, int]:
-    """The sizes for rows of a width on this machine's device.
+    """Returns the sizes for rows of a width on the default device.
 
     Raises:
-      NotImplementedError: the variant takes no rows so wide, or not this dtype.
+      NotImplementedError: the variant does not support rows this wide, or this dtype.
     """
     devices = table(kernel)[variant]
     by_width = devices.get(device_kind(), devices["any"]).get(dtype, {})

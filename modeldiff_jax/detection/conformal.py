@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal, TypeAlias
 
 from modeldiff_jax.errors import InvalidInputError
@@ -32,7 +32,7 @@ def conformal_p_value(score: float, reference_scores: Sequence[float]) -> float:
     return (1 + at_least) / (len(reference_scores) + 1)
 
 
-def adjust_p_values(p_values: Sequence[float], correction: Correction = "holm") -> list[float]:
+def adjust_p_values(p_values: Collection[float], correction: Correction = "holm") -> list[float]:
     """Adjusts the p-values of several suspects, so that each may be compared with alpha.
 
     Args:
@@ -46,17 +46,18 @@ def adjust_p_values(p_values: Sequence[float], correction: Correction = "holm") 
     """
     if not all(0 <= p <= 1 for p in p_values):
         raise InvalidInputError("P-values lie in [0, 1]", got=str(list(p_values))[:200], where="adjust_p_values")
+    values = list(p_values)
     if correction == "benjamini-hochberg":
         from scipy.stats import false_discovery_control  # takes half a second to import
 
-        return [float(p) for p in false_discovery_control(p_values)] if len(p_values) else []
+        return [float(p) for p in false_discovery_control(values)] if values else []
     if correction != "holm":
         raise InvalidInputError(
             '`correction` is "holm" or "benjamini-hochberg"', got=repr(correction), where="adjust_p_values"
         )
-    m, least, adjusted = len(p_values), 0.0, [0.0] * len(p_values)
-    for rank, i in enumerate(sorted(range(m), key=lambda i: p_values[i])):
-        adjusted[i] = least = max(least, min(1.0, (m - rank) * p_values[i]))
+    m, least, adjusted = len(values), 0.0, [0.0] * len(values)
+    for rank, i in enumerate(sorted(range(m), key=lambda i: values[i])):
+        adjusted[i] = least = max(least, min(1.0, (m - rank) * values[i]))
     return adjusted
 
 

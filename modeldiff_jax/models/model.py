@@ -19,6 +19,7 @@ from modeldiff_jax.models.graph.strings import decoded
 from modeldiff_jax.models.values import misfit
 from modeldiff_jax.runtime import x64
 from modeldiff_jax.runtime.compilation import Program
+from modeldiff_jax.runtime.settings import on_device
 from modeldiff_jax.types import ANY, Apply, Params, TensorSpec
 
 _FEWEST_WEIGHTS = 64
@@ -427,7 +428,7 @@ def _guarded(inner: Apply, example: Example, where: str) -> Apply:
                 where=where,
                 fix="trace the model as it was, or in bounded form: model.bounded(size)",
             )
-        outputs, guards = compiled(params, *map(x64.as_array, inputs))
+        outputs, guards = compiled(*on_device((params, *map(x64.as_array, inputs))))
         broken = [what for what, held in jax.device_get(guards).items() if not held]
         if broken:
             raise InvalidInputError(

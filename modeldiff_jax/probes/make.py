@@ -20,6 +20,7 @@ from modeldiff_jax.probes.effort import Method, planned
 from modeldiff_jax.probes.pgd import Direction
 from modeldiff_jax.probes.probe_set import ProbeSet
 from modeldiff_jax.probes.seeds import load_seeds
+from modeldiff_jax.runtime.settings import on_device
 
 
 def make_probes(
@@ -84,7 +85,7 @@ def make_probes(
     if method == "pgd":
         settings["direction"] = direction or ("toward" if own.min() >= 0 and own.max() <= 1 else "away")
         settings["step"] = pgd.default_step(settings["eps"], steps) if step is None else step
-        start = jax.random.key(int(rng.integers(2**31)))
+        start = jax.random.key(on_device(np.uint32(rng.integers(2**31))))
         partners = pgd.pgd(adapter.function, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
     else:
         budget = 2 * len(chosen) * steps if query_budget is None else query_budget - len(chosen)

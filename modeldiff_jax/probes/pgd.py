@@ -99,7 +99,7 @@ def pgd(
         return np.take(x, np.arange(chunks * rows) % n, axis=0).reshape(chunks, rows, *x.shape[1:])
 
     x = np.asarray(seeds, np.float32)  # what follows is little work, in numpy because it need not compile
-    start = np.asarray(jax.random.uniform(key, x.shape, jnp.float32, -1.0, 1.0))
+    start = np.asarray(_random_start(key, x.shape))
     if own is None:
         own = np.concatenate([np.asarray(_react(function, params, part)) for part in chunked(x)])[:n]
     own = np.asarray(own, np.float32)
@@ -135,6 +135,11 @@ def _cut(n: int, shape: tuple[int, ...], chunk: int | None) -> tuple[int, int]:
 def default_step(eps: float, n_steps: int) -> float:
     """The step that `pgd` takes unless told otherwise."""
     return eps * min(1.0, _STRIDE / n_steps)
+
+
+@partial(jax.jit, static_argnames="shape")
+def _random_start(key: PRNGKeyArray, shape: tuple[int, ...]) -> Float[jax.Array, "n ..."]:
+    return jax.random.uniform(key, shape, jnp.float32, -1.0, 1.0)
 
 
 def _check(direction: str, loss: str, eps: float, step: float | None, n_steps: int, low: float, high: float) -> None:

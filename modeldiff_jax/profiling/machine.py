@@ -40,7 +40,7 @@ class Machine:
     def start_seconds(self) -> float:
         """What a program takes that computes nothing."""
         if self._start is None:
-            nothing, x = jax.jit(lambda x: x + 1), jnp.zeros(())
+            nothing, x = jax.jit(lambda x: x + 1), _ones((), np.dtype(np.float32))
             self._start = _shortest(lambda: nothing(x))
         return self._start
 
@@ -103,13 +103,18 @@ def _shortest(call: Callable[[], Any], runs: int = _RUNS) -> float:
     return best
 
 
+@partial(jax.jit, static_argnums=(0, 1))
+def _ones(shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.Array:
+    return jnp.ones(shape, dtype)
+
+
 def _copy(size: int) -> tuple[float, float]:
     """Bytes a second and seconds of reading and writing an array of `size` bytes.
 
     It is written where it was read: memory newly asked of an operating system costs more than copying.
     """
     negate = jax.jit(jnp.negative, donate_argnums=0)
-    x = [jnp.ones(size // 4, jnp.float32)]
+    x = [_ones((size // 4,), np.dtype(np.float32))]
 
     def step() -> jax.Array:
         x[0] = negate(x[0])
@@ -123,11 +128,11 @@ def _product(kind: str) -> float:
     default = kind == DEFAULT
     precision = jax.lax.Precision.DEFAULT if default else jax.lax.Precision.HIGHEST
     dtype = jnp.dtype("float32" if default else kind)
-    accumulated = jnp.int32 if dtype.kind in "iu" else jnp.promote_types(dtype, jnp.float32)
+    accumulated = jnp.int32 if dtype.kind in "iu" else np.promote_types(dtype, np.float32)
     multiply = jax.jit(partial(jnp.matmul, precision=precision, preferred_element_type=accumulated))
     size, best, seconds = _SMALL_PRODUCT, 0.0, 0.0
     while seconds < _PRODUCT_SECONDS and size <= _LARGEST_PRODUCT:
-        x = jnp.ones((size, size), dtype)
+        x = _ones((size, size), dtype)
         seconds = _shortest(lambda x=x: multiply(x, x), 3)  # type: ignore[misc]
         best, size = max(best, 2 * size**3 / seconds), 2 * size
     return best

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 
 from modeldiff_jax.runtime.fork import check_process
+from modeldiff_jax.runtime.settings import on_device
 
 _ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
@@ -60,6 +61,7 @@ class Program:
     def __call__(self, *args: Any) -> Any:
         """Returns what the function gives for the arguments."""
         check_process()
+        args = on_device(args)
         try:
             result = self._whole(*args)
         except ValueError:  # JAX takes no options inside another program; any other cause comes up again

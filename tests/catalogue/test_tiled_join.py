@@ -114,6 +114,20 @@ def test_a_full_disk_costs_what_was_being_written(rows, tmp_path, monkeypatch, f
     assert read_join(tmp_path)[1].shape == (40, 3)
 
 
+def test_the_last_tile_and_the_last_chunk_are_as_the_others(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(joins, "_CHUNK", 20)
+    joins._search.clear_cache()
+    join_in_tiles(rows[:33], tmp_path, 3, tile=20)
+    np.testing.assert_array_equal(read_join(tmp_path)[1], self_join(rows[:33], 3)[1])
+    assert joins._search._cache_size() == 1
+
+
+def test_refuses_what_is_no_matrix_of_real_numbers(rows, tmp_path):
+    for x in (rows[0], rows + 1j):
+        with pytest.raises(InvalidInputError, match="of real numbers"):
+            join_in_tiles(x, tmp_path, 3)
+
+
 @pytest.mark.long
 def test_a_killed_process_costs_one_tile(rows, tmp_path):
     np.save(tmp_path / "rows.npy", rows)

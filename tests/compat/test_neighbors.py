@@ -1,5 +1,7 @@
 """scikit-learn's neighbours: its results, its conventions, its errors."""
 
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,12 +60,44 @@ def test_conventions_of_estimators():
     estimator = NearestNeighbors(n_neighbors=3, metric="cosine")
     copy = clone(estimator)
     assert copy is not estimator
-    assert copy.get_params() == {"n_neighbors": 3, "radius": 1.0, "metric": "cosine"}
+    theirs = sklearn_neighbors.NearestNeighbors(n_neighbors=3, metric="cosine").get_params()
+    assert copy.get_params() == {name: value for name, value in theirs.items() if name != "leaf_size"}
     assert copy.set_params(metric="l1").fit(rows(5)).effective_metric_ == "cityblock"
     assert (copy.n_samples_fit_, copy.n_features_in_) == (5, 6)
-    assert repr(estimator) == "NearestNeighbors(n_neighbors=3, radius=1.0, metric='cosine')"
-    with pytest.raises(InvalidInputError, match="parameters are n_neighbors"):
-        copy.set_params(algorithm="kd_tree")
+    assert repr(estimator) == "NearestNeighbors(metric='cosine', n_neighbors=3)"
+    with pytest.raises(ValueError, match="Invalid parameter 'leaf_size'"):
+        copy.set_params(leaf_size=3)
+
+
+@pytest.mark.parametrize(("p", "metric"), [(1, "cityblock"), (2, "euclidean"), (np.inf, "chebyshev")])
+def test_minkowski_is_the_metric_of_its_exponent(p, metric):
+    assert NearestNeighbors(algorithm="brute", p=p).fit(rows(5)).effective_metric_ == metric
+
+
+def test_graphs_are_scikit_learns():
+    x, queries = rows(30), rows(7, 1)
+    ours = NearestNeighbors(n_neighbors=4, radius=2.0).fit(x)
+    theirs = sklearn_neighbors.NearestNeighbors(n_neighbors=4, radius=2.0, algorithm="brute").fit(x)
+    for mode in ("connectivity", "distance"):
+        for given in (queries, None):
+            for method in ("kneighbors_graph", "radius_neighbors_graph"):
+                got, want = (getattr(one, method)(given, mode=mode) for one in (ours, theirs))
+                assert got.shape == want.shape
+                np.testing.assert_allclose(got.toarray(), want.toarray(), rtol=1e-5, atol=1e-6)
+
+
+def test_anything_array_like_is_taken():
+    x = rows(9)
+    want = NearestNeighbors(n_neighbors=2).fit(x).kneighbors(x[:3])
+    for given in (x.tolist(), x.astype(object), x.astype(np.float64), jnp.asarray(x)):
+        got = NearestNeighbors(n_neighbors=2).fit(given).kneighbors(x[:3].tolist())
+        np.testing.assert_array_equal(got[1], want[1])
+
+
+def test_a_fitted_estimator_can_be_pickled():
+    estimator = NearestNeighbors(n_neighbors=2).fit(rows(9))
+    again = pickle.loads(pickle.dumps(estimator))
+    np.testing.assert_array_equal(again.kneighbors()[1], estimator.kneighbors()[1])
 
 
 def test_jax_queries_have_jax_answers():
@@ -81,7 +115,15 @@ def test_jax_queries_have_jax_answers():
         (lambda: NearestNeighbors(n_neighbors=4).fit(rows(4)).kneighbors(), "n_neighbors <= 3"),
         (lambda: NearestNeighbors().fit(rows(9)).kneighbors(rows(2)[:, :4]), "6 features"),
         (lambda: NearestNeighbors().fit(rows(9)[0]), "2D"),
-        (lambda: NearestNeighbors().fit(np.full((3, 2), np.nan)), "NaN or infinity"),
+        (lambda: NearestNeighbors().fit(np.full((3, 2), np.nan)), "NaN"),
+        (lambda: NearestNeighbors().fit(np.full((3, 2), 1e300)), "NaN or infinity, also as float32"),
+        (lambda: NearestNeighbors().fit(rows(4) + 1j), "Complex data not supported"),
+        (lambda: NearestNeighbors(algorithm="kd_tree").fit(rows(4)), "'auto' or 'brute'"),
+        (lambda: NearestNeighbors(p=3).fit(rows(4)), "1, 2 or infinity"),
+        (lambda: NearestNeighbors(metric="dot").fit(rows(4)), "`metric` is one of"),
+        (lambda: NearestNeighbors(metric_params={"w": 1}).fit(rows(4)), "None or empty"),
+        (lambda: NearestNeighbors(n_neighbors=1.5).fit(rows(4)).kneighbors(), "n_neighbors <= 3"),
+        (lambda: NearestNeighbors().fit(rows(9)).kneighbors_graph(mode="graph"), "'connectivity' or 'distance'"),
         (
             lambda: NearestNeighbors().fit(rows(9)).radius_neighbors(return_distance=False, sort_results=True),
             "sort_results",

@@ -8,6 +8,8 @@ import modeldiff_jax as md
 from modeldiff_jax.errors import InvalidInputError, NonFiniteError, NotAdaptableError
 from tests.helpers.jax_models import mlp, perturbed
 
+own_error = pytest.mark.types_unchecked("the error is the product's own")
+
 FAST = {"n_pairs": 24, "n_steps": 5}
 
 
@@ -175,6 +177,7 @@ def test_bad_arguments_are_refused(argument):
         md.compare(mlp(0), mlp(1), **{**FAST, **argument})
 
 
+@own_error
 def test_an_object_that_is_not_a_model_is_refused():
     with pytest.raises(InvalidInputError, match="path"):
         md.compare(mlp(0), 3)

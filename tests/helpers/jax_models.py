@@ -15,7 +15,7 @@ FLOAT32 = np.dtype(np.float32)
 
 def mlp_apply(params, x):
     """Two dense layers over flattened inputs: (n, ...) -> (n, classes)."""
-    hidden = jnp.tanh(x.reshape(x.shape[0], -1) @ params["w1"] + params["b1"])
+    hidden = jnp.tanh(x.reshape(x.shape[0], -1) @ params["w1"] + params["b1"][None])
     return hidden @ params["w2"]
 
 

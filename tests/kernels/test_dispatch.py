@@ -1,4 +1,7 @@
-"""Dispatch: the first variant that serves the call; one asked for by name never falls back."""
+"""Dispatch: the first variant that serves the call; one requested by name never falls back."""
+
+import gc
+import weakref
 
 import pytest
 
@@ -40,12 +43,33 @@ def test_other_errors_are_not_swallowed():
         run("k", {"gpu": breaks, "xla": doubles}, None, 3)
 
 
-def test_when_none_serves_every_reason_is_told_in_order():
+def test_when_none_serves_every_reason_is_raised_in_order():
     with pytest.raises(ExceptionGroup, match="no variant of k") as raised:
         run("k", {"gpu": refuses, "tpu": refuses}, None, 3)
     assert [str(reason) for reason in raised.value.exceptions] == ["no device for 3"] * 2
     notes = [reason.__notes__ for reason in raised.value.exceptions]
     assert notes == [["variant 'gpu' of k"], ["variant 'tpu' of k"]]
+
+
+def test_a_refusal_does_not_keep_the_arguments_alive():
+    class Database(set):
+        pass
+
+    def chained(x):
+        try:
+            raise ImportError("no pallas")
+        except ImportError as missing:
+            raise NotImplementedError("no device") from missing
+
+    database = Database()
+    kept = weakref.ref(database)
+    gc.disable()  # reference counting alone must free it
+    try:
+        assert run("k", {"gpu": chained, "xla": len}, None, database) == 0
+        del database
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_an_unknown_name_lists_the_names():

@@ -20,10 +20,10 @@ from modeldiff_jax.kernels.convolution import convolve
 from modeldiff_jax.kernels.correlation import spearman_similarity
 from modeldiff_jax.kernels.cosine import cosine_similarity
 from modeldiff_jax.kernels.depthwise_conv import depthwise_conv
+from modeldiff_jax.kernels.largest import largest
 from modeldiff_jax.kernels.paired import paired_distances
 from modeldiff_jax.kernels.pairwise import pairwise_distances
 from modeldiff_jax.kernels.rdm import rdm_similarity
-from modeldiff_jax.kernels.selection import largest
 
 from . import neighbours
 
@@ -33,7 +33,11 @@ GPU_INTERPRETER = hasattr(importlib.import_module("jax.experimental.pallas.mosai
 
 
 def prepared_for(variant, rows, metric, precision):
-    return prepared._prepare(jnp.asarray(rows), metric, precision, BACKENDS[variant])
+    return prepared_on(BACKENDS[variant], rows, metric, precision)
+
+
+def prepared_on(backend, rows, metric="cosine", precision="bfloat16"):
+    return prepared._prepare(jnp.asarray(rows), jnp.int32(rows.shape[0]), metric, precision, backend)
 
 
 def queries_of(count, width, seed=1):
@@ -143,8 +147,7 @@ def search_case(public, *arrays):
 
     def call(name, platform):
         backend = {"cuda": "gpu"}.get(platform, platform)
-        p = prepared._prepare(jnp.asarray(neighbours.iid(300, 20)), "cosine", "bfloat16", backend)
-        return public, (*arrays, p, 3)
+        return public, (*arrays, prepared_on(backend, neighbours.iid(300, 20)), 3)
 
     return call
 
@@ -154,8 +157,10 @@ def plain(function, *arrays, **options):
 
 
 def of_bins(name, platform):
-    p = prepared._prepare(jnp.asarray(neighbours.iid(300, 20)), "cosine", "bfloat16", "gpu")
-    return partial(bin_maxima.bin_maxima, precision="bfloat16"), (*queries_of(3, 20), p)
+    return partial(bin_maxima.bin_maxima, precision="bfloat16"), (
+        *queries_of(3, 20),
+        prepared_on("gpu", neighbours.iid(300, 20)),
+    )
 
 
 IMAGE, TAPS = np.ones((1, 4, 9, 9), np.float32), np.ones((6, 4, 3, 3), np.float32)
@@ -168,9 +173,9 @@ TABLE = {  # every module of kernels that has variants: name, platform -> functi
     "paired": plain(paired_distances, neighbours.iid(5, 7), neighbours.iid(5, 7, 1), metric="jensenshannon"),
     "pairwise": plain(pairwise_distances, neighbours.iid(5, 7)),
     "rdm": plain(rdm_similarity, neighbours.iid(5, 7), neighbours.iid(5, 9)),
-    "search": search_case(top_k, neighbours.iid(4, 20)),
-    "selection": plain(partial(largest, k=3), neighbours.iid(3, 9000)),
+    "largest": plain(partial(largest, k=3), neighbours.iid(3, 9000)),
     "self_join": search_case(self_join),
+    "top_k": search_case(top_k, neighbours.iid(4, 20)),
 }
 
 

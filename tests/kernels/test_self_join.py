@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels import prepare, self_join
+from modeldiff_jax.kernels import paired_distances, pairwise_distances, prepare, self_join
 from modeldiff_jax.kernels.self_join import pairs_within
 
 from . import neighbours
@@ -38,7 +38,7 @@ def test_nearest_others_agree_with_float64(metric, variant):
 @pytest.mark.parametrize(("k", "room"), [(3, 2**17), *(pytest.param(*x, marks=long) for x in [(3, 0), (60, 0)])])
 def test_with_room_for_tables_of_all_rows_or_without(k, room, monkeypatch):
     rows = neighbours.clustered(703, 7, spread=0.5)
-    monkeypatch.setattr(_self_join, "_KEPT", room)
+    monkeypatch.setattr(_self_join, "_MOST_KEPT", room)
     jax.clear_caches()
     index = self_join(rows, k)[1]
     jax.clear_caches()
@@ -101,12 +101,55 @@ def test_no_pairs():
     assert self_join(np.eye(6), threshold=0.5).first.shape == (0,)
 
 
-def test_too_little_room_is_told():
+def test_too_little_room_is_reported():
     p = prepare(np.ones((10, 3)), "euclidean")
     found, costs, count = jax.jit(pairs_within, static_argnums=2)(p, jnp.asarray(0.5, jnp.float32), 7)
     assert int(count) == 45
     assert found.shape == (7, 2)
     np.testing.assert_array_equal(costs, 0)
+
+
+def test_rows_without_a_direction_are_found_last():
+    rows = neighbours.iid(30, 3)
+    rows[1::6, 0], rows[4::6, 1] = np.nan, np.inf
+    values, index = map(np.asarray, self_join(rows, 22))
+    want_values, want = map(np.asarray, self_join(rows, 22, implementation="reference"))
+    np.testing.assert_array_equal(index, want)
+    np.testing.assert_allclose(values, want_values, rtol=1e-5, atol=1e-6)
+    assert all(len({i, *row}) == 23 for i, row in enumerate(index))
+    assert index.max() < 30
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, pytest.param(jax.jit, marks=long)], ids=["eager", "jit"])
+def test_gradients_are_those_of_the_distances_to_the_rows_found(transform):
+    rows = jnp.asarray(neighbours.iid(33, 6))
+    index = self_join(rows, 3)[1]
+
+    def gradient(values):
+        return jax.grad(lambda x: jnp.sum(jnp.tanh(values(x))))(rows)
+
+    def through_pairs(x):
+        found = jnp.take(x, index, axis=0)
+        return 1 - paired_distances(jnp.broadcast_to(x[:, None, :], found.shape), found)
+
+    got = transform(lambda: gradient(lambda x: self_join(x, 3)[0]))()
+    np.testing.assert_allclose(got, gradient(through_pairs), rtol=1e-4, atol=1e-6)
+
+
+@long
+def test_gradients_of_pairs_within_a_threshold():
+    rows = jnp.asarray(neighbours.clustered(40, 5, clusters=3, spread=0.5))
+
+    def total(x):
+        _, costs, _ = pairs_within(prepare(x, "euclidean"), jnp.asarray(1.5, jnp.float32), 512)
+        return jnp.sum(jnp.where(costs < jnp.inf, costs, 0))
+
+    def through_all(x):
+        distances = pairwise_distances(x, metric="euclidean")
+        return jnp.sum(jnp.where(distances <= 1.5, distances, 0)) / 2
+
+    np.testing.assert_allclose(total(rows), through_all(rows), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(total)(rows), jax.grad(through_all)(rows), rtol=1e-4, atol=1e-5)
 
 
 @long

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import Mesh
@@ -59,6 +60,18 @@ def test_one_device():
         sharded_top_k(rows[:3], rows, 4, mesh=mesh, axis="rows")[1], top_k(rows[:3], rows, 4)[1]
     )
     np.testing.assert_array_equal(sharded_self_join(rows, 4, mesh=mesh, axis="rows")[1], self_join(rows, 4)[1])
+
+
+@pytest.mark.long
+def test_gradients_are_those_of_one_device():
+    mesh = Mesh(np.array(jax.devices()[:1]), ("rows",))
+    rows = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+    for sharded, single in (
+        (lambda x: sharded_top_k(x[:3], x, 4, mesh=mesh, axis="rows"), lambda x: top_k(x[:3], x, 4)),
+        (lambda x: sharded_self_join(x, 4, mesh=mesh, axis="rows"), lambda x: self_join(x, 4)),
+    ):
+        got, want = (jax.grad(lambda x, f=f: jnp.sum(f(x)[0] ** 2))(jnp.asarray(rows)) for f in (sharded, single))
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
 
 
 def test_refuses_an_axis_that_is_not_there():

@@ -221,6 +221,7 @@ def outcome(file):
         return error
 
 
+@pytest.mark.types_unchecked("protobuf gives bytes where a name is no text")
 @pytest.mark.parametrize("original", FUZZED, ids=["dense", "shapes", "nested"])
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=CHANGES)

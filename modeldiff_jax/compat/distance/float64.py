@@ -1,8 +1,8 @@
-"""scipy's distances over whole matrices, in float64 on the CPU: (N, C), (K, C) -> (N, K).
+"""scipy's distances between all rows of two matrices, in float64 on the CPU: (N, C), (K, C) -> (N, K).
 
-Metrics that a matrix product gives are computed by one; others row by row. Euclidean distances come from a product of
-centred vectors while none is small beside the vectors, where such a product has no digits; else from differences.
-Vectors that scipy has no distance for (zero ones for the cosine, say) have NaN here as there.
+Metrics that are functions of inner products take one matrix product; others go row by row. Euclidean distances come
+from a product of centred vectors unless one is small compared with the vectors, where such a product has no digits;
+then from differences. Where scipy has no distance, such as the cosine of a zero vector, the result is NaN as in scipy.
 """
 
 from __future__ import annotations
@@ -16,29 +16,43 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-_NEAR = 1e-6  # of the squared lengths: the product then still has nine digits
+from modeldiff_jax.runtime.settings import default_promotion
+
+_NEAR = 1e-6
+"""Least share of the squared lengths for which a product's squared distance is used; it then has nine digits."""
 Weights = Float[Array, " c"]
 Matrix = Float[Array, "n k"]
 
 
 def distances(metric: str, a: np.ndarray, b: np.ndarray, w: np.ndarray | None, p: float) -> np.ndarray:
-    """The matrix of distances, `w` being weights of the entries and `p` Minkowski's exponent."""
+    """Returns the matrix of distances.
+
+    Args:
+      metric: one of scipy's names, other than mahalanobis and seuclidean.
+      a: (N, C), float64.
+      b: (K, C), float64.
+      w: weights of the entries, or None.
+      p: exponent of minkowski.
+    """
     cpu = jax.local_devices(backend="cpu")[0]
-    lenient = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
-    with jax.enable_x64(True), jax.default_device(cpu), lenient[0], lenient[1]:
-        return np.array(_distances(metric, a, b, w, np.float64(p)))
+    with jax.enable_x64(True), jax.default_device(cpu), default_promotion():
+        arrays = jax.device_put((a, b, w, np.float64(p)))
+        with jax.debug_nans(False):  # NaN is the result where there is no distance
+            return np.array(_distances(metric, *arrays))
 
 
 @partial(jax.jit, static_argnums=0)
 @jax.named_scope("distance.float64")
 def _distances(metric: str, a: Array, b: Array, w: Array | None, p: Array) -> Array:
-    weights = jnp.ones(a.shape[1]) if w is None else w
-    if metric in _BY_COUNTS:
-        if metric == "jaccard":
+    if metric in _BY_COUNTS and not (metric == "dice" and w is not None):
+        if metric != "dice":  # of which scipy multiplies the numbers as they are, without weights
             a, b = (a != 0).astype(a.dtype), (b != 0).astype(b.dtype)
-        return _BY_COUNTS[metric](_counts(a, b, weights))
-    if metric in _WHOLE:
-        return _WHOLE[metric](a, b, weights)
+        return _BY_COUNTS[metric](_counts(a, b, w))
+    if metric == "correlation":
+        return _correlation(a, b, w)
+    weights = jnp.ones(a.shape[1]) if w is None else w
+    if metric in _BY_PRODUCT:
+        return _BY_PRODUCT[metric](a, b, weights)
     row = _minkowski(p) if metric == "minkowski" else _BY_ROWS[metric]
     return lax.map(lambda u: row(u, b, weights), a)
 
@@ -47,22 +61,22 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
 
 
-# By a matrix product
+# Functions of inner products
 
 
-def _squared(a: Array, b: Array, w: Weights) -> Matrix:
-    middle = (jnp.sum(a, 0) + jnp.sum(b, 0)) / (a.shape[0] + b.shape[0])
-    x, y = (a - middle) * jnp.sqrt(w), (b - middle) * jnp.sqrt(w)
+def _sqeuclidean(a: Array, b: Array, w: Weights) -> Matrix:
+    mean = (jnp.sum(a, 0) + jnp.sum(b, 0)) / (a.shape[0] + b.shape[0])
+    x, y = (a - mean) * jnp.sqrt(w), (b - mean) * jnp.sqrt(w)
     lengths = jnp.sum(x * x, 1)[:, None] + jnp.sum(y * y, 1)
     squares = lengths - 2 * _product(x, y)
 
     def differences() -> Matrix:
         return lax.map(lambda u: jnp.sum(w * (u - b) ** 2, 1), a)
 
-    # most often the only near pairs are those of a vector with itself
-    itself = jnp.eye(a.shape[0], b.shape[0], dtype=bool) & jnp.all(a == b) if a.shape == b.shape else False
-    enough = (squares > _NEAR * lengths) | itself
-    return lax.cond(enough.all(), lambda: jnp.where(itself, 0, squares), differences)
+    # Usually the only near pairs are those of a vector with itself.
+    diagonal = jnp.eye(a.shape[0], b.shape[0], dtype=bool) & jnp.all(a == b) if a.shape == b.shape else False
+    accurate = (squares > _NEAR * lengths) | diagonal
+    return lax.cond(accurate.all(), lambda: jnp.where(diagonal, 0, squares), differences)
 
 
 def _cosine(a: Array, b: Array, w: Weights) -> Matrix:
@@ -70,26 +84,30 @@ def _cosine(a: Array, b: Array, w: Weights) -> Matrix:
     return jnp.clip(1 - _product(w * a, b) / lengths, 0, 2)
 
 
-def _correlation(a: Array, b: Array, w: Weights) -> Matrix:
-    w = w / jnp.sum(w)
-    return _cosine(a - jnp.sum(w * a, 1, keepdims=True), b - jnp.sum(w * b, 1, keepdims=True), w)
+def _correlation(a: Array, b: Array, w: Weights | None) -> Matrix:
+    if w is None:  # a plain mean, of which a constant vector leaves exactly nothing
+        means, w = (jnp.mean(x, 1, keepdims=True) for x in (a, b)), jnp.ones(a.shape[1])
+    else:
+        w = w / jnp.sum(w)
+        means = (jnp.sum(w * x, 1, keepdims=True) for x in (a, b))
+    a, b = (x - mean for x, mean in zip((a, b), means, strict=True))
+    return _cosine(a, b, w)
 
 
-_WHOLE: dict[str, Callable[[Array, Array, Weights], Matrix]] = {
-    "correlation": _correlation,
+_BY_PRODUCT: dict[str, Callable[[Array, Array, Weights], Matrix]] = {
     "cosine": _cosine,
-    "euclidean": lambda a, b, w: jnp.sqrt(_squared(a, b, w)),
-    "sqeuclidean": _squared,
+    "euclidean": lambda a, b, w: jnp.sqrt(_sqeuclidean(a, b, w)),
+    "sqeuclidean": _sqeuclidean,
 }
 
 
-# By how many entries are true in both, in the first, in the second, in neither
+# Functions of how many entries are true in both vectors, in the first only, in the second only, in neither
 
 Counts = tuple[Matrix, Matrix, Matrix, Matrix]
 
 
-def _counts(a: Array, b: Array, w: Weights) -> Counts:
-    x, y = w * a, w * (1 - a)
+def _counts(a: Array, b: Array, w: Weights | None) -> Counts:
+    x, y = (a, 1 - a) if w is None else (w * a, w * (1 - a))
     return _product(x, b), _product(x, 1 - b), _product(y, b), _product(y, 1 - b)
 
 
@@ -100,8 +118,8 @@ def _dice(counts: Counts) -> Matrix:
 
 def _jaccard(counts: Counts) -> Matrix:
     both, first, second, _ = counts
-    some = both + first + second
-    return jnp.where(some == 0, 0, (first + second) / jnp.where(some == 0, 1, some))
+    union = both + first + second
+    return jnp.where(union == 0, 0, (first + second) / jnp.where(union == 0, 1, union))
 
 
 def _rogerstanimoto(counts: Counts) -> Matrix:
@@ -121,8 +139,8 @@ def _sokalsneath(counts: Counts) -> Matrix:
 
 def _yule(counts: Counts) -> Matrix:
     both, first, second, neither = counts
-    half = first * second
-    return jnp.where(half == 0, 0, 2 * half / jnp.where(half == 0, 1, both * neither + half))
+    unequal = first * second
+    return jnp.where(unequal == 0, 0, 2 * unequal / jnp.where(unequal == 0, 1, both * neither + unequal))
 
 
 _BY_COUNTS: dict[str, Callable[[Counts], Matrix]] = {
@@ -135,7 +153,7 @@ _BY_COUNTS: dict[str, Callable[[Counts], Matrix]] = {
 }
 
 
-# Row by row
+# One row at a time
 
 Row = Callable[[Array, Array, Weights], Array]
 
@@ -149,11 +167,24 @@ def _canberra(u: Array, b: Array, w: Weights) -> Array:
     return jnp.sum(w * jnp.where(size == 0, 0, abs(u - b) / jnp.where(size == 0, 1, size)), 1)
 
 
+def _weighted_dice(u: Array, b: Array, w: Weights) -> Array:
+    # as scipy has it for numbers: not the formula that it has without weights, except for booleans
+    unequal, both = jnp.sum(w * (u != b), 1), jnp.sum(w * ((u != 0) & (b != 0)), 1)
+    return unequal / (2 * both + unequal)
+
+
 def _jensenshannon(u: Array, b: Array, w: Weights) -> Array:
+    invalid, equal = _is_no_distribution(u) | _is_no_distribution(b), jnp.all(u == b, 1)
     u, b = u / jnp.sum(u), b / jnp.sum(b, 1, keepdims=True)
-    middle = (u + b) / 2
-    divergence = jnp.sum(jax.scipy.special.rel_entr(u, middle) + jax.scipy.special.rel_entr(b, middle), 1)
-    return jnp.sqrt(jnp.maximum(divergence / 2, 0))
+    mean = (u + b) / 2
+    divergence = jnp.sum(jax.scipy.special.rel_entr(u, mean) + jax.scipy.special.rel_entr(b, mean), 1)
+    unknown = jnp.isnan(jnp.sum(u) + jnp.sum(b, 1))  # rel_entr of NaN is infinite
+    distance = jnp.where(unknown, jnp.nan, jnp.sqrt(jnp.where(equal, 0, jnp.maximum(divergence / 2, 0))))
+    return jnp.where(invalid, jnp.inf, distance)
+
+
+def _is_no_distribution(x: Array) -> Array:
+    return jnp.any(x < 0, axis=-1) | (jnp.sum(x, axis=-1) == 0)
 
 
 def _minkowski(p: Array) -> Row:
@@ -170,6 +201,7 @@ _BY_ROWS: dict[str, Row] = {
     "canberra": _canberra,
     "chebyshev": lambda u, b, w: jnp.max(jnp.where(w > 0, abs(u - b), 0), 1),
     "cityblock": lambda u, b, w: jnp.sum(w * abs(u - b), 1),
+    "dice": _weighted_dice,
     "hamming": lambda u, b, w: jnp.sum(w * (u != b), 1) / jnp.sum(w),
     "jensenshannon": _jensenshannon,
 }

@@ -30,6 +30,7 @@ from modeldiff_jax.models.graph.strings import Strings, encoded, is_string_array
 from modeldiff_jax.models.graph.traits import traits_of
 from modeldiff_jax.models.graph.values import Value, concrete
 from modeldiff_jax.runtime import x64
+from modeldiff_jax.runtime.settings import default_promotion
 
 Environment = dict[str, Value]
 
@@ -81,7 +82,7 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
     if found.wants_stream:
         attributes["stream"] = zlib.crc32("/".join(node.outputs).encode())
     try:
-        with np.errstate(all="ignore"), jax.named_scope(node.op):
+        with np.errstate(all="ignore"), jax.named_scope(node.op), default_promotion():
             if padded or node.subgraphs:  # these see to the types of what they hold themselves
                 result = function(*arguments, **attributes)
             else:

@@ -106,12 +106,12 @@ def _shares(scores: Value, classes: int, a: Sequence[float], b: Sequence[float])
     own = np.arange(classes)
     q = (-jnp.swapaxes(pairs, 1, 2) * pairs).at[:, own, own].set(jnp.square(pairs).sum(1))
 
-    def sweep(_: int, p: Value) -> Value:
+    def sweep(_: Any, p: Value) -> Value:
         qp = jnp.einsum("nij,nj->ni", q, p, precision=HIGHEST)
         total = (p * qp).sum(1)
         near = jnp.abs(qp - total[:, None]).max(1) < 0.005 / classes
 
-        def one(t: int, state: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
+        def one(t: Any, state: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
             p, qp, total = state
             step = (total - qp[:, t]) / q[:, t, t]
             total = (total + step * (step * q[:, t, t] + 2 * qp[:, t])) / (1 + step) ** 2

@@ -54,7 +54,7 @@ class Forest:
         )
         kinds = sorted(set(self.mode.tolist()) - {-1, MEMBER})
 
-        def down(_: int, at: Value) -> Value:
+        def down(_: Any, at: Value) -> Value:
             seen = jnp.take_along_axis(x, feature[at], 1)
             goes = missing[at] & jnp.isnan(seen)
             for kind in kinds:

@@ -107,7 +107,7 @@ def _register(name: str, function: Callable[[Value, Axes, bool], Value], axes_ar
 
     def present(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         if axes is not None and np.size(axes):
-            return old(x, axes=axes, keepdims=keepdims)
+            return old(x, axes=np.ravel(axes).tolist(), keepdims=keepdims)
         # no axes: reduce nothing, or everything
         return function(x, (), keepdims == 1) if noop_with_empty_axes == 1 else old(x, keepdims=keepdims)
 

@@ -7,8 +7,9 @@ import pytest
 
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import largest
-from modeldiff_jax.kernels.selection import VARIANTS
+from modeldiff_jax.kernels.largest import VARIANTS
 
+own_error = pytest.mark.types_unchecked("the error is the product's own")
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -81,7 +82,17 @@ def test_jit_vmap_and_leading_axes_agree():
     assert largest(scores[:, :0], 9)[0].shape == (2, 0, 9)
 
 
-@pytest.mark.parametrize("k", [0, -1, 6, 2.0, True])
+@every_variant
+def test_gradients_select_the_scores_found(variant):
+    scores = jnp.asarray(np.random.default_rng(0).standard_normal((3, 999)), jnp.float32)
+    index = np.asarray(largest(scores, 4)[1])
+    gradient = jax.grad(lambda s: jnp.sum(largest(s, 4, implementation=variant)[0] ** 2) / 2)(scores)
+    want = np.zeros(scores.shape, np.float32)
+    np.put_along_axis(want, index, np.take_along_axis(np.asarray(scores), index, 1), 1)
+    np.testing.assert_allclose(gradient, want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", [0, -1, 6, pytest.param(2.0, marks=own_error), True])
 def test_refuses_a_count_that_is_not_there(k):
     with pytest.raises(InvalidInputError, match="from 1 to 5"):
         largest(np.zeros((2, 5), np.float32), k)

@@ -1,4 +1,4 @@
-"""Search: every metric and precision against float64, then what the proof must and must not accept."""
+"""Search: every metric and precision against float64, then what the certificate must and must not accept."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels import prepare, top_k
+from modeldiff_jax.kernels import paired_distances, prepare, top_k
 from modeldiff_jax.kernels.prepared import PRECISIONS
-from modeldiff_jax.kernels.search import glance, levels, look, prepare_queries
+from modeldiff_jax.kernels.top_k import bin_filter, top2_filter
+from modeldiff_jax.kernels.top_k.cascade import cascade
+from modeldiff_jax.kernels.top_k.exact import prepare_queries
 
 from . import neighbours
 
@@ -33,9 +35,9 @@ def assert_exact(queries, rows, k, metric, precision="float32", **options):
     np.testing.assert_allclose(got, neighbours.value(want, metric), rtol=1e-5, atol=1e-6 * np.abs(want).max())
 
 
-def first_look(queries, rows, k, metric, precision):
+def first_stage(queries, rows, k, metric, precision):
     p = prepare(rows, metric, precision)
-    return levels(p, k)[0](prepare_queries(jnp.asarray(queries), p))
+    return cascade(p, k)[0](prepare_queries(jnp.asarray(queries), p))
 
 
 @every_metric
@@ -123,32 +125,53 @@ def test_zero_vectors_and_not_a_number(precision):
     assert np.isnan(values[0]).tolist() == [False] * 399 + [True]
 
 
-# The proof
+def some_without_direction(n, seed=0):
+    """Rows of which a third holds NaN or an infinity."""
+    rows = neighbours.iid(n, 3, seed)
+    rows[1::6, 0], rows[4::6, 1] = np.nan, np.inf
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("n", "k"), [(9, 9), (30, 22), *(pytest.param(*x, marks=long) for x in [(4, 4), (129, 129), (700, 500)])]
+)
+@pytest.mark.parametrize("metric", first_alone(["cosine", "euclidean", "dot", "hamming"]))
+def test_rows_without_a_direction_are_found_last(metric, n, k):
+    rows = some_without_direction(n)
+    values, index = map(np.asarray, top_k(rows[:1], rows, k, metric))
+    want_values, want = map(np.asarray, top_k(rows[:1], rows, k, metric, implementation="reference"))
+    np.testing.assert_array_equal(index, want)
+    np.testing.assert_allclose(values, want_values, rtol=1e-5, atol=1e-6)
+    assert len(set(index[0])) == k
+    assert index.max() < n
+
+
+# The certificate
 
 
 @pytest.mark.parametrize("metric", first_alone(["dot", "cosine"]))
-def test_nothing_is_proven_for_a_query_of_zeros(metric):
+def test_nothing_is_certified_for_a_query_of_zeros(metric):
     rows = neighbours.iid(900, 16)
     rows[5], rows[300:304] = 0, 0  # all at one distance, and bins do not come in order of index
-    found = first_look(np.zeros((40, 16), np.float32), rows, 4, metric, "float32")
-    assert not np.asarray(found.proven).any()
+    found = first_stage(np.zeros((40, 16), np.float32), rows, 4, metric, "float32")
+    assert not np.asarray(found.certified).any()
 
 
 @long
 @pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean"])
-def test_both_first_looks_prove_the_same_rows(metric):
+def test_both_filters_certify_the_same_rows(metric):
     rows, queries = neighbours.iid(2000, 16), neighbours.iid(40, 16, 1)
     p = prepare(rows, metric)
     q = prepare_queries(jnp.asarray(queries), p)
-    at_a_glance, by_gathering = glance(q, p, 4), look(q, p, 4, "float32", 9)
-    both = np.asarray(at_a_glance.proven & by_gathering.proven)
+    by_top2, by_bins = top2_filter.filter_and_refine(q, p, 4), bin_filter.filter_and_refine(q, p, 4, "float32", 9)
+    both = np.asarray(by_top2.certified & by_bins.certified)
     assert both.mean() > 0.9
-    np.testing.assert_array_equal(np.asarray(at_a_glance.rows)[both], np.asarray(by_gathering.rows)[both])
+    np.testing.assert_array_equal(np.asarray(by_top2.rows)[both], np.asarray(by_bins.rows)[both])
 
 
 @long
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_what_low_precision_misorders_is_seen_and_redone(precision):
+def test_rows_that_low_precision_misorders_are_searched_for_again(precision):
     rng = np.random.default_rng(0)
     base = rng.standard_normal(64)
     rows = (base + 1e-3 * rng.standard_normal((900, 64))).astype(np.float32)
@@ -157,37 +180,37 @@ def test_what_low_precision_misorders_is_seen_and_redone(precision):
     want = neighbours.expected(neighbours.costs(rows[:3], rows, "cosine"), 10)[1]
     query = np.asarray(prepare(rows[:3], "cosine").keys, np.float64)[:3]
     assert (np.argsort(-(query @ approximate.T), axis=1)[:, :10] != want).any()
-    assert not np.asarray(first_look(rows[:3], rows, 10, "cosine", precision).proven).any()
+    assert not np.asarray(first_stage(rows[:3], rows, 10, "cosine", precision).certified).any()
     assert_exact(rows[:3], rows, 10, "cosine", precision)
 
 
 @pytest.mark.parametrize("precision", first_alone(["float32", "bfloat16", "int8", "sign"]))
 @pytest.mark.parametrize("metric", first_alone(["dot", "cosine", "euclidean"]))
-def test_no_wrong_row_is_ever_proven(precision, metric):
-    proven = 0
+def test_no_wrong_row_is_ever_certified(precision, metric):
+    total = 0
     for seed, spread in enumerate([1e-4, 1e-3, 1e-2, 0.1, 1.0]):
         rows = neighbours.clustered(900, 16, seed, clusters=8, spread=spread)
         rows[1::7] = rows[0]
         queries = rows[:40] + np.float32(spread / 10) * neighbours.iid(40, 16, seed + 50)
-        found = first_look(queries, rows, 4, metric, precision)
+        found = first_stage(queries, rows, 4, metric, precision)
         want = np.argsort(neighbours.costs(queries, rows, metric), axis=1, kind="stable")[:, :4]
-        sure = np.asarray(found.proven)
+        sure = np.asarray(found.certified)
         cost = neighbours.costs(queries, rows, metric)
         gap = np.abs(np.take_along_axis(cost, np.asarray(found.rows), 1) - np.take_along_axis(cost, want, 1))
         assert (gap[sure] <= 1e-5 * np.abs(cost).max() * 1e-1).all()
-        proven += sure.sum()
-    assert proven > 0 or precision == "sign"
+        total += sure.sum()
+    assert total > 0 or precision == "sign"
 
 
 @long
-def test_ordinary_data_are_proven_at_the_first_look():
+def test_ordinary_data_are_certified_by_the_first_stage():
     rows, queries = neighbours.iid(3000, 64), neighbours.iid(100, 64, 1)
     for precision in ("float32", "bfloat16"):
-        assert np.mean(first_look(queries, rows, 10, "cosine", precision).proven) > 0.95
+        assert np.mean(first_stage(queries, rows, 10, "cosine", precision).certified) > 0.95
 
 
 @long
-def test_signs_prove_what_has_one_magnitude():
+def test_signs_certify_entries_of_one_magnitude():
     rng = np.random.default_rng(0)
     signs = rng.choice([-1, 1], (600, 64)).astype(np.float32)
     p = prepare(signs, "dot", "sign")
@@ -195,7 +218,71 @@ def test_signs_prove_what_has_one_magnitude():
     assert_exact(signs[:5], signs, 3, "dot", "sign")
 
 
+# Gradients
+
+
+def through_pairs(queries, rows, index, metric):
+    """Values of the same rows, by `paired_distances`."""
+    found = jnp.take(rows, index, axis=0)
+    repeated = jnp.broadcast_to(queries[:, None, :], found.shape)
+    if metric == "dot":
+        return jnp.sum(repeated * found, axis=-1)
+    distances = paired_distances(repeated, found, metric)
+    return 1 - distances if metric == "cosine" else distances
+
+
+@pytest.mark.parametrize("metric", first_alone(["cosine", "dot", "euclidean", "cityblock"]))
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_gradients_are_those_of_the_distances_to_the_rows_found(metric, transform):
+    queries, rows = (jnp.asarray(neighbours.iid(n, 6, n)) for n in (5, 33))
+    index = top_k(queries, rows, 3, metric)[1]
+    weights = jnp.asarray(neighbours.iid(5, 3))
+
+    def gradients(values):
+        return jax.grad(lambda *arrays: jnp.sum(jnp.tanh(values(*arrays)) * weights), argnums=(0, 1))(queries, rows)
+
+    got = transform(lambda: gradients(lambda q, r: top_k(q, r, 3, metric)[0]))()
+    want = gradients(lambda q, r: through_pairs(q, r, index, metric))
+    for ours, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert np.abs(got[1]).max() > 0
+
+
+@long
+def test_forward_mode_and_hessians_of_a_prepared_database():
+    queries, p = jnp.asarray(neighbours.iid(4, 5, 1)), prepare(neighbours.iid(30, 5), "sqeuclidean")
+    total = lambda q: jnp.sum(top_k(q, p, 2)[0])  # noqa: E731
+    np.testing.assert_allclose(
+        jax.jvp(total, (queries,), (jnp.ones_like(queries),))[1], jnp.sum(jax.grad(total)(queries)), rtol=1e-5
+    )
+    hessian = jax.hessian(total)(queries).reshape(20, 20)
+    np.testing.assert_allclose(hessian, 4 * np.eye(20), atol=1e-4)  # two rows, each with a second derivative of 2
+
+
 # Compiling
+
+
+def test_nearby_sizes_share_a_program(caplog):
+    rows = neighbours.iid(270, 5)
+    with jax.log_compiles():
+        top_k(rows[:17], rows, 8)
+        assert any("_first_stage" in record.message for record in caplog.records)
+        caplog.clear()
+        index = top_k(rows[:18], rows[:260], 9)[1]
+    assert index.shape == (18, 9)
+    assert [
+        record.message for record in caplog.records if "_stage" in record.message or "prepare" in record.message
+    ] == []
+
+
+def test_later_stages_are_compiled_where_they_are_needed(caplog):
+    rows = np.tile(neighbours.iid(7, 4), (43, 1))
+    with jax.log_compiles():
+        top_k(neighbours.iid(3, 4, 9), neighbours.iid(301, 4), 2)
+        assert not any("_later_stages" in record.message for record in caplog.records)
+        index = top_k(rows[:3], rows, 2)[1]
+        assert any("_later_stages" in record.message for record in caplog.records)
+    np.testing.assert_array_equal(index, [[0, 7], [1, 8], [2, 9]])
 
 
 @long

@@ -1,0 +1,24 @@
+"""JAX's settings that the caller's program may have changed, for code of ours that is written for their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+T = TypeVar("T")
+
+
+@contextmanager
+def default_promotion() -> Iterator[None]:
+    """Broadcasts ranks and promotes types as JAX does by default, whatever the caller's settings are."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def on_device(values: T) -> T:
+    """Puts the numpy arrays of a pytree on the default device, explicitly, as `jax.transfer_guard("disallow")` asks."""
+    return jax.tree.map(lambda x: jax.device_put(x) if isinstance(x, np.ndarray | np.generic) else x, values)
