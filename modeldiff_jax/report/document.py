@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from modeldiff_jax.report.plots.axes import Drawing
 
@@ -39,6 +39,7 @@ class Table:
     tones: Sequence[Tone] = ()
 
 
+@runtime_checkable
 class Plot(Protocol):
     """Anything that can be drawn."""
 

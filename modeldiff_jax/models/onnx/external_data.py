@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from io import BufferedIOBase
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from modeldiff_jax.errors import InvalidModelError, UnsafeModelError
 from modeldiff_jax.limits import Limits
@@ -52,7 +52,7 @@ class ExternalData:
         self._taken = 0
         self._opened = ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ExternalData:
         return self
 
     def __exit__(self, *error: object) -> bool | None:
