@@ -29,6 +29,7 @@ from modeldiff_jax.probes.reactions import (
 )
 from modeldiff_jax.probes.steps import steps_to
 from modeldiff_jax.runtime.flops import count_flops, count_values
+from modeldiff_jax.runtime.settings import default_promotion
 from modeldiff_jax.runtime.threads import each
 from modeldiff_jax.types import Params
 
@@ -240,11 +241,13 @@ def react_together(
     if stacked or (stacked is None and not on_cpu and len(adapters) > 1):
         parts = _stacked(adapters, chunks)
     else:
-        react.lower(first.function, first.params, chunks[0]).compile()  # once, not in each thread
+        with default_promotion():  # JAX's settings differ by thread, and each set of them has its own programs
+            react.lower(first.function, first.params, chunks[0]).compile()  # once, not in each thread
         calls = [(adapter.params, chunk) for adapter in adapters for chunk in chunks]
 
         def run(call: tuple[Params, np.ndarray]) -> np.ndarray:
-            return np.asarray(react(first.function, *call))
+            with default_promotion():
+                return np.asarray(react(first.function, *call))
 
         rows = each(run, calls) if on_cpu else list(map(run, calls))
         parts = [rows[start : start + len(chunks)] for start in range(0, len(rows), len(chunks))]

@@ -60,7 +60,7 @@ class ReactionFunction:
     batch: int
     steps: tuple[Step, ...]
 
-    def samples(self, x: Num[Array, "n ..."]) -> Num[jax.Array, "n ..."]:
+    def samples(self, x: Num[Array, "n ..."]) -> Num[Array, "n ..."]:
         """Returns the samples of the model's input that probes become."""
 
         def convert(probe: Any) -> Any:

@@ -10,7 +10,7 @@ RNG = np.random.default_rng(0)
 
 
 def null(n):
-    return list(np.linspace(-2, 2, n)) if n else []
+    return np.linspace(-2, 2, n).tolist()
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_below_the_tails_floor_more_references_are_needed():
     ],
 )
 def test_among_thirteen_suspects(n, n_at_least, verdict):
-    scores = sorted(RNG.normal(size=n))
+    scores = sorted(RNG.normal(size=n).tolist())
     # just below one reference's score, so that exactly n_at_least are at least as high
     score = scores[-n_at_least] - 1e-9 if n_at_least else scores[-1] + 0.1
     alone = decide(score, scores, 0.05)

