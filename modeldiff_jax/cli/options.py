@@ -91,7 +91,7 @@ input_options = options(
 """What the user knows of the models' inputs; `input_hint` makes a record of them."""
 
 
-def changed_limits(context: click.Context, option: click.Parameter, given: Sequence[str]) -> Any:
+def changed_limits(context: click.Context | None, option: click.Parameter, given: Sequence[str]) -> Any:
     """Reads `NAME=NUMBER` pairs as `Limits`."""
     from modeldiff_jax.limits import DEFAULT, Limits
 

