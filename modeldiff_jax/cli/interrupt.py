@@ -1,7 +1,8 @@
 """Ends the process soon after an interrupt (Ctrl-C).
 
 Python delivers an interrupt between two steps of its own main thread. A compilation is one step, which can take a
-minute, and so is waiting for the threads of a pool; both would have to end first.
+minute, and so is waiting for the threads of a pool; both would have to end first. An import that an interrupt breaks
+off leaves numpy and jaxlib half initialised, and the process then often ends by a segmentation fault.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 from modeldiff_jax.runtime.atomic_file import discard_unfinished
 
@@ -47,14 +49,27 @@ def prompt_interrupt() -> Iterator[None]:
 
     threading.Thread(target=watch, name="interrupt", daemon=True).start()
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:  # others, and interrupts that a job in the background ignores, stay
+        signal.signal(signal.SIGINT, _handle)
     try:
         yield
     finally:
+        signal.signal(signal.SIGINT, handler)
         signal.set_wakeup_fd(before)
         os.close(writing)  # which ends the thread, once it has read what came before
         settled.wait(GRACE)  # a forked process may hold the pipe open
         if interrupted.is_set():
             _end()
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    """Raises `KeyboardInterrupt`, or ends the process where a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(EXIT_CODE)  # commands import before they start anything
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _end() -> None:

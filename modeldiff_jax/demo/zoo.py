@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from modeldiff_jax.demo.data import POOL, SIDE, Images, Task
 from modeldiff_jax.models.flax import from_flax
 from modeldiff_jax.models.model import Model
+from modeldiff_jax.runtime.settings import default_promotion
 from modeldiff_jax.types import TensorSpec
 
 WIDTH, HIDDEN, HEAD = 16, 64, 10
@@ -141,7 +142,8 @@ def train(recipes: Sequence[Recipe], steps: int, progress: Callable[[int], None]
       progress: called with the number of networks done.
     """
     groups = [recipes[i : i + TOGETHER] for i in range(0, len(recipes), TOGETHER)]
-    running = [_train(np.int32(steps), *_stack(group)) for group in groups]  # dispatched at once, so cores stay busy
+    with default_promotion():  # all groups are dispatched at once, so cores stay busy
+        running = [_train(np.int32(steps), *_stack(group)) for group in groups]
     networks: list[Network] = []
     for group, params in zip(groups, running, strict=True):
         parts = _unstack(jax.device_get(params), len(group))

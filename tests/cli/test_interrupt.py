@@ -51,6 +51,10 @@ def waiting_for_a_child():
     print(child.pid, flush=True)
     in_one_step()
 
+def importing():
+    sys.path.insert(0, "")
+    import slow
+
 with prompt_interrupt():
     print("ready", flush=True)
     try:
@@ -86,6 +90,19 @@ def test_child_processes_end_too():
         assert process.wait(timeout=20) == 130
     _, alive = psutil.wait_procs([child], timeout=10)
     assert alive == []
+
+
+def test_an_import_is_not_broken_off(tmp_path):
+    """A C extension that is half initialised would crash; nothing runs between the interrupt and the end."""
+    (tmp_path / "slow.py").write_text(
+        "import os, time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    os._exit(7)\n"
+    )
+    command = [sys.executable, "-c", PROGRAM, "importing"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
 
 
 def test_without_an_interrupt_nothing_changes():

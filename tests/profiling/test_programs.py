@@ -35,7 +35,7 @@ def test_the_share_is_what_the_roofs_leave_of_the_time(machine):
     args = {"params": {"w": jnp.ones((K, N)), "b": jnp.ones(N)}}, jnp.ones((M, K))
 
     def layer(params, x):
-        return jnp.tanh(x @ params["params"]["w"] + params["params"]["b"])
+        return jnp.tanh(x @ params["params"]["w"] + params["params"]["b"][None])
 
     row = measure("layer", Program(layer), args, machine, QUICK).profile.to_dict()
     seconds, roof = row["run_seconds"], row["roof"]
@@ -117,7 +117,7 @@ def test_what_is_beyond_the_budget_is_refused_before_it_is_compiled(machine, mon
 
 def test_what_a_program_needs_beside_counts(machine):
     def sort_far(x):
-        return jnp.sort(jnp.sin(jnp.arange(100_000) * x))[0]
+        return jnp.sort(jnp.sin(jnp.arange(100_000.0) * x))[0]
 
     with pytest.raises(LimitExceededError, match="bytes"):
         measure("beside", Program(sort_far), (jnp.ones(()),), machine, Budget(bytes=50_000))
