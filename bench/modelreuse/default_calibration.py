@@ -62,7 +62,7 @@ def pack(found: Sequence[tuple[Entry, Entry, float]], described: dict[str, Any],
     """The file's content: up to `MOST` similarities of unrelated pairs of each kind, drawn at random."""
     rng = np.random.default_rng(key)
     kept = {}
-    for kind, same in (("same_labels", True), ("other_labels", False)):
+    for kind, same in (("same_label_space", True), ("other_label_space", False)):
         null = [s for o, e, s in found if o.root != e.root and (o.dataset == e.dataset) == same]
         kept[kind] = sorted(round(null[i], 5) for i in rng.choice(len(null), min(MOST, len(null)), replace=False))
     probes = {"method": "pgd", "seeds": "built-in image-v1"}
@@ -73,7 +73,7 @@ def held_against(found: Sequence[tuple[Entry, Entry, float]], pack: dict[str, An
     """Returns the shares that the default calibration calls reused: of unrelated pairs, and by kind of children."""
 
     def p_value(owner: Entry, other: Entry, similarity: float) -> float:
-        kind = "same_labels" if owner.dataset == other.dataset else "other_labels"
+        kind = "same_label_space" if owner.dataset == other.dataset else "other_label_space"
         return conformal_p_value(similarity, pack["similarities"][kind])
 
     groups: dict[str, list[float]] = {}

@@ -89,7 +89,7 @@ def test_the_default_calibration_is_held_against_pairs_by_their_kind():
         (a, b, 0.99 if b.parent == a.name else rng.uniform(0, 0.9)) for a in entries for b in entries if a is not b
     ]
     made = pack(pairs, {"zoos": ["strangers"]})
-    assert made["similarities"]["other_labels"] == []
+    assert made["similarities"]["other_label_space"] == []
     rates = held_against(pairs, made)
     assert rates["prune"]["0.05"] == 1
     assert rates["unrelated, same labels"]["0.05"] == pytest.approx(0.05, abs=0.01)
