@@ -1,4 +1,4 @@
-"""Exit codes: how a record, or its absence, becomes the number that a shell sees."""
+"""Exit codes, and how they follow from a record or its absence."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SEVERITIES = ("no_evidence", "inconclusive", "reused")
 
 
 def exit_code(record: Mapping[str, Any], fail_on: str | None) -> int:
-    """The exit code of a command that gave a record.
+    """Returns the exit code of a command that gave a record.
 
-    A finding outweighs models that were left out: it stands without them, while their absence could hide one.
+    A finding outweighs models that were left out: it holds without them, while their absence could hide one.
 
     Args:
       record: of any command.
-      fail_on: the verdict from which on the code is `FOUND`; None for never.
+      fail_on: the least grave verdict that makes the code `FOUND`; None for never.
     """
     verdicts = [record.get("verdict"), *(row.get("verdict") for row in record.get("rows", ()))]
     severities = [SEVERITIES.index(verdict) for verdict in verdicts if verdict]

@@ -33,16 +33,16 @@ def prompt_interrupt() -> Iterator[None]:
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    interrupted, settled = threading.Event(), threading.Event()
+    interrupted, finished = threading.Event(), threading.Event()
 
     def watch() -> None:
         while received := os.read(reading, 1):
             if received[0] == signal.SIGINT:
                 interrupted.set()
-                settled.set()
+                finished.set()
                 time.sleep(GRACE)
                 _end()
-        settled.set()
+        finished.set()
         os.close(reading)
 
     threading.Thread(target=watch, name="interrupt", daemon=True).start()
@@ -52,7 +52,7 @@ def prompt_interrupt() -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(before)
         os.close(writing)  # which ends the thread, once it has read what came before
-        settled.wait(GRACE)  # a forked process may hold the pipe open
+        finished.wait(GRACE)  # a forked process may hold the pipe open
         if interrupted.is_set():
             _end()
 

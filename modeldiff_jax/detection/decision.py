@@ -43,8 +43,8 @@ class Decision:
     def decisive_p_value(self) -> float | None:
         """The p-value that a verdict compares with alpha; None without references.
 
-        It is that of the rank or, where no reference scores as high as the suspect, that of the modelled tail, down to the
-        smallest value at which its error rate was measured (`Tail.bounded`).
+        It is that of the rank or, where no reference scores as high as the suspect, that of the modelled tail, down to
+        the smallest value at which its error rate was measured (`Tail.bounded`).
         """
         if self.p_value is None or self.tail is None or self.n_at_least:
             return self.p_value
@@ -64,7 +64,8 @@ def decide(score: float, reference_scores: Sequence[float], alpha: float, identi
       score: the suspect's score; higher is more related.
       reference_scores: scores of n references of the suspect's kind, computed alike.
       alpha: in (0, 1).
-      identity: the respect in which the suspect is identical to the target; then it is `reused`, whatever the references.
+      identity: the respect in which the suspect is identical to the target; it is then `reused`, whatever the
+        references.
     """
     n = len(reference_scores)
     undecided = Decision(

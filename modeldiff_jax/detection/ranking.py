@@ -186,7 +186,9 @@ def rank(
 
 def _not_ranked(counted: Sequence[bool], same_label_space: bool) -> str:
     """Returns a note on why some references are not ranked."""
-    suspect_has, they_have = ("as many outputs as", "another number") if same_label_space else ("not as many outputs as", "as many")
+    suspect_has, they_have = (
+        ("as many outputs as", "another number") if same_label_space else ("not as many outputs as", "as many")
+    )
     return (
         f"{counted.count(False)} of {len(counted)} references are not ranked: the suspect has {suspect_has} the "
         f"target, they have {they_have}{'' if same_label_space else ' as the target'}."
@@ -196,7 +198,7 @@ def _not_ranked(counted: Sequence[bool], same_label_space: bool) -> str:
 def _without_copies(
     references: Sequence[Measurement], target: Measurement, suspect: Measurement
 ) -> tuple[list[Measurement], list[str]]:
-    """Returns the references without copies of target or suspect, whose scores are no null scores, and notes on them."""
+    """Returns the references that are no copies of target or suspect, and notes on those that are."""
     kept, notes = [], []
     for reference in references:
         if any(identity(side, reference) in ("file", "weights") for side in (target, suspect)):

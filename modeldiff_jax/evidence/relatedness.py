@@ -73,7 +73,9 @@ class ReactionTable:
             chosen = row_of[[models[i] for i in rows]]
             return table.gram(representation, models[target])[np.ix_(chosen, chosen)]
 
-        return self.cached(representation, compute, self.label_spaces[target] if representation.same_label_space else None)
+        return self.cached(
+            representation, compute, self.label_spaces[target] if representation.same_label_space else None
+        )
 
     def cached(self, representation: Representation, compute: Callable[[], np.ndarray], *key: Hashable) -> np.ndarray:
         """Returns `compute()`, called once for each representation and key.

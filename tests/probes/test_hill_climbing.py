@@ -105,7 +105,7 @@ def test_the_generator_decides_the_partners():
 def test_known_reactions_to_the_seeds_save_their_queries():
     x = seeds()
     options = {"rng": np.random.default_rng(0), "low": 0.0, "high": 1.0}
-    partners, queries = search(react, x, budget=120, own=react(x), **options)
+    partners, queries = search(react, x, budget=120, seed_reactions=react(x), **options)
     assert queries == 120
     np.testing.assert_array_equal(partners, run(x, budget=126)[0])
 

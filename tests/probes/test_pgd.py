@@ -138,7 +138,7 @@ def test_one_compiled_loop_and_a_driven_step_agree(monkeypatch, direction):
 def test_known_reactions_to_the_seeds_change_nothing():
     x, params = seeds(7), weights(5)
     own = np.asarray(curved(params, x))
-    got = pgd(curved, params, x, key=KEY, n_steps=4, own=own)
+    got = pgd(curved, params, x, key=KEY, n_steps=4, seed_reactions=own)
     np.testing.assert_allclose(got, pgd(curved, params, x, key=KEY, n_steps=4), atol=1e-6)
 
 

@@ -168,7 +168,7 @@ def test_fewer_seeds_than_pairs_say_what_to_ask_for():
         (np.zeros((6, 5), complex), generic_space((5,)), "numbers"),
         (np.zeros((6, 10, 12, 2)), image_space(10, 12), "shape"),
         (np.zeros((6, 10)), image_space(10, 12), "shape"),
-        (FLOATS[0], image_space(10, 12), "seed of its own|N, H, W"),
+        (FLOATS[0], image_space(10, 12), "needs one seed|N, H, W"),
         (np.full((6, 10, 12, 3), np.nan), image_space(10, 12), "NaN or infinity in 6 seeds"),
         (FLOATS * 2 - 1, image_space(10, 12), r"\[0, 255\]"),
         (FLOATS * 254.5, image_space(10, 12), r"\[0, 255\]"),

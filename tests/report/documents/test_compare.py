@@ -60,7 +60,7 @@ def figures(record):
 
 def test_scores_are_drawn_beside_those_of_unrelated_models():
     distribution, *distances = figures(records.judged("reused", 0.05))
-    assert [(row.name, row.score, len(row.unrelated)) for row in distribution.rows] == [
+    assert [(row.name, row.score, len(row.references)) for row in distribution.rows] == [
         ("related", 8.5, 19),
         ("ddv", 7.25, 19),
     ]
@@ -70,7 +70,7 @@ def test_scores_are_drawn_beside_those_of_unrelated_models():
 def test_the_similarity_is_drawn_where_it_is_what_is_ranked():
     record = records.compare(null_scores={"similarity": [0.1, 0.2, 0.3]})
     (row,) = figures(record)[0].rows
-    assert (row.name, row.score, row.unrelated) == ("similarity", record["similarity"], [0.1, 0.2, 0.3])
+    assert (row.name, row.score, row.references) == ("similarity", record["similarity"], [0.1, 0.2, 0.3])
 
 
 def test_without_unrelated_models_the_decision_distances_are_drawn_alone():

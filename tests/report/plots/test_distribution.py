@@ -1,4 +1,4 @@
-"""The suspect stands among unrelated models as its score does."""
+"""The plot places the suspect among the references by its score."""
 
 import math
 import xml.etree.ElementTree as ElementTree
@@ -30,7 +30,7 @@ def test_the_suspect_stands_right_or_left_of_lower_and_higher_scores(score, beyo
 def test_every_row_has_its_mark_and_the_count_of_scores_that_reach_it():
     tree = drawn(ScoreRow("a", 1.0, [0.0, 1.0, 2.0]), ScoreRow("b", 3.0, []))
     hints = [title.text for title in tree.iter(f"{SVG}title")]
-    assert "a: 1; reached by 2 of 3 unrelated models" in hints
+    assert "a: 1; reached by 2 of 3 references" in hints
     assert len(marks(tree)[0]) == 2
 
 
