@@ -177,7 +177,7 @@ def _pitch(rng: Rng, low: float = 0.003, high: float = 0.2) -> float:
 
 
 def _sine(cycles: np.ndarray) -> np.ndarray:
-    """Returns the sine of a phase in cycles, reduced to one turn first: float32 is then exact enough, and twice as fast."""
+    """Returns the sine of a phase in cycles, reduced to one turn first, so that float32 is exact enough, and fast."""
     return np.sin((2 * math.pi * (cycles - np.floor(cycles))).astype(np.float32))
 
 

@@ -97,7 +97,7 @@ def test_another_devices_rounding_is_forgiven():
 
 
 def test_a_set_without_a_recipe_cannot_be_made_again():
-    with pytest.raises(InvalidInputError, match="how it was made"):
+    with pytest.raises(InvalidInputError, match="has a recipe"):
         remake_probes(probes(0), mlp(0))
 
 
