@@ -69,24 +69,24 @@ def test_test_images_are_not_trained_on(images):
     assert sum(image.tobytes() in seen for image in test.pixels) <= 2  # the data set has a few equal images
 
 
-def test_shaking_moves_little_and_stays_in_range(images):
+def test_distortion_moves_little_and_stays_in_range(images):
     train, _, _ = images
-    shaken = data.shake(train.pixels, np.random.default_rng(0))
-    assert shaken.dtype == np.float32
-    assert shaken.min() >= 0
-    assert shaken.max() <= 1 + 1e-6
-    near = np.mean(np.abs(shaken - train.pixels))
-    far = np.mean(np.abs(shaken - np.roll(train.pixels, 1, axis=0)))
+    distorted = data.distort(train.pixels, np.random.default_rng(0))
+    assert distorted.dtype == np.float32
+    assert distorted.min() >= 0
+    assert distorted.max() <= 1 + 1e-6
+    near = np.mean(np.abs(distorted - train.pixels))
+    far = np.mean(np.abs(distorted - np.roll(train.pixels, 1, axis=0)))
     assert 0 < near < far / 2
 
 
-def test_shaking_by_nothing_changes_nothing(images):
+def test_no_distortion_changes_nothing(images):
     class Still(np.random.Generator):
         def normal(self, mean, spread, size):
             return np.zeros(size)
 
     train, _, _ = images
-    np.testing.assert_allclose(data.shake(train.pixels, Still(np.random.PCG64())), train.pixels, atol=1e-5)
+    np.testing.assert_allclose(data.distort(train.pixels, Still(np.random.PCG64())), train.pixels, atol=1e-5)
 
 
 def test_the_network_is_a_convolutional_one():

@@ -20,7 +20,7 @@ class StepClock:
 
     Args:
       progress: called with each step, or None.
-      steps: how many steps there will be.
+      steps: number of steps in all.
     """
 
     def __init__(self, progress: Progress | None, steps: int) -> None:

@@ -83,7 +83,7 @@ def test_below_the_tails_floor_more_references_are_needed():
 @pytest.mark.parametrize(
     ("n", "n_at_least", "verdict"),
     [
-        (24, 0, "inconclusive"),  # no reference scores as high, but no rank among 24 is low enough
+        (24, 0, "inconclusive"),  # no reference scores as high as the suspect, but no rank among 24 is low enough
         (24, 1, "no_evidence"),  # not unusual even alone: 2 / 25
         (24, 12, "no_evidence"),
         (39, 1, "inconclusive"),  # alone it would be unusual: 2 / 40

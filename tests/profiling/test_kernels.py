@@ -80,7 +80,7 @@ def test_sizes_that_do_not_fit_are_refused(name, sizes):
 
 @pytest.mark.parametrize(
     ("options", "dtype", "rule"),
-    [({"colour": 1}, "float32", "its own arguments"), ({}, "float33", "`dtype` is one of")],
+    [({"colour": 1}, "float32", "its arguments"), ({}, "float33", "`dtype` is one of")],
 )
 def test_wrong_options_are_refused(options, dtype, rule):
     with pytest.raises(InvalidInputError, match=rule):

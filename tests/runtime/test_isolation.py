@@ -29,8 +29,8 @@ def child():
     """Starts a child that runs each request and answers with its reverse; ends it."""
     started = []
 
-    def start(limits=DEFAULT, answer_bytes=2**20):
-        started.append(Child(["-c", SERVE], limits, answer_bytes))
+    def start(limits=DEFAULT, response_bytes=2**20):
+        started.append(Child(["-c", SERVE], limits, response_bytes))
         return started[-1]
 
     yield start
@@ -75,7 +75,7 @@ def test_a_child_that_dies_is_an_error(child, code, said):
 
 def test_answers_are_bounded(child):
     with pytest.raises(ChildFailedError, match="bytes"):
-        child(answer_bytes=10).request(b"#" * 20, "the model")
+        child(response_bytes=10).request(b"#" * 20, "the model")
 
 
 def test_a_program_runs_to_its_end():
