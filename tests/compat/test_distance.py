@@ -101,7 +101,7 @@ def test_special_vectors_have_scipys_distances(metric):
     np.testing.assert_allclose(distance.cdist(x, x[1:], metric), want, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [m for m in METRICS if m not in (*distance._BOOLEAN, *distance._BOOLEAN_TOO)])
+@pytest.mark.parametrize("metric", [m for m in METRICS if m not in (*distance._BOOLEAN, *distance._BOOLEAN_OR_REAL)])
 def test_distances_of_nan_are_nan(metric):
     x = np.abs(rows(13)) + 1
     options = {"seuclidean": {"V": np.ones(5)}, "mahalanobis": {"VI": np.eye(5)}}.get(metric, {})

@@ -263,7 +263,7 @@ def screen(*verdicts: str) -> dict[str, Any]:
             "tail": None,
             "basis": "none" if verdict == "inconclusive" else "rank",
             "references_needed": 59 if verdict == "inconclusive" else None,
-            "reason": "None of 19 references scores as high as the suspect.",
+            "reason": "No reference of 19 scores as high as the suspect.",
             "unrelated_pairs": None,
             "null_scores": {} if verdict == "inconclusive" else {"related": [0.25 * k - 1 for k in range(19)]},
             "calibration": "references",
