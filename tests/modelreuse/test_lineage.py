@@ -89,8 +89,8 @@ def test_support_is_scored_by_outcomes():
 
 
 def test_the_table_has_a_line_for_each_kind_and_each_range_of_support(monkeypatch):
-    monkeypatch.setattr(lineage, "METHODS", {"knows": knows})
-    text = lineage.table(lineage.lineage(ScoredStudy(), "knows", n_sets=2))
+    monkeypatch.setattr(lineage, "METHODS", {"true": true_forest})
+    text = lineage.table(lineage.lineage(ScoredStudy(), "true", n_sets=2))
     for how in lineage.SETS:
         assert f"{how}, 0.9 and above" in text
     assert "steal_label" in text

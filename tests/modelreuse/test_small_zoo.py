@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return where
 
 
-def judged(folder, capsys, *options):
+def evaluated(folder, capsys, *options):
     assert main(["evaluate", str(folder), "--pairs", "40", "--format", "json", *options]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -55,22 +55,24 @@ def test_pruned_quantised_and_stolen_models_are_what_they_are_called(folder):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_judges(folder, capsys, method):
-    result = judged(folder, capsys, "--method", method, "--orientation", "owner")
+    result = evaluated(folder, capsys, "--method", method, "--orientation", "owner")
     assert result["strict_total"] == 42
     assert 0 <= result["auc"] <= 1
-    assert result["kinds"]["quantize"]["auc"] > 0.9  # all see a copy in 8 bits
+    assert result["kinds"]["quantize"]["auc"] > 0.9  # all methods detect a copy in 8 bits
 
 
 @pytest.mark.parametrize("orientation", ["owner", "suspect", "both"])
-def test_the_papers_method_finds_what_is_pruned(folder, capsys, orientation):
-    result = judged(folder, capsys, "--method", "modeldiff", "--orientation", orientation)
+def test_the_papers_method_detects_pruned_models(folder, capsys, orientation):
+    result = evaluated(folder, capsys, "--method", "modeldiff", "--orientation", orientation)
     assert result["kinds"]["prune"]["auc"] > 0.8
 
 
-def test_several_views_tell_more_than_the_decision_distances_alone(folder, capsys):
-    ours, alone = (judged(folder, capsys, "--method", m, "--orientation", "owner") for m in ("ours", "modeldiff"))
-    assert ours["auc"] > alone["auc"]
-    assert ours["strict_correct"] >= alone["strict_correct"]
+def test_several_representations_do_better_than_decision_distances_alone(folder, capsys):
+    ours, modeldiff = (
+        evaluated(folder, capsys, "--method", m, "--orientation", "owner") for m in ("ours", "modeldiff")
+    )
+    assert ours["auc"] > modeldiff["auc"]
+    assert ours["strict_correct"] >= modeldiff["strict_correct"]
 
 
 def test_thieves_hide_and_forged_claims_are_refused(folder, capsys, tmp_path):
