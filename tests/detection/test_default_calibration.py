@@ -23,7 +23,7 @@ def test_it_holds_enough_similarities_for_the_usual_error_rates(kind):
 
 
 @pytest.mark.parametrize("classes", [5, 9])
-def test_image_classifiers_are_set_into_context_and_never_judged_without_references(classes):
+def test_image_classifiers_get_context_and_no_verdict_without_references(classes):
     result = md.compare(mlp(0), mlp(1, classes=classes), **ENOUGH)
     stored = np.array(CALIBRATION["similarities"]["same_label_space" if classes == 5 else "other_label_space"])
     context = result.ranking.unrelated_pairs

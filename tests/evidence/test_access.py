@@ -1,4 +1,4 @@
-"""Reactions restricted to an access level, and that a suspect which exposes little is still found."""
+"""Reactions restricted to an access level; a suspect that exposes little is still detected."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ EXPOSES = {
 
 
 @pytest.mark.parametrize("access", EXPOSES)
-def test_a_copy_that_exposes_little_is_found(access):
+def test_a_copy_that_exposes_little_is_detected(access):
     rng = np.random.default_rng(1)
     owner = network(rng)
     references = [function(network(rng), EXPOSES["outputs"]) for _ in range(19)]

@@ -1,4 +1,4 @@
-"""Records made by hand, as the commands give them, for tests of the reports."""
+"""Records written by hand, like those of the commands, for tests of the reports."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def compare(**changes: Any) -> dict[str, Any]:
     }
 
 
-def judged(verdict: str, p_value: float) -> dict[str, Any]:
+def with_verdict(verdict: str, p_value: float) -> dict[str, Any]:
     references = [
         {
             "path": f"{i}.onnx",
@@ -325,8 +325,8 @@ ALL = {
         failures=[failure("reference")],
     ),
     "compare-identical": compare(verdict="reused", identity="file", basis="identity", references_needed=None),
-    "compare-reused": judged("reused", 0.05),
-    "compare-no-evidence": judged("no_evidence", 0.6),
+    "compare-reused": with_verdict("reused", 0.05),
+    "compare-no-evidence": with_verdict("no_evidence", 0.6),
     "convert": convert(check=False),
     "convert-check": convert(),
     "convert-differs": convert(agrees=False),

@@ -31,10 +31,10 @@ def test_with_much_to_say_it_stays_short():
     [
         (records.compare(), ["inconclusive", "p-value", "none", "--references"]),
         (
-            records.judged("reused", 0.05),
+            records.with_verdict("reused", 0.05),
             ["reused", "0.05", "from 19 references", "supports reuse", "contradicts reuse"],
         ),
-        (records.judged("no_evidence", 0.6), ["no evidence of reuse", "0.6"]),
+        (records.with_verdict("no_evidence", 0.6), ["no evidence of reuse", "0.6"]),
         (records.ALL["compare-context"], ["0.20 to 0.80", "999 unrelated pairs", "1 %", "no verdict"]),
         (records.ALL["compare-identical"], ["reused", "none: no references"]),
     ],
@@ -46,7 +46,7 @@ def test_the_verdict_is_put_in_words(record, words):
 
 
 def test_references_of_another_kind_are_told_from_no_references():
-    record = records.judged("inconclusive", 0.5) | {"p_value": None, "null_scores": {}}
+    record = records.with_verdict("inconclusive", 0.5) | {"p_value": None, "null_scores": {}}
     record["references"] = [{**reference, "counted": False} for reference in record["references"]]
     text = render(record, "text")
     assert "none: of 19 references none is of the suspect's kind" in text
@@ -59,7 +59,7 @@ def figures(record):
 
 
 def test_scores_are_drawn_beside_those_of_unrelated_models():
-    distribution, *distances = figures(records.judged("reused", 0.05))
+    distribution, *distances = figures(records.with_verdict("reused", 0.05))
     assert [(row.name, row.score, len(row.references)) for row in distribution.rows] == [
         ("related", 8.5, 19),
         ("ddv", 7.25, 19),

@@ -55,7 +55,7 @@ def selectors(style):
 
 
 def test_a_fragment_styles_itself_alone():
-    fragment = to_fragment(document(records.judged("reused", 0.05)))
+    fragment = to_fragment(document(records.with_verdict("reused", 0.05)))
     assert not re.search(r"<(html|body|head|!doctype)\b", fragment)
     (style,) = re.findall(r"<style>(.*?)</style>", fragment, re.S)
     names = selectors(style)
@@ -65,7 +65,7 @@ def test_a_fragment_styles_itself_alone():
 
 
 def test_the_colours_of_text_and_ground_are_the_reader_s():
-    page = render(records.judged("reused", 0.05), "html")
+    page = render(records.with_verdict("reused", 0.05), "html")
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.S)
     assert not re.search(r"[{;]\s*(color|background(-color)?)\s*:(?!\s*none)", style)
     assert '<meta name="color-scheme" content="light dark">' in page
@@ -77,7 +77,7 @@ def test_every_cell_names_its_column_for_narrow_windows():
 
 
 def test_hashes_and_versions_are_whole():
-    page = render(records.judged("reused", 0.05), "html")
+    page = render(records.with_verdict("reused", 0.05), "html")
     assert "ab" * 32 in page
     assert records.PROBE_SET_ID in page
     assert "jax 0.12.0" in page
