@@ -1,4 +1,4 @@
-"""A shell sees findings, failures and results without some of the models."""
+"""Exit codes: findings, failures, and results without some of the models."""
 
 import pytest
 

@@ -49,7 +49,7 @@ def test_a_page_is_whole_and_loads_nothing(record):
 
 
 def selectors(style):
-    """Every selector of a sheet of styles, those inside media queries too."""
+    """Returns every selector of a style sheet, including those inside media queries."""
     inner = re.sub(r"@media[^{]*\{((?:[^{}]*\{[^{}]*\})*)\s*\}", r"\1", style)
     return [part.strip() for rule in re.findall(r"([^{}]+)\{", inner) for part in rule.split(",")]
 
@@ -64,7 +64,7 @@ def test_a_fragment_styles_itself_alone():
     assert Nesting(fragment).open == []
 
 
-def test_the_colours_of_text_and_ground_are_the_reader_s():
+def test_the_colours_of_text_and_background_are_the_readers():
     page = render(records.with_verdict("reused", 0.05), "html")
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.S)
     assert not re.search(r"[{;]\s*(color|background(-color)?)\s*:(?!\s*none)", style)
