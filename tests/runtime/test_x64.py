@@ -1,4 +1,4 @@
-"""Pieces in 64-bit types, in programs of 32-bit mode: results are those of 64-bit mode, however the program is transformed."""
+"""Pieces in 64-bit types, in programs of 32-bit mode: results are those of 64-bit mode, also after transformations."""
 
 import functools
 
