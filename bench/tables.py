@@ -18,7 +18,7 @@ DOCS = RESULTS.parent.parent / "docs"
 HEAD = """# Benchmarks of the kernels
 
 Written by `python -m bench.tables` from `bench/results/`, where the versions, the spread of the seconds and the other
-contestants stand. Ratios are times as a share of the best peer's in the same round, two threads each: median, and in
+contestants are. Ratios are times as a share of the best peer's in the same round, two threads each: median, and in
 brackets the least and the greatest of all rounds. Below 1 the kernel is faster. Compilation is apart, in the column of
 the first call. The floor is what no way can do without: bytes and multiplications at the rates of the same run; of
 searches the matrix product alone, by numpy, and of `largest` one maximum of each row.

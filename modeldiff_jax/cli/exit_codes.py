@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 FINISHED: Final = 0
-FOUND: Final = 1
+FINDING: Final = 1
 """A verdict at or above `--fail-on`."""
 UNFINISHED: Final = 2
 """Bad usage, a model that cannot be read or run, a limit, a result that cannot be written, a check that failed; and a
@@ -24,11 +24,11 @@ def exit_code(record: Mapping[str, Any], fail_on: str | None) -> int:
 
     Args:
       record: of any command.
-      fail_on: the least grave verdict that makes the code `FOUND`; None for never.
+      fail_on: the least grave verdict that makes the code `FINDING`; None for never.
     """
     verdicts = [record.get("verdict"), *(row.get("verdict") for row in record.get("rows", ()))]
     severities = [SEVERITIES.index(verdict) for verdict in verdicts if verdict]
     if fail_on and severities and max(severities) >= SEVERITIES.index(fail_on):
-        return FOUND
+        return FINDING
     differs = (record.get("check") or {}).get("agrees") is False
     return UNFINISHED if record.get("ok") is False or differs or record.get("failures") else FINISHED

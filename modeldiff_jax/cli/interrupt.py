@@ -1,6 +1,6 @@
 """Ends the process soon after an interrupt (Ctrl-C).
 
-Python delivers an interrupt between two steps of its own main thread. A compilation is one step, which can take a
+Python delivers an interrupt between two steps of its main thread. A compilation is one step, which can take a
 minute, and so is waiting for the threads of a pool; both would have to end first.
 """
 

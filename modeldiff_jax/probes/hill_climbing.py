@@ -105,7 +105,7 @@ def propose(
 ) -> Num[np.ndarray, "2 n ..."]:
     """Proposes two moves for each partner, within a random box that holds about `share` of its values (at least one).
 
-    Floats become the seed's value plus `eps` of the range, and minus it; tokens are drawn anew, twice.
+    Floats become the seed's value plus `eps` of the range, and minus it; tokens are drawn at random, twice.
     """
     if np.issubdtype(seeds.dtype, np.integer):
         inside = _boxes(rng, seeds.shape, min(share, eps))

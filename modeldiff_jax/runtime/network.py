@@ -11,7 +11,7 @@ _forbidden = False
 
 
 def forbid() -> None:
-    """Makes looking up a host or connecting to one from Python an error, until the process ends."""
+    """Makes host look-ups and connections from Python an error, until the process ends."""
     global _forbidden
     if not _forbidden:
         sys.addaudithook(_refuse)

@@ -42,19 +42,19 @@ def test_a_second_run_makes_nothing_anew(folder):
     assert len(zoo.entries) == len(files) == 70
 
 
-def test_pruned_quantised_and_stolen_models_are_what_they_are_called(folder):
+def test_a_quantised_model_is_nearer_to_its_parent_than_a_stolen_one(folder):
     reactor = Reactor({name: Zoo(folder).path(name) for name in Zoo(folder).entries})
     x = np.random.default_rng(0).normal(size=(20, 3, 32, 32)).astype(np.float32)
     parent = "pretrain(resnet,objects)-transfer(digits,1.0)-"
-    answers = reactor.logits([parent, f"{parent}quantize(int8)-", f"{parent}steal(mobilenet)-"], x)
-    own, quantised, stolen = answers.values()
-    gap = [np.linalg.norm(other - own) / np.linalg.norm(own) for other in (quantised, stolen)]
-    assert 0 < gap[0] < gap[1]
+    outputs = reactor.logits([parent, f"{parent}quantize(int8)-", f"{parent}steal(mobilenet)-"], x)
+    owner, quantised, stolen = outputs.values()
+    difference = [np.linalg.norm(other - owner) / np.linalg.norm(owner) for other in (quantised, stolen)]
+    assert 0 < difference[0] < difference[1]
     assert len({model.apply for model in united(list(reactor.models.values()))}) < len(reactor.models) / 2
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_judges(folder, capsys, method):
+def test_every_method_is_evaluated(folder, capsys, method):
     result = evaluated(folder, capsys, "--method", method, "--orientation", "owner")
     assert result["strict_total"] == 42
     assert 0 <= result["auc"] <= 1
