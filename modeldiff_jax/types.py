@@ -15,7 +15,7 @@ Params: TypeAlias = Mapping[str, Any] | Any
 Apply: TypeAlias = Callable[..., Any]
 """`apply(params, *inputs) -> outputs`: one array, or a tuple of arrays in declared order."""
 Dim: TypeAlias = int | str
-"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes, but each `?` is independent. Names in a file
+"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes; each `?` is another size. Names in a file
 are its exporter's: sizes are guessed by them, but calls need not agree with them."""
 ANY: Dim = "?"
 """A dynamic size without a name."""

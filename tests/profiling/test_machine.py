@@ -8,24 +8,24 @@ from modeldiff_jax.profiling.machine import ALWAYS, DEFAULT, Machine
 
 @pytest.mark.parametrize("kind", [*ALWAYS, DEFAULT, "float16", "int8"])
 def test_every_kind_of_product_has_a_rate(kind):
-    machine = Machine()
-    assert machine.product_rate(kind) > 0
-    assert set(machine.products) == {*ALWAYS, kind}
+    device = Machine()
+    assert device.product_rate(kind) > 0
+    assert set(device.products) == {*ALWAYS, kind}
 
 
 def test_a_ceiling_is_measured_once(monkeypatch):
-    machine = Machine()
-    before = machine.to_dict(), machine.memory_rate(5000)
+    device = Machine()
+    before = device.to_dict(), device.memory_rate(5000)
     monkeypatch.setattr(machine, "_copy", pytest.fail)
     monkeypatch.setattr(machine, "_product", pytest.fail)
     monkeypatch.setattr(machine, "_shortest", pytest.fail)
-    assert (machine.to_dict(), machine.memory_rate(4800)) == before
+    assert (device.to_dict(), device.memory_rate(4800)) == before
 
 
 @pytest.mark.parametrize("moved", [0, 1, 10_000, 2**40])
 def test_arrays_in_a_cache_may_be_faster_than_a_large_copy_and_none_is_slower(moved):
-    machine = Machine()
-    assert machine.memory_rate(moved) >= machine.copy_rate > 0
+    device = Machine()
+    assert device.memory_rate(moved) >= device.copy_rate > 0
 
 
 def test_larger_products_are_tried_until_one_takes_long_enough(monkeypatch):
