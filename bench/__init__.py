@@ -1,1 +1,1 @@
-"""Benchmarks: one file for each question. They import the product and nothing of the tests; tests may import them."""
+"""Benchmarks: one file for each question. They import the product and no tests; tests may import them."""

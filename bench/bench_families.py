@@ -1,8 +1,8 @@
 """How much time do models of one family save: one compilation for all, and their work spread over the cores?
 
-M small residual networks with other weights, as ONNX models under other names or as Flax modules; their DDVs of 100
-pairs. `family` is `md.ddv` of the list, `separate` is `md.ddv` of one after another, each with a program of its own.
-The first run of each, with its compilations, is told apart from the later ones.
+Takes M small residual networks with different weights, as ONNX models with other names or as Flax modules, and their
+DDVs of 100 pairs. `family` is `md.ddv` of the list, `separate` is `md.ddv` of one after another, each compiled alone.
+The first run of each, with its compilations, is separate from the later ones.
 
     python -m bench.bench_families [--models 16 64] [--forms onnx flax] [--rounds 5] [--cores 2]
 """
@@ -31,14 +31,14 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="record the result under bench/results")
     options = parser.parse_args()
     use_cores(options.cores)
-    what: dict[str, Any] = {"pairs": PAIRS, "rounds": options.rounds, "results": {}}
+    report: dict[str, Any] = {"pairs": PAIRS, "rounds": options.rounds, "results": {}}
     for form in options.forms:
         for count in options.models:
-            what["results"][f"{form}, {count} models"] = result = compare(form, count, options.rounds)
+            report["results"][f"{form}, {count} models"] = result = compare(form, count, options.rounds)
             cold, warm = result["first_run_ratio"], result["ratio"]["median"]
             print(f"{form}, {count} models: {cold:.3f} of the time at first, {warm:.2f} later", result, flush=True)
     if options.write:
-        print(record("bench_families", what, ("jax", "jaxlib", "flax", "numpy")))
+        print(record("bench_families", report, ("jax", "jaxlib", "flax", "numpy")))
 
 
 def compare(form: str, count: int, rounds: int) -> dict[str, Any]:
@@ -52,19 +52,19 @@ def compare(form: str, count: int, rounds: int) -> dict[str, Any]:
 
     jax.clear_caches()
     models = {"onnx": onnx_models, "flax": flax_models}[form](count)
-    alone = [replace(model, apply=own(model.apply)) for model in models]
+    separate = [replace(model, apply=copied(model.apply)) for model in models]
     space, rng = probed_input(models[0]).space, np.random.default_rng(0)
     seeds = rng.random((PAIRS, *space.shape), np.float32)
     partners = np.clip(seeds + rng.uniform(-0.05, 0.05, seeds.shape), 0, 1).astype(np.float32)
     probes = ProbeSet(seeds, partners, space, "cosine", {"method": "noise"})
     sides: dict[str, Callable[[], Any]] = {
         "family": lambda: md.ddv(models, probes),
-        "separate": lambda: np.stack([md.ddv(model, probes) for model in alone]),
+        "separate": lambda: np.stack([md.ddv(model, probes) for model in separate]),
     }
-    first, found = {}, {}
+    first, vectors = {}, {}
     for side, run in sides.items():
         start = time.perf_counter()
-        found[side] = np.asarray(run())
+        vectors[side] = np.asarray(run())
         first[side] = time.perf_counter() - start
     measured = interleaved(sides, rounds, warm=True)
     return {
@@ -73,17 +73,17 @@ def compare(form: str, count: int, rounds: int) -> dict[str, Any]:
         "ratio": ratio(measured, "family", "separate"),
         "seconds": {side: spread(values) for side, values in measured["seconds"].items()},
         "foreign_cores": spread(measured["foreign_cores"]),
-        "largest_relative_difference": float(np.max(np.abs(found["family"] / found["separate"] - 1))),
+        "largest_relative_difference": float(np.max(np.abs(vectors["family"] / vectors["separate"] - 1))),
     }
 
 
-def own(apply: Callable[..., Any]) -> Callable[..., Any]:
+def copied(apply: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the same function as a new object, which is compiled again."""
     return lambda params, *inputs: apply(params, *inputs)
 
 
 def onnx_models(count: int) -> list[Any]:
-    """Exports of one network, every second one with other names of its values."""
+    """Returns exports of one network, every second one with other names of its values."""
     from bench.workloads import Block, Conv, Network, onnx_model
     from modeldiff_jax.limits import DEFAULT
     from modeldiff_jax.models.convert import to_model
@@ -106,7 +106,7 @@ def onnx_models(count: int) -> list[Any]:
 
 
 def flax_models(count: int) -> list[Any]:
-    """One module with other variables."""
+    """Returns models of one module with different variables."""
     import jax
     from flax import linen
 

@@ -18,7 +18,7 @@ SHAPES = {"models_100_pairs_300_classes_1000": (100, 300, 1000), "pairs_100_clas
 
 
 def contestants(shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
-    """The same distances, by name of how they are computed."""
+    """Returns functions that compute the same distances, by name."""
     import jax.numpy as jnp
     import numpy as np
 

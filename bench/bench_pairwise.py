@@ -1,11 +1,11 @@
-"""How fast are distances on a CPU, paired and pairwise, against the libraries a user would take instead?
+"""How fast are distances on a CPU, paired and pairwise, against the usual libraries?
 
     python -m bench.bench_pairwise [--rounds 15] [--write]
-    OPENBLAS_CORETYPE=Zen python -m bench.bench_pairwise        # the OpenBLAS of numpy and faiss told the core's type
+    OPENBLAS_CORETYPE=Zen python -m bench.bench_pairwise        # sets the core type for the OpenBLAS of numpy and faiss
 
-Every library runs whichever of its ways is fastest, in float32 where it has it, on two cores. `needs` is what no way
-can do without: the bytes and the multiplications, at the rates this run measures for copies and for the largest matrix
-product of any library here. Peers that are not installed are left out (`pip install modeldiff-jax[bench]`).
+Every library runs its fastest function, in float32 where it has it, on two cores. `needs` is the least work of any
+method: the bytes and the multiplications, at the rates this run measures for copies and for the fastest matrix product
+of the libraries here. Peers that are not installed are left out (`pip install modeldiff-jax[bench]`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Contestants = dict[str, Callable[[], Any]]
 
 
 def imported(name: str) -> Any:
-    """The module, or None where it is not installed."""
+    """Returns the module, or None where it is not installed."""
     try:
         return __import__(name)
     except ImportError:
@@ -54,23 +54,23 @@ def paired(shape: tuple[int, ...], metric: str) -> Contestants:
         r = a - b
         return np.sqrt(dot(r, r))
 
-    found: Contestants = {
+    contestants: Contestants = {
         "modeldiff": lambda: paired_distances(*on_device, metric).block_until_ready(),
         "numpy": by_numpy,
     }
     if torch := imported("torch"):
         x, y = (torch.from_numpy(v) for v in flat)
         if metric == "cosine":
-            found["torch"] = lambda: 1 - torch.nn.functional.cosine_similarity(x, y, dim=-1)
+            contestants["torch"] = lambda: 1 - torch.nn.functional.cosine_similarity(x, y, dim=-1)
         else:
-            found["torch"] = lambda: torch.linalg.vector_norm(x - y, dim=-1)
+            contestants["torch"] = lambda: torch.linalg.vector_norm(x - y, dim=-1)
     if numkong := imported("numkong"):
         run = {"cosine": numkong.angular, "euclidean": numkong.euclidean}[metric]
-        found["numkong"] = lambda: run(*flat)
+        contestants["numkong"] = lambda: run(*flat)
     if simsimd := imported("simsimd"):
         run_simsimd = {"cosine": simsimd.cosine, "euclidean": simsimd.euclidean}[metric]
-        found["simsimd"] = lambda: run_simsimd(*flat)
-    return found
+        contestants["simsimd"] = lambda: run_simsimd(*flat)
+    return contestants
 
 
 def pairwise(shape: tuple[int, ...], metric: str) -> Contestants:
@@ -88,7 +88,7 @@ def pairwise(shape: tuple[int, ...], metric: str) -> Contestants:
     def by_numpy() -> Any:
         if metric == "cosine":
             u = a / np.sqrt(np.einsum("...c,...c->...", a, a))[..., None]
-            return 1 - u @ np.swapaxes(u, -1, -2)  # of one array with itself numpy computes half
+            return 1 - u @ np.swapaxes(u, -1, -2)  # numpy computes half of the product of an array with itself
         s = np.einsum("...c,...c->...", a, a)
         d = a @ np.swapaxes(a, -1, -2)
         d *= -2
@@ -97,7 +97,7 @@ def pairwise(shape: tuple[int, ...], metric: str) -> Contestants:
         np.maximum(d, 0, out=d)
         return np.sqrt(d, out=d)
 
-    found: Contestants = {
+    contestants: Contestants = {
         "modeldiff": lambda: pairwise_distances(on_device, None, metric).block_until_ready(),
         "modeldiff_condensed": lambda: pairwise_distances(on_device, None, metric, condensed=True).block_until_ready(),
         "numpy": by_numpy,
@@ -116,22 +116,24 @@ def pairwise(shape: tuple[int, ...], metric: str) -> Contestants:
             return d.add_(s.reshape(len(models), -1, 1)).clamp_(min=0).sqrt_()
 
         models_torch = torch.from_numpy(models)
-        found["torch"] = by_torch
+        contestants["torch"] = by_torch
         if metric == "euclidean":
-            found["torch_cdist"] = lambda: torch.cdist(x, x)
+            contestants["torch_cdist"] = lambda: torch.cdist(x, x)
     if faiss := imported("faiss"):
         faiss.omp_set_num_threads(2)
         if metric == "euclidean":
-            found["faiss"] = lambda: [np.sqrt(np.maximum(faiss.pairwise_distances(m, m), 0)) for m in models]
+            contestants["faiss"] = lambda: [np.sqrt(np.maximum(faiss.pairwise_distances(m, m), 0)) for m in models]
     for name in ("numkong", "simsimd"):
         if module := imported(name):
-            called = "angular" if (name, metric) == ("numkong", "cosine") else metric
-            found[name] = lambda module=module, called=called: [module.cdist(m, m, called) for m in models]
-    return found
+            its_metric = "angular" if (name, metric) == ("numkong", "cosine") else metric
+            contestants[name] = lambda module=module, its_metric=its_metric: [
+                module.cdist(m, m, its_metric) for m in models
+            ]
+    return contestants
 
 
 def rates() -> dict[str, float]:
-    """Bytes and multiplications a second: of a copy, and of the fastest library's product of 2048 x 2048 matrices."""
+    """Measures bytes and multiplications per second: of a copy, and of the fastest product of 2048 x 2048 matrices."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -168,8 +170,8 @@ def question(name: str, shape: tuple[int, ...], metric: str, rounds: int, rate: 
     for run in contestants.values():
         run()
     measured = interleaved(contestants, rounds, warm=True)
-    middle = {who: statistics.median(times) for who, times in measured["seconds"].items()}
-    best = min((who for who in middle if not who.startswith("modeldiff")), key=middle.__getitem__)
+    medians = {who: statistics.median(times) for who, times in measured["seconds"].items()}
+    best = min((who for who in medians if not who.startswith("modeldiff")), key=medians.__getitem__)
     return {
         "to_best_peer": {"peer": best, **ratio(measured, "modeldiff", best)},
         "least_to_least": min(measured["seconds"]["modeldiff"])
@@ -194,10 +196,11 @@ def main() -> None:
     for name, shape in {**PAIRED, **PAIRWISE}.items():
         for metric in METRICS:
             if arguments.only in f"{name}_{metric}":
-                result[f"{name}_{metric}"] = found = question(name, shape, metric, arguments.rounds, rate)
-                print(f"{name}_{metric}", found["to_best_peer"], f"least {found['least_to_least']:.2f}", flush=True)
+                result[f"{name}_{metric}"] = answer = question(name, shape, metric, arguments.rounds, rate)
+                print(f"{name}_{metric}", answer["to_best_peer"], f"least {answer['least_to_least']:.2f}", flush=True)
                 print(
-                    "   ", {who: f"{1e3 * t['min']:.2f}/{1e3 * t['median']:.2f}" for who, t in found["seconds"].items()}
+                    "   ",
+                    {who: f"{1e3 * t['min']:.2f}/{1e3 * t['median']:.2f}" for who, t in answer["seconds"].items()},
                 )
     if arguments.write:
         packages = ["jax", "jaxlib"]
@@ -207,7 +210,7 @@ def main() -> None:
                 packages.append(peer)
             except PackageNotFoundError:
                 continue
-        part = f"OpenBLAS told {core}" if core else ""
+        part = f"OpenBLAS set to {core}" if core else ""
         print(record("bench_pairwise", result, tuple(packages), part=part))
 
 

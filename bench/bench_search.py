@@ -1,13 +1,13 @@
-"""How fast is exact search, beside the libraries that people use for it?
+"""How fast is exact search, compared with the usual libraries?
 
     python -m bench.bench_search [--rounds 5] [--write] [NAME...]
-    OPENBLAS_CORETYPE=Zen python -m bench.bench_search --write     # numpy and faiss held to one kind of core
+    OPENBLAS_CORETYPE=Zen python -m bench.bench_search --write     # fixes the core type for numpy and faiss
 
 Names: join_20000x300, search_1000_of_200000x256, largest_1000x200000, largest_20000x20000, search_1_of_1000000x256,
-search_100_of_1000000x256. Each is the ten nearest, by cosine, of random float32 vectors. The peers are
-given unit vectors, which is work they are spared; scikit-learn looks for the nearest by Euclid's distance, which on
-unit vectors are the same. The kernel proves each row of its result; that the indices are
-those of the first peer is counted in the run (`agreement`). The `floor` is numpy's matrix product alone, in tiles.
+search_100_of_1000000x256. Each finds the ten nearest, by cosine, of random float32 vectors. The peers get
+unit vectors, so that they need not normalise; scikit-learn searches by Euclidean distance, which ranks unit vectors in
+the same order. The kernel certifies each row of its result; the run measures how often the indices are those of the
+first peer (`agreement`). The `floor` is numpy's matrix product alone, in tiles.
 """
 
 from __future__ import annotations
@@ -54,30 +54,30 @@ def _search(queries: int, n: int, c: int, join: bool = False) -> Contestants:
     q = rows if join else _unit(rng, queries, c)
     torch_rows, torch_q, on_device = torch.from_numpy(rows), torch.from_numpy(q), jnp.asarray(q)
     forms = {name: jax.block_until_ready(prepare(rows, precision=name)) for name in ("float32", "certified")}
-    wanted = K + join  # a row finds itself first
+    n_nearest = K + join  # the nearest row is the query itself
     block = max(1, min(len(q), 2**25 // n))
 
     def numpy() -> Any:
         return np.concatenate([_best(q[i : i + block] @ rows.T) for i in range(0, len(q), block)])
 
     def torches() -> Any:
-        return [torch.topk(torch_q[i : i + block] @ torch_rows.T, wanted)[1] for i in range(0, len(q), block)]
+        return [torch.topk(torch_q[i : i + block] @ torch_rows.T, n_nearest)[1] for i in range(0, len(q), block)]
 
-    brute = NearestNeighbors(n_neighbors=wanted, algorithm="brute", metric="euclidean").fit(rows)
+    brute = NearestNeighbors(n_neighbors=n_nearest, algorithm="brute", metric="euclidean").fit(rows)
 
     def usearch() -> Any:
-        return search(rows, q, wanted, MetricKind.IP, exact=True, threads=2).keys.reshape(len(q), wanted)
+        return search(rows, q, n_nearest, MetricKind.IP, exact=True, threads=2).keys.reshape(len(q), n_nearest)
 
     def ours(form: str) -> Any:
-        found = self_join(forms[form], K) if join else top_k(on_device, forms[form], K)
-        return np.asarray(jax.block_until_ready(found)[1])
+        result = self_join(forms[form], K) if join else top_k(on_device, forms[form], K)
+        return np.asarray(jax.block_until_ready(result)[1])
 
     def floor() -> None:
         for i in range(0, n, 8192):
             q @ rows[i : i + 8192].T
 
     return {
-        "faiss": lambda: faiss.knn(q, rows, wanted, metric=faiss.METRIC_INNER_PRODUCT)[1][:, wanted - K :],
+        "faiss": lambda: faiss.knn(q, rows, n_nearest, metric=faiss.METRIC_INNER_PRODUCT)[1][:, n_nearest - K :],
         "torch": torches,
         "numpy": numpy,
         "scikit-learn": lambda: brute.kneighbors(q, return_distance=False),
@@ -97,18 +97,18 @@ def _largest(b: int, n: int) -> Contestants:
     from modeldiff_jax.kernels import largest
 
     scores = np.random.default_rng(0).standard_normal((b, n), dtype=np.float32)
-    there, on_device = torch.from_numpy(scores), jnp.asarray(scores)
+    in_torch, on_device = torch.from_numpy(scores), jnp.asarray(scores)
 
     return {
         "faiss": lambda: _faiss_heap(scores),
-        "torch": lambda: torch.topk(there, K)[1].numpy(),
+        "torch": lambda: torch.topk(in_torch, K)[1].numpy(),
         "kernel": lambda: np.asarray(jax.block_until_ready(largest(on_device, K))[1]),
         "floor": lambda: scores.max(axis=1),
     }
 
 
 def _faiss_heap(scores: Any) -> Any:
-    """faiss's own selection from a table of scores, as its searches use it."""
+    """Selects from a table of scores by the heap that faiss's searches use."""
     import faiss
     import numpy as np
 
@@ -140,22 +140,22 @@ def main() -> None:
     arguments = parser.parse_args()
     use_cores(2)
     for name in arguments.names or QUESTIONS:
-        people = {who: run for who, run in QUESTIONS[name]().items() if who not in arguments.without}
+        contestants = {who: run for who, run in QUESTIONS[name]().items() if who not in arguments.without}
         firsts, first_calls = {}, {}
-        for who, run in people.items():
+        for who, run in contestants.items():
             start = time.perf_counter()
             firsts[who] = run()
             first_calls[who] = time.perf_counter() - start
-        kernels = [who for who in people if who.startswith("kernel")]
-        peers = [who for who in people if who not in kernels and who != "floor"]
-        measured = interleaved(people, arguments.rounds, warm=True)
+        kernels = [who for who in contestants if who.startswith("kernel")]
+        peers = [who for who in contestants if who not in kernels and who != "floor"]
+        measured = interleaved(contestants, arguments.rounds, warm=True)
         result = {
             "openblas_coretype": os.environ.get("OPENBLAS_CORETYPE", "free"),
             "first_call_seconds": first_calls,
             "seconds": {who: spread(times) for who, times in measured["seconds"].items()},
             "agreement": {who: float((firsts[who] == firsts[peers[0]]).mean()) for who in kernels},
             "ratios": {
-                f"{who}_to_{to}": ratio(measured, who, to) for who in kernels for to in people if to not in kernels
+                f"{who}_to_{to}": ratio(measured, who, to) for who in kernels for to in contestants if to not in kernels
             },
             "foreign_cores": spread(measured["foreign_cores"]),
         }

@@ -1,14 +1,14 @@
-"""How much of ONNX's own backend test suite passes: eagerly, with every array input traced, and in its gradients.
+"""How much of ONNX's backend test suite passes: eagerly, with every array input traced, and in its gradients.
 
     python -m bench.conformance [pattern] [--write]
 
-- *passes*: operators run one by one on concrete inputs, which is what the Backend API does.
-- *passes traced*: one `jax.jit` of the whole model with every input traced, the cases that need a value while tracing
-  among those that fail. Inputs of strings cannot be traced; such cases count as not passing.
-- *gradients*: of the cases that pass traced and have float inputs and outputs, how many have a derivative that is the
+- *passes*: operators run one by one on concrete inputs, as the Backend API does.
+- *passes traced*: one `jax.jit` of the whole model with every input traced, cases that need a value while
+  tracing fail. Inputs of strings cannot be traced; such cases count as not passing.
+- *gradients*: of the cases that pass traced and have float inputs and outputs, how many have a derivative equal to the
   central difference: all float inputs moved along a random direction, everything in float64.
 
-What does not pass is counted by cause. `--write` records a whole run in `bench/results/conformance.json`.
+Failures are counted by cause. `--write` records a whole run in `bench/results/conformance.json`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from modeldiff_jax.runtime import x64
 STEP = 1e-6
 TOLERANCE = 1e-4
 _KEPT = 50
-"""Cases whose compiled programs are kept at a time, for the sake of memory."""
+"""Cases whose compiled programs are kept at a time, to save memory."""
 
 
 def main() -> None:
@@ -46,8 +46,8 @@ def main() -> None:
     pattern = re.compile(options.pattern)
     table: dict[str, dict[str, int]] = {}
     causes: Counter[str] = Counter()
-    for kind, found in cases().items():
-        chosen = [case for name, case in found.items() if pattern.search(name)]
+    for kind, by_name in cases().items():
+        chosen = [case for name, case in by_name.items() if pattern.search(name)]
         counts = Counter(cases=len(chosen))
         for i, case in enumerate(chosen, 1):
             counts.update(passes=succeeds(case.run, causes, "eager"))
@@ -85,8 +85,8 @@ def cause(error: Exception) -> str:
     """Returns the cause of a failure, the same for cases that fail in the same way."""
     match error:
         case NotStaticError():
-            found = re.search(r"input (\d+) .* of (\w+)", error.got)
-            return f"input {found[1]} of {found[2]} must be known while tracing" if found else f"{error.rule}"
+            match = re.search(r"input (\d+) .* of (\w+)", error.got)
+            return f"input {match[1]} of {match[2]} must be known while tracing" if match else f"{error.rule}"
         case ModelDiffError():
             return error.rule
         case AssertionError():
@@ -95,7 +95,7 @@ def cause(error: Exception) -> str:
 
 
 def run_traced(case: Case) -> None:
-    """Raises where the jitted model does not run, or gives other values than the case wants."""
+    """Raises where the jitted model does not run, or gives other values than the case expects."""
     model = backend.prepare(case.model).model
     compiled = jax.jit(model.apply)
     for inputs, outputs in case.data_sets:
@@ -123,7 +123,7 @@ def is_float(value: Any) -> bool:
 
 
 def gradient_agrees(case: Case) -> bool | None:
-    """Whether the derivative along a random direction is the central difference; `None` without floats to move."""
+    """Returns whether the derivative along a random direction is the central difference; None without floats."""
     inputs, outputs = case.data_sets[0]
     if any(isinstance(v, list) for v in (*inputs, *outputs)):
         return None
@@ -138,7 +138,7 @@ def gradient_agrees(case: Case) -> bool | None:
         weights = [jnp.asarray(rng.standard_normal(np.shape(v))) if is_float(v) else None for v in outputs]
 
         def total(shift: Any) -> Any:
-            """A random sum of the float outputs at inputs moved by as much."""
+            """Returns a random sum of the float outputs at shifted inputs."""
             shifted = [v + shift[i] if i in shift else v for i, v in enumerate(start)]
             results = model.apply(model.params, *shifted)
             results = results if isinstance(results, tuple) else (results,)
@@ -146,13 +146,13 @@ def gradient_agrees(case: Case) -> bool | None:
             return sum(jnp.sum(w * y) for w, y in pairs if w is not None)
 
         @jax.jit
-        def both() -> tuple[Any, Any]:
+        def derivatives() -> tuple[Any, Any]:
             slopes = jax.grad(total)({i: jnp.zeros_like(v) for i, v in direction.items()})
-            ahead, behind = (total({i: s * STEP * v for i, v in direction.items()}) for s in (1, -1))
-            return sum(jnp.vdot(slopes[i], v) for i, v in direction.items()), (ahead - behind) / (2 * STEP)
+            above, below = (total({i: s * STEP * v for i, v in direction.items()}) for s in (1, -1))
+            return sum(jnp.vdot(slopes[i], v) for i, v in direction.items()), (above - below) / (2 * STEP)
 
         try:
-            slope, numeric = map(float, both())
+            slope, numeric = map(float, derivatives())
         except Exception:  # a gradient that cannot be taken counts as one that does not match
             return False
     return bool(abs(slope - numeric) <= TOLERANCE * (1 + abs(numeric)))

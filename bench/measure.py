@@ -1,4 +1,4 @@
-"""Measures contestants in interleaved rounds, and records results with what is needed to repeat them."""
+"""Measures contestants in interleaved rounds, and records results with the information to repeat them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 _REST = 0.1
-"""Seconds before each measurement: threads of the one before still spin for a while, waiting for more work."""
+"""Seconds before each measurement: threads of the one before spin for a while."""
 
 
 def use_cores(count: int) -> None:
@@ -28,15 +28,15 @@ def use_cores(count: int) -> None:
 
 
 def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int, warm: bool = False) -> dict[str, Any]:
-    """Runs all contestants once a round, so that a disturbance of the machine meets all of them.
+    """Runs all contestants once a round, so that a disturbance of the machine affects all of them.
 
     Args:
       contestants: name -> function that returns when its work is done.
-      rounds: at least 1; the order is turned by one place each round.
-      warm: all have run before; otherwise each runs once beforehand, unmeasured.
+      rounds: at least 1; the order rotates by one place each round.
+      warm: whether all have run before; else each runs once beforehand, unmeasured.
     Returns:
       `seconds` (name -> wall time of each round), `cpu_seconds` (likewise, over all threads of this process), and
-      `foreign_cores`: how many cores other processes kept busy in each round, which says how far to trust it.
+      `foreign_cores`: the number of cores that other processes kept busy in each round.
     """
     for run in () if warm else contestants.values():
         run()
@@ -45,20 +45,20 @@ def interleaved(contestants: Mapping[str, Callable[[], Any]], rounds: int, warm:
     cpu_seconds: dict[str, list[float]] = {name: [] for name in names}
     foreign = []
     for i in range(rounds):
-        busy, own, wall = _busy(), time.process_time(), time.perf_counter()
+        busy, process, wall = _busy(), time.process_time(), time.perf_counter()
         for name in names[i % len(names) :] + names[: i % len(names)]:
             time.sleep(_REST)
             start, cpu = time.perf_counter(), time.process_time()
             contestants[name]()
             seconds[name].append(time.perf_counter() - start)
             cpu_seconds[name].append(time.process_time() - cpu)
-        others = _busy() - busy - (time.process_time() - own)
+        others = _busy() - busy - (time.process_time() - process)
         foreign.append(max(0.0, others) / (time.perf_counter() - wall))
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "foreign_cores": foreign}
 
 
 def _busy() -> float:
-    """Seconds that all cores together have worked since the machine started."""
+    """Returns the seconds that all cores together have worked since the machine started."""
     user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
@@ -69,22 +69,22 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def ratio(measured: Mapping[str, Any], of: str, to: str, time: str = "seconds") -> dict[str, float]:
-    """Spread over the rounds of the time of `of` over that of `to`: wall time, or `cpu_seconds`."""
+    """Returns the spread over the rounds of the time of `of` over that of `to`: wall time, or `cpu_seconds`."""
     seconds = measured[time]
     return spread([a / b for a, b in zip(seconds[of], seconds[to], strict=True)])
 
 
 def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], file: str = "", part: str = "") -> Path:
-    """Writes `result` under `question` into `file` (by default this device's), with what is needed to repeat it.
+    """Writes `result` under `question` into `file` (by default this device's), with the information to repeat it.
 
-    A `part` of a question keeps a place of its own beside the other parts.
+    Each `part` of a question has its entry beside those of the other parts.
     """
     path = RESULTS / f"{file or device_name()}.json"
-    found = json.loads(path.read_text()) if path.exists() else {}
+    content = json.loads(path.read_text()) if path.exists() else {}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     core = f"OPENBLAS_CORETYPE={core} " if (core := os.environ.get("OPENBLAS_CORETYPE")) else ""
     arguments = " ".join(Path(given).name if Path(given).is_absolute() else given for given in sys.argv[1:])
-    found[f"{question}, {part}" if part else question] = {
+    content[f"{question}, {part}" if part else question] = {
         "command": f"{core}python -m bench.{question} {arguments}".strip(),
         "commit": commit.stdout.strip() or None,
         "date": datetime.now(UTC).date().isoformat(),
@@ -93,7 +93,7 @@ def record(question: str, result: Mapping[str, Any], packages: tuple[str, ...], 
         **result,
     }
     RESULTS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(_rounded(found), indent=2) + "\n")
+    path.write_text(json.dumps(_rounded(content), indent=2) + "\n")
     return path
 
 
@@ -106,7 +106,7 @@ def _rounded(value: Any) -> Any:
 
 
 def processor() -> str:
-    """Returns the processor's name, as the system gives it."""
+    """Returns the processor's name, by the operating system."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     family = re.search(r"cpu family\s*: (\d+)", text)
     model = re.search(r"model name\s*: (.*)", text)
@@ -115,7 +115,7 @@ def processor() -> str:
 
 
 def device_name() -> str:
-    """A file name for the accelerator, or for the processor where there is none."""
+    """Returns a file name for the accelerator, or for the processor where there is none."""
     import jax
 
     kind = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else f"cpu {processor()}"

@@ -1,4 +1,4 @@
-"""Reads the cases of ONNX's own backend test suite, with inputs and outputs as plain values."""
+"""Reads the cases of ONNX's backend test suite, with inputs and outputs as plain values."""
 
 import functools
 import importlib.resources
@@ -18,22 +18,22 @@ KINDS = ("node", "simple", "pytorch-operator", "pytorch-converted")
 class Case:
     """One case: a name, a model, data sets of (inputs, outputs), and tolerances."""
 
-    def __init__(self, kind, found):
-        self.kind, self.name = kind, found.name
-        self.rtol, self.atol = found.rtol, found.atol
-        self._found = found
+    def __init__(self, kind, loaded):
+        self.kind, self.name = kind, loaded.name
+        self.rtol, self.atol = loaded.rtol, loaded.atol
+        self._loaded = loaded
 
     @functools.cached_property
     def model(self):
-        if self._found.model is not None:
-            return self._found.model
-        return onnx.load(f"{self._found.model_dir}/model.onnx")
+        if self._loaded.model is not None:
+            return self._loaded.model
+        return onnx.load(f"{self._loaded.model_dir}/model.onnx")
 
     @functools.cached_property
     def data_sets(self):
-        if self._found.data_sets is not None:
-            return [tuple([plain(v) for v in side] for side in pair) for pair in self._found.data_sets]
-        folders = sorted(importlib.resources.files("onnx").joinpath(self._found.model_dir).glob("test_data_set_*"))
+        if self._loaded.data_sets is not None:
+            return [tuple([plain(v) for v in side] for side in pair) for pair in self._loaded.data_sets]
+        folders = sorted(importlib.resources.files("onnx").joinpath(self._loaded.model_dir).glob("test_data_set_*"))
         graph = self.model.graph
         return [tuple(stored(f, side, getattr(graph, side)) for side in ("input", "output")) for f in folders]
 
@@ -45,7 +45,7 @@ class Case:
             self.compare(outputs, rep.run(given))
 
     def compare(self, want, got):
-        """Types, shapes and values, within the case's tolerance."""
+        """Asserts equal types, shapes and values, within the case's tolerance."""
         if isinstance(want, (list, tuple)):
             assert len(want) == len(got)
             for one, other in zip(want, got, strict=True):
@@ -58,7 +58,7 @@ class Case:
 
 
 def plain(value):
-    """An input or output as an array, a list or None."""
+    """Returns an input or output as an array, a list or None."""
     if isinstance(value, TensorProto):
         return numpy_helper.to_array(value)
     if isinstance(value, onnx.SequenceProto):
@@ -71,19 +71,19 @@ def plain(value):
 
 
 def stored(folder, side, infos):
-    """The values of one side of a data set on disk."""
+    """Reads the values of one side of a data set on disk."""
     protos = {"tensor_type": onnx.TensorProto, "sequence_type": onnx.SequenceProto, "optional_type": onnx.OptionalProto}
-    found = []
+    values = []
     for i in range(len(list(folder.glob(f"{side}_*.pb")))):
         proto = protos[infos[i].type.WhichOneof("value")]()
         proto.ParseFromString((folder / f"{side}_{i}.pb").read_bytes())
-        found.append(plain(proto))
-    return found
+        values.append(plain(proto))
+    return values
 
 
 @functools.cache
 def cases():
-    """Every case by kind and name."""
+    """Returns every case by kind and name."""
     with warnings.catch_warnings():  # noqa: TID251
-        warnings.simplefilter("ignore")  # the cases' own arithmetic overflows on purpose
+        warnings.simplefilter("ignore")  # the arithmetic of the cases overflows on purpose
         return {kind: {c.name: Case(kind, c) for c in load_model_tests(kind=kind)} for kind in KINDS}

@@ -1,4 +1,4 @@
-"""Line plots as SVG, panels two in a row, on the axes of the product's reports."""
+"""Draws line plots as SVG, panels two in a row, on the axes of the product's reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """Points, joined; `dots` marks them too."""
+    """A line through points; `dots` marks them too."""
 
     name: str
     colour: str
@@ -33,7 +33,7 @@ class Panel:
 
 
 def drawn(title: str, panels: Sequence[Panel]) -> str:
-    """The panels as an SVG file."""
+    """Returns the panels as an SVG file."""
     column, row = _LEFT + _WIDTH + _RIGHT, _TOP + _HEIGHT + _BOTTOM
     elements = [
         element

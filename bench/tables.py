@@ -1,4 +1,4 @@
-"""Writes docs/benchmarks.md and docs/growth.svg from what is recorded in bench/results.
+"""Writes docs/benchmarks.md and docs/growth.svg from the results in bench/results.
 
 python -m bench.tables
 """
@@ -18,7 +18,7 @@ DOCS = RESULTS.parent.parent / "docs"
 HEAD = """# Benchmarks of the kernels
 
 Written by `python -m bench.tables` from `bench/results/`, where the versions, the spread of the seconds and the other
-contestants stand. Ratios are times as a share of the best peer's in the same round, two threads each: median, and in
+contestants are. Ratios are times as a share of the best peer's in the same round, two threads each: median, and in
 brackets the least and the greatest of all rounds. Below 1 the kernel is faster. Compilation is apart, in the column of
 the first call. The floor is what no way can do without: bytes and multiplications at the rates of the same run; of
 searches the matrix product alone, by numpy, and of `largest` one maximum of each row.
@@ -30,9 +30,9 @@ def render(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the page, for the results of each device by its name."""
     parts = [HEAD]
     for device, questions in sorted(results.items()):
-        found = [*_distances(questions), *_searches(questions), *_growth(questions)]
-        if found:
-            parts += [f"## {device}\n", *found]
+        sections = [*_distances(questions), *_searches(questions), *_growth(questions)]
+        if sections:
+            parts += [f"## {device}\n", *sections]
     return "\n".join(parts)
 
 
@@ -106,12 +106,12 @@ def _growth(questions: Mapping[str, Any]) -> Iterable[str]:
         [
             what,
             f"{int(n):,}",
-            *(f"{found[who]['seconds']['median']:.3g}" for who in ("modeldiff", "faiss")),
-            *(f"{found[who]['peak_bytes'] / 2**20:.0f}" for who in ("modeldiff", "faiss")),
-            f"{found['modeldiff']['first_call_seconds']:.2g}",
+            *(f"{by_contestant[who]['seconds']['median']:.3g}" for who in ("modeldiff", "faiss")),
+            *(f"{by_contestant[who]['peak_bytes'] / 2**20:.0f}" for who in ("modeldiff", "faiss")),
+            f"{by_contestant['modeldiff']['first_call_seconds']:.2g}",
         ]
         for what in ("search", "join")
-        for n, found in result[what].items()
+        for n, by_contestant in result[what].items()
     ]
     yield "### Growth with the number of rows\n"
     yield f"Rows of {result['width']} numbers; search is of {result['queries']} queries, both find {result['k']}.\n"
@@ -127,7 +127,7 @@ _COLOURS = {"modeldiff": "#1b6ca8", "faiss": "#d1495b"}
 
 
 def plot(result: Mapping[str, Any]) -> str:
-    """Time and memory against the number of rows, both axes logarithmic, as an SVG."""
+    """Plots time and memory against the number of rows, both axes logarithmic, as an SVG."""
     panels = []
     for unit, key in (("seconds", "seconds"), ("MiB", "peak_bytes")):
         for what in ("search", "join"):
@@ -138,10 +138,10 @@ def plot(result: Mapping[str, Any]) -> str:
 
 
 def series(sizes: Mapping[str, Any], who: str, key: str) -> list[tuple[float, float]]:
-    """(rows, seconds or MiB) of one contestant."""
+    """Returns (rows, seconds or MiB) of one contestant."""
     points = []
-    for n, found in sizes.items():
-        value = found[who][key]
+    for n, by_contestant in sizes.items():
+        value = by_contestant[who][key]
         points.append((float(n), value["median"] if key == "seconds" else max(value, 1) / 2**20))
     return points
 
@@ -153,9 +153,9 @@ def recorded(folder: Path = RESULTS) -> dict[str, Any]:
 
 
 def pages(results: Mapping[str, Any]) -> dict[str, str]:
-    """Every page by its file name."""
-    grown = next((questions["bench_growth"] for questions in results.values() if "bench_growth" in questions), None)
-    return {"benchmarks.md": render(results), **({} if grown is None else {"growth.svg": plot(grown)})}
+    """Returns every page by its file name."""
+    growth = next((questions["bench_growth"] for questions in results.values() if "bench_growth" in questions), None)
+    return {"benchmarks.md": render(results), **({} if growth is None else {"growth.svg": plot(growth)})}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
-"""The named networks that benchmarks and tests share, with random weights of sensible size, as ONNX models.
+"""Networks that benchmarks and tests share, with random weights, as ONNX models.
 
-A network is plain data; `walk` runs it on anything that knows how to convolve, so that ONNX and PyTorch get the same
-one.
+A network is plain data; `walk` runs it on any backend, so that ONNX and PyTorch get the same one.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution with bias and, as exporters leave it, without batch normalisation."""
+    """A convolution with bias and without batch normalisation, as exporters write it."""
 
     name: str
     inputs: int
@@ -61,7 +60,7 @@ class Network:
 
 
 class Backend(Protocol):
-    """What `walk` needs."""
+    """The operations that `walk` calls."""
 
     def conv(self, x: Any, conv: Conv) -> Any: ...
     def activation(self, x: Any, kind: str) -> Any: ...
@@ -70,7 +69,7 @@ class Backend(Protocol):
 
 
 def walk(network: Network, backend: Backend, x: Any) -> Any:
-    """The network's outputs for `x`, in the backend's terms."""
+    """Returns the network's outputs for `x`, as values of the backend."""
     for block in network.blocks:
         y = x
         for conv in block.convs:
@@ -82,7 +81,7 @@ def walk(network: Network, backend: Backend, x: Any) -> Any:
 
 
 def _plain() -> Network:
-    """ResNet-10 with a small stem: 3 x 3 convolutions, residual blocks of 32 to 256 channels."""
+    """Returns ResNet-10 with a small stem: 3 x 3 convolutions, residual blocks of 32 to 256 channels."""
     blocks, inputs = [Block((Conv("stem", 3, 32, stride=2, activation="relu"),))], 32
     for i, outputs in enumerate((32, 64, 128, 256)):
         stride = 2 if i else 1
@@ -97,7 +96,7 @@ def _plain() -> Network:
 
 
 def _depthwise() -> Network:
-    """MobileNetV2 with half its layers: inverted residuals, 3 x 3 depthwise convolutions, ReLU6."""
+    """Returns MobileNetV2 with half its layers: inverted residuals, 3 x 3 depthwise convolutions, ReLU6."""
     blocks, inputs = [Block((Conv("stem", 3, 16, stride=2, activation="relu6"),))], 16
     layers = ((1, 16, 1), (6, 24, 2), (6, 24, 1), (6, 32, 2), (6, 32, 1), (6, 64, 2), (6, 64, 1), (6, 96, 1))
     for i, (factor, outputs, stride) in enumerate(layers):
@@ -117,7 +116,7 @@ NETWORKS: Mapping[str, Network] = {network.name: network for network in (_plain(
 
 
 def weights(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
-    """He-initialised filters (O, I / groups, taps, taps), small biases, and a linear layer (classes, features)."""
+    """Draws He-initialised filters (O, I / groups, taps, taps), small biases, and the linear layer."""
     rng = np.random.default_rng(seed)
     values = {}
     for conv in network.convs():
@@ -130,7 +129,7 @@ def weights(network: Network, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 class _Nodes:
-    """Walks a network into ONNX nodes; values are names."""
+    """A backend that makes ONNX nodes; values are names."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -165,12 +164,12 @@ class _Nodes:
 
 
 def onnx_model(network: Network, seed: int = 0) -> onnx.ModelProto:
-    """The network as an ONNX model with a dynamic batch, opset 17, logits out."""
-    walker = _Nodes()
-    result = walk(network, walker, "x")
+    """Returns the network as an ONNX model with a dynamic batch, opset 17, logits out."""
+    backend = _Nodes()
+    result = walk(network, backend, "x")
     constants = {**weights(network, seed), "0": np.float32(0), "6": np.float32(6)}
     graph = helper.make_graph(
-        walker.nodes,
+        backend.nodes,
         network.name,
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *network.shape])],
         [helper.make_tensor_value_info(result, TensorProto.FLOAT, ["n", network.classes])],

@@ -1,4 +1,4 @@
-"""Diagnoses the installation: what is installed, what works, and the line that installs what is missing."""
+"""Diagnoses the installation: devices, versions, kernels, and lines that install missing packages."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _NEEDED_FOR = {
     "fuzz": "the fuzz targets of this project",
     "roundtrip": "the tests of models that jax2onnx exports",
 }
-# `jax[cuda12]` is jax, which is always here; these are what the extra adds.
+# `jax[cuda12]` is jax, which is always installed; these are the distributions that the extra adds.
 _ADDED_BY = {"jax[cuda12]": "jax-cuda12-plugin", "jax[cuda13]": "jax-cuda13-plugin", "jax[tpu]": "libtpu"}
 _REQUIREMENT = re.compile(r"(?P<name>[\w.-]+(\[[\w,-]+\])?)(?P<version>[^;]*)(;.*extra\s*==\s*['\"](?P<extra>[\w-]+))?")
 
 
 def diagnose() -> dict[str, Any]:
-    """Checks everything `modeldiff` needs; returns JSON-able data.
+    """Checks everything `modeldiff` needs, and returns the findings as JSON-able data.
 
-    It never raises: `problems` names whatever is broken, and then `ok` is False.
+    It never raises: `problems` names all that is broken, and then `ok` is False.
     """
     problems: list[str] = []
     required, extras = _requirements()
@@ -59,7 +59,7 @@ def diagnose() -> dict[str, Any]:
 
 
 def _requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Returns distribution -> requirement: of those always needed, and of those of each extra."""
+    """Returns distribution -> requirement, for those always needed and for those of each extra."""
     required: dict[str, str] = {}
     extras: dict[str, dict[str, str]] = defaultdict(dict)
     try:
@@ -67,10 +67,10 @@ def _requirements() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     except PackageNotFoundError:
         lines = []
     for line in lines:
-        found = _REQUIREMENT.match(line)
-        if found and not found["name"].startswith("modeldiff-jax"):
-            group = extras[str(found["extra"])] if found["extra"] else required
-            group[_ADDED_BY.get(found["name"], found["name"])] = found["name"] + found["version"].strip()
+        match = _REQUIREMENT.match(line)
+        if match and not match["name"].startswith("modeldiff-jax"):
+            group = extras[str(match["extra"])] if match["extra"] else required
+            group[_ADDED_BY.get(match["name"], match["name"])] = match["name"] + match["version"].strip()
     return required, dict(extras)
 
 
@@ -95,7 +95,7 @@ def _devices(problems: list[str]) -> list[dict[str, Any]]:
         import jax
 
         return [{"id": d.id, "platform": d.platform, "kind": d.device_kind} for d in jax.devices()]
-    except Exception as error:  # a broken JAX fails in many ways, and this is the command that must say so
+    except Exception as error:  # a broken JAX fails in many ways, and this command must report them
         problems.append(f"JAX cannot start: {type(error).__name__}: {error}")
         return []
 

@@ -1,6 +1,6 @@
-"""One error tree. Every message says the rule, what was got, where, and what to do.
+"""Errors: one tree, whose messages say the rule, what was got, where, and what to do.
 
-The command line turns any `ModelDiffError` into exit code 2; anything else escaping is a bug.
+The command line turns any `ModelDiffError` into exit code 2; any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ class ModelDiffError(Exception):
 
     Args:
       rule: what must hold, as a sentence without a full stop.
-      got: what was found instead.
-      where: file, node, argument: the place that breaks the rule.
+      got: what was got instead.
+      where: file, node or argument that breaks the rule.
       fix: what the user can do.
 
-    The middle of a part longer than `LONGEST_PART` is left out, and the part says so.
+    The middle of a part longer than `LONGEST_PART` is replaced by a note of its length.
     """
 
     def __init__(self, rule: str, *, got: str = "", where: str = "", fix: str = "") -> None:
@@ -47,11 +47,11 @@ class InvalidModelError(ModelDiffError):
 
 
 class UnsafeModelError(InvalidModelError):
-    """The model asks for something no model may do, such as reading outside its folder."""
+    """The model requires something that no model may do, for example reading outside its folder."""
 
 
 class UnsupportedModelError(ModelDiffError):
-    """A well-formed model that needs an operator, domain, type or mode we do not have."""
+    """The model is well-formed but needs an operator, domain, type or mode that is not supported."""
 
 
 class NotStaticError(UnsupportedModelError):
@@ -59,7 +59,7 @@ class NotStaticError(UnsupportedModelError):
 
 
 class LimitExceededError(ModelDiffError):
-    """A bound of `limits.py` was hit."""
+    """A limit of `limits.py` was hit."""
 
 
 class InvalidInputError(ModelDiffError, ValueError):
@@ -67,7 +67,7 @@ class InvalidInputError(ModelDiffError, ValueError):
 
 
 class NonFiniteError(ModelDiffError):
-    """A model's outputs hold NaN or infinity, so no distance between them means anything."""
+    """A model's outputs hold NaN or infinity, so distances between them are meaningless."""
 
 
 class ProbeSetMismatchError(ModelDiffError):
@@ -79,7 +79,7 @@ class NotAdaptableError(ModelDiffError):
 
 
 class ForkedProcessError(ModelDiffError):
-    """JAX had run before this process was forked off, so it would hang here."""
+    """JAX ran before this process was forked off, so it would hang in it."""
 
 
 class MissingExtraError(ModelDiffError, ImportError):
@@ -87,7 +87,7 @@ class MissingExtraError(ModelDiffError, ImportError):
 
 
 class ChildFailedError(ModelDiffError):
-    """A child process that a model ran in ended without an answer."""
+    """A child process that a model ran in ended without a response."""
 
 
 def error_from(record: Mapping[str, str]) -> ModelDiffError:
@@ -99,7 +99,7 @@ def error_from(record: Mapping[str, str]) -> ModelDiffError:
 
 
 def shortened(text: str, longest: int = LONGEST_PART) -> str:
-    """Returns a text of at most `longest` characters: its start and end, and between them how much was left out.
+    """Returns a text of at most `longest` characters: its start and end, and between them a count of the others.
 
     Args:
       text: of any length.

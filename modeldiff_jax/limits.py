@@ -1,6 +1,6 @@
-"""Every bound on hostile input, each with its reason. Models come from strangers; a bound that is hit says its name.
+"""Limits on untrusted input, each with its reason. An error names the limit that was hit.
 
-All bounds are fields of `Limits`, so a caller who trusts a file can widen one:
+All limits are fields of `Limits`, so a caller who trusts a file can raise one:
 `md.load(path, limits=Limits(nodes=10**6))`.
 """
 
@@ -27,11 +27,11 @@ class Limits:
     external_bytes: int = 64 * _GIB
     """All external data of one model."""
     header_bytes: int = 4 * _MIB
-    """What describes a weight file's tensors (a header, a pickle, a zip's directory); 300 KB is a large one."""
+    """Description of a weight file's tensors (a header, a pickle, a zip's directory); 300 KB is a large one."""
     archive_entries: int = 100_000
     """Entries of one zip archive; the largest app packages have some 50,000."""
     archive_ratio: int = 1032
-    """Bytes that an archive unpacks to for each of its own; deflate can reach no more, so more is a lie."""
+    """Bytes that an archive unpacks to for each byte of its; deflate can reach no more, so more is forged."""
     pickle_steps: int = 1_000_000
     """Steps of reading one pickle, each of which may make an object; 20,000 tensors take about as many."""
     tensors: int = 30_000
@@ -39,20 +39,20 @@ class Limits:
     nodes: int = 200_000
     """Graph nodes after inlining; the largest real exports seen have about 20,000."""
     nesting: int = 24
-    """Depth of subgraphs within subgraphs; protobuf's own parser gives up near 31, with a worse message."""
+    """Depth of subgraphs within subgraphs; protobuf's parser gives up near 31, with a worse message."""
     tensor_elements: int = 2**31
     """Elements of one tensor, stored or computed; a 1.7 KB chain of Concat can grow 64-fold at each step."""
     made_elements: int = 2**28
     """Elements of one tensor an operator makes out of a shape (ConstantOfShape, Expand, Tile, Range, Pad, Resize)."""
     folded_bytes: int = 4 * _GIB
-    """All values computed while loading; a 78-byte file can ask for 4 TiB."""
+    """All values computed while loading; a 78-byte file can require 4 TiB."""
     folded_unbacked: int = 768 * _MIB
-    """What is computed while loading beyond twice the bytes the model holds itself; onnx's own VGG-19, whose weights
-    are made out of nothing, asks for 575 MB."""
+    """Bytes computed while loading beyond twice the bytes that the file holds; onnx's test file of VGG-19 computes its
+    weights from constants and needs 575 MB."""
     loop_trips: int = 100_000
-    """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
+    """Trips of one Loop or Scan; a 225-byte file can require 2**62."""
     pattern_bytes: int = 8 * _MIB
-    """Memory of one regular expression, RE2's own default; counts within counts multiply."""
+    """Memory of one regular expression, RE2's default; counts within counts multiply."""
     image_pixels: int = 2**26
     """Pixels of one image, of a seed folder or decoded by an operator; a small file can hold a large one."""
     traced_calls: int = 2_000_000
@@ -60,7 +60,7 @@ class Limits:
     seed_bytes: int = 4 * _GIB
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
-    """Files looked at in a seed folder."""
+    """Files of one seed folder."""
     listed_files: int = 100_000
     """Files of one folder of models."""
     probe_bytes: int = 8 * _GIB
@@ -74,17 +74,17 @@ class Limits:
 
     def check(self, name: str, value: int, *, where: str = "") -> None:
         """Raises `LimitExceededError` when `value` is above the limit `name`."""
-        bound = getattr(self, name)
-        if value > bound:
+        limit = getattr(self, name)
+        if value > limit:
             raise LimitExceededError(
-                f"The limit `{name}` is {bound:,}",
+                f"The limit `{name}` is {limit:,}",
                 got=f"{value:,}",
                 where=where,
                 fix=f"if you trust this file, raise it: Limits({name}=...), or --limit {name}=...",
             )
 
     def to_dict(self) -> dict[str, int]:
-        """The limits by name, for reports."""
+        """Returns the limits by name, for reports."""
         return asdict(self)
 
 
@@ -96,7 +96,7 @@ _folded: ContextVar[int | None] = ContextVar("folded", default=None)
 
 @contextmanager
 def active(limits: Limits) -> Iterator[None]:
-    """Makes `limits` the ones `check_made` and `check_trips` apply: operators are plain functions and carry none."""
+    """Sets the limits that `check_made` and the other checks apply within the block: operators are plain functions."""
     token, calls = _active.set(limits), _calls.set([0])
     try:
         yield
@@ -107,7 +107,11 @@ def active(limits: Limits) -> Iterator[None]:
 
 @contextmanager
 def folding(unbacked: int) -> Iterator[None]:
-    """While a value is computed at load, `check_made` holds it to what `folded_unbacked` leaves, too."""
+    """Makes `check_made` apply `folded_unbacked` too while values are computed at load.
+
+    Args:
+      unbacked: bytes counted so far.
+    """
     token = _folded.set(unbacked)
     try:
         yield
@@ -116,7 +120,7 @@ def folding(unbacked: int) -> Iterator[None]:
 
 
 def check_made(shape: Sequence[Any], itemsize: int = 8) -> None:
-    """To be called by an operator before it makes a tensor of a shape that comes out of the model."""
+    """Checks the size of a tensor whose shape comes from the model; operators call it before they make the tensor."""
     if all(isinstance(dim, int) or hasattr(dim, "__index__") for dim in shape):  # symbolic sizes have no value to check
         elements, folded = math.prod(int(dim) for dim in shape), _folded.get()
         _active.get().check("made_elements", elements)
@@ -125,13 +129,13 @@ def check_made(shape: Sequence[Any], itemsize: int = 8) -> None:
 
 
 def check_computed(shape: Sequence[Any]) -> None:
-    """To be called on the shape of whatever an operator gives, while it is only traced."""
+    """Checks the size of an operator's output while it is only traced."""
     if all(isinstance(dim, int) for dim in shape):
         _active.get().check("tensor_elements", math.prod(shape))
 
 
 def check_call() -> None:
-    """To be called once an operator call; counts within one `active` block."""
+    """Counts an operator call within an `active` block, and checks the number of calls."""
     calls = _calls.get()
     if calls is not None:
         calls[0] += 1
@@ -139,7 +143,7 @@ def check_call() -> None:
 
 
 def check_trips(trips: int) -> None:
-    """To be called before a loop of the model runs or is unrolled."""
+    """Checks the number of trips of a loop of the model before it runs or is unrolled."""
     _active.get().check("loop_trips", trips)
 
 
@@ -149,5 +153,5 @@ def pattern_bytes() -> int:
 
 
 def check_image(width: int, height: int) -> None:
-    """To be called with an image's size before it is decoded."""
+    """Checks an image's size before it is decoded."""
     _active.get().check("image_pixels", width * height)

@@ -1,4 +1,4 @@
-"""Aliases and small records that every room shares."""
+"""Type aliases and small records that all modules share."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Params: TypeAlias = Mapping[str, Any] | Any
 Apply: TypeAlias = Callable[..., Any]
 """`apply(params, *inputs) -> outputs`: one array, or a tuple of arrays in declared order."""
 Dim: TypeAlias = int | str
-"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes, but each `?` stands alone. Names in a file
-are its exporter's: sizes are guessed by them, but no call is held to them."""
+"""A fixed size, or the name of a dynamic one. Equal names mean equal sizes; each `?` is another size. Names in a file
+are its exporter's: sizes are guessed by them, but calls need not agree with them."""
 ANY: Dim = "?"
 """A dynamic size without a name."""
 Shape: TypeAlias = tuple[Dim, ...]
@@ -29,9 +29,9 @@ class TensorSpec:
     """Name, shape and dtype of one input or output.
 
     Attributes:
-      name: in the model.
-      shape: with the batch axis.
-      dtype: `STRING` for strings; object otherwise stands for a sequence or an optional.
+      name: name in the model.
+      shape: sizes of all axes, the batch axis included.
+      dtype: `STRING` for strings; any other object dtype means a sequence or an optional.
     """
 
     name: str
@@ -44,5 +44,5 @@ class TensorSpec:
 
     @property
     def holds_strings(self) -> bool:
-        """Whether it is a tensor of strings."""
+        """Whether this is a tensor of strings."""
         return self.dtype.metadata == STRING.metadata

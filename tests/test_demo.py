@@ -1,4 +1,4 @@
-"""The demo's parts keep their promises; the whole story is told by a long test."""
+"""Parts of the demo; a long test runs all of it."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def images():
 
 @pytest.fixture(scope="module")
 def teacher(images):
-    """Trained for long enough to be useful, which keeps the rest honest."""
+    """Trains a teacher for long enough to be accurate."""
     (network,) = zoo.train([derive.trained(data.DIGIT, images[1], np.random.default_rng(1))], 150)
     return network
 
@@ -39,7 +39,7 @@ def copies(images, teacher):
         "pruned": derive.pruned(teacher, 0.5, pool, rng),
         "distilled": derive.distilled(teacher, pool, rng),
         "stolen": derive.stolen(teacher, pool, rng),
-        "stranger": derive.unrelated(data.REMAINDER, pool, rng),
+        "unrelated": derive.unrelated(data.REMAINDER, pool, rng),
     }
     return recipes, dict(zip(recipes, zoo.train(list(recipes.values()), 150), strict=True))
 
@@ -50,13 +50,13 @@ def run(module, params, pixels):
     return jax.nn.softmax(logits), features
 
 
-def answers(network, pixels):
-    """Probabilities of all ten outputs, and features."""
+def outputs_and_features(network, pixels):
+    """Returns probabilities of all ten outputs, and features."""
     return map(np.asarray, run(zoo.DigitNet(int8=network.int8), network.params, pixels))
 
 
 def probabilities(network, pixels):
-    return next(answers(network, pixels))
+    return next(outputs_and_features(network, pixels))
 
 
 def test_test_images_are_not_trained_on(images):
@@ -69,24 +69,24 @@ def test_test_images_are_not_trained_on(images):
     assert sum(image.tobytes() in seen for image in test.pixels) <= 2  # the data set has a few equal images
 
 
-def test_shaking_moves_little_and_stays_in_range(images):
+def test_distortion_moves_little_and_stays_in_range(images):
     train, _, _ = images
-    shaken = data.shake(train.pixels, np.random.default_rng(0))
-    assert shaken.dtype == np.float32
-    assert shaken.min() >= 0
-    assert shaken.max() <= 1 + 1e-6
-    near = np.mean(np.abs(shaken - train.pixels))
-    far = np.mean(np.abs(shaken - np.roll(train.pixels, 1, axis=0)))
+    distorted = data.distort(train.pixels, np.random.default_rng(0))
+    assert distorted.dtype == np.float32
+    assert distorted.min() >= 0
+    assert distorted.max() <= 1 + 1e-6
+    near = np.mean(np.abs(distorted - train.pixels))
+    far = np.mean(np.abs(distorted - np.roll(train.pixels, 1, axis=0)))
     assert 0 < near < far / 2
 
 
-def test_shaking_by_nothing_changes_nothing(images):
+def test_no_distortion_changes_nothing(images):
     class Still(np.random.Generator):
         def normal(self, mean, spread, size):
             return np.zeros(size)
 
     train, _, _ = images
-    np.testing.assert_allclose(data.shake(train.pixels, Still(np.random.PCG64())), train.pixels, atol=1e-5)
+    np.testing.assert_allclose(data.distort(train.pixels, Still(np.random.PCG64())), train.pixels, atol=1e-5)
 
 
 def test_the_network_is_a_convolutional_one():
@@ -121,7 +121,7 @@ def test_rounding_to_int8(xp):
     np.testing.assert_array_equal(zoo.round_to_int8(xp.zeros((2, 3)), xp), np.zeros((2, 3)))
 
 
-def test_training_learns_and_gives_each_network_its_own_task(images, teacher, copies):
+def test_training_learns_the_task_of_each_network(images, teacher, copies):
     _, _, test = images
     _, networks = copies
     for name, network in {"teacher": teacher, **networks}.items():
@@ -130,19 +130,21 @@ def test_training_learns_and_gives_each_network_its_own_task(images, teacher, co
         assert accuracy > (0.6 if name == "tuned" else 0.8), name  # its body moves slowly
 
 
-def test_a_network_trains_alike_alone_and_among_others(images, copies):
+def test_a_network_trains_alike_alone_and_in_a_group(images, copies):
     recipes, networks = copies
-    (alone,) = zoo.train([recipes["stranger"]], 150)
+    (separate,) = zoo.train([recipes["unrelated"]], 150)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), alone.params, networks["stranger"].params
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        separate.params,
+        networks["unrelated"].params,
     )
 
 
-def test_pruned_weights_stay_away(copies):
+def test_pruned_weights_stay_zero(copies):
     _, networks = copies
     kernels = [layer["kernel"] for layer in networks["pruned"].params.values()]
-    dead = sum(int((kernel == 0).sum()) for kernel in kernels)
-    assert dead / sum(kernel.size for kernel in kernels) == pytest.approx(0.5, abs=1e-3)
+    zeros = sum(int((kernel == 0).sum()) for kernel in kernels)
+    assert zeros / sum(kernel.size for kernel in kernels) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_outputs_that_do_not_count_are_never_trained(copies):
@@ -159,14 +161,14 @@ def test_the_fine_tuned_begins_with_the_teachers_body(teacher, copies):
 
 
 @pytest.mark.parametrize("student", ["distilled", "stolen"])
-def test_students_begin_with_weights_of_their_own(teacher, copies, student):
+def test_students_begin_with_random_weights(teacher, copies, student):
     recipes, _ = copies
     for layer, values in recipes[student].start.items():
-        mine, theirs = values["kernel"].ravel(), teacher.params[layer]["kernel"].ravel()
-        assert abs(np.corrcoef(mine, theirs)[0, 1]) < 0.3
+        kernels = values["kernel"].ravel(), teacher.params[layer]["kernel"].ravel()
+        assert abs(np.corrcoef(*kernels)[0, 1]) < 0.3
 
 
-def test_a_thief_sees_no_label_and_comes_near_the_teachers_answers(images, teacher, copies):
+def test_a_thief_gets_no_label_and_approximates_the_teachers_outputs(images, teacher, copies):
     _, _, test = images
     recipes, networks = copies
     np.testing.assert_allclose(recipes["stolen"].targets, probabilities(teacher, recipes["stolen"].pixels), atol=1e-5)
@@ -176,10 +178,10 @@ def test_a_thief_sees_no_label_and_comes_near_the_teachers_answers(images, teach
     assert stolen < np.abs(wanted - np.roll(wanted, 1, axis=0)).mean() / 3
 
 
-def test_distillation_is_of_features(images, teacher, copies):
+def test_distillation_imitates_features(images, teacher, copies):
     recipes, networks = copies
     pixels = images[2].pixels
-    features = {n: list(answers(m, pixels))[1] for n, m in {"teacher": teacher, **networks}.items()}
+    features = {n: list(outputs_and_features(m, pixels))[1] for n, m in {"teacher": teacher, **networks}.items()}
     distance = {n: np.mean((f - features["teacher"]) ** 2) for n, f in features.items()}
     assert distance["distilled"] < distance["stolen"] / 2
     np.testing.assert_allclose(recipes["distilled"].targets.sum(1), 1)
@@ -200,22 +202,22 @@ def test_models_of_one_label_space_share_one_function(images, teacher, copies):
     assert outputs.shape == (3, 5)
     np.testing.assert_array_equal(outputs.argmax(1), probabilities(networks["tuned"], pixels)[:, :5].argmax(1))
     assert networks["pruned"].model("a").apply is teacher.model("b").apply
-    assert networks["tuned"].model("a").apply is networks["stranger"].model("b").apply
+    assert networks["tuned"].model("a").apply is networks["unrelated"].model("b").apply
     assert networks["tuned"].model("a").apply is not teacher.model("b").apply
 
 
 @pytest.fixture(scope="module")
 def small_story():
-    """The whole way with few references and short training; its verdicts mean nothing."""
+    """Runs the whole demo with few references and short training; its verdicts are meaningless."""
     sizes = {"N_REFERENCES": 3, "N_UNRELATED": 1, "_STEPS": 60, "_DERIVED_STEPS": 60, "_N_PAIRS": 20}
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         for name, value in sizes.items():
             patch.setattr(story, name, value)
-        return run_demo(key=3, progress=lambda what, done, total: seen.append((what, done, total))), seen
+        return run_demo(key=3, progress=lambda step, done, total: seen.append((step, done, total))), seen
 
 
-def test_a_story_has_a_row_for_each_model(small_story):
+def test_the_result_has_a_row_for_each_model(small_story):
     result, _ = small_story
     names = [row.name for row in result.rows]
     assert names == [
@@ -230,7 +232,7 @@ def test_a_story_has_a_row_for_each_model(small_story):
     assert {row.name: row.classes for row in others if row.classes != 10} == {"fine-tuned": 5, "unrelated 2": 5}
 
 
-def test_a_story_serves_its_schema(small_story):
+def test_the_record_fits_its_schema(small_story):
     jsonschema.validate(json.loads(json.dumps(small_story[0].to_dict())), SCHEMA)
 
 
@@ -242,7 +244,7 @@ def test_progress_only_grows_and_ends_at_the_end(small_story):
     assert {total for *_, total in seen} == {100}
 
 
-def test_every_wrong_verdict_is_told():
+def test_every_wrong_verdict_has_a_note():
     row = story.Row("x", "derived", "", 10, 0.9, 0.5, 0.04, "reused")
     right = [row, replace(row, kind="unrelated", p_value=0.5, verdict="no_evidence")]
     wrong = [
@@ -257,7 +259,7 @@ def test_every_wrong_verdict_is_told():
 
 
 @pytest.mark.long
-def test_the_whole_story():
+def test_the_whole_demo():
     result = run_demo(key=0)
     verdicts = {row.name: row.verdict for row in result.rows}
     assert all(row.accuracy > 0.9 for row in result.rows)

@@ -1,4 +1,4 @@
-"""The documentation is true and whole: its examples run, its pages hold every option and name, its site builds."""
+"""The documentation is true and complete: its examples run, its pages hold every option and name, its site builds."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def pages():
             yield pytest.param(name, marks=pytest.mark.long if name in LONG else ())
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter has warnings of its own
+@pytest.mark.filterwarnings("ignore")  # PyTorch's exporter emits warnings
 @pytest.mark.parametrize("name", list(pages()))
 def test_examples_print_what_the_page_shows(name, in_models, monkeypatch):
     for package in NEEDED.get(name, ()):
@@ -48,7 +48,7 @@ def test_examples_print_what_the_page_shows(name, in_models, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore")  # so has Jupyter
+@pytest.mark.filterwarnings("ignore")  # Jupyter emits warnings
 @pytest.mark.parametrize("path", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
 def test_notebooks_print_what_they_show(path, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -125,9 +125,9 @@ def test_files_of_the_repository_that_pages_name_exist():
     assert [name for name in sorted(names) if not (ROOT / name).exists()] == []
 
 
-def test_the_page_of_benchmarks_is_what_the_results_say():
+def test_the_page_of_benchmarks_follows_the_results():
     for name, text in tables.pages(tables.recorded()).items():
-        assert (DOCS / name).read_text("utf-8") == text, "python -m bench.tables writes it anew"
+        assert (DOCS / name).read_text("utf-8") == text, "python -m bench.tables writes it again"
 
 
 # The site

@@ -1,4 +1,4 @@
-"""The doctor says what is there, what is missing and how to get it, and survives what it finds."""
+"""The doctor reports installed and missing packages and how to install them, and survives broken installations."""
 
 import shlex
 import sys
@@ -17,7 +17,7 @@ def no_cache(monkeypatch):
 
 @pytest.fixture
 def without(monkeypatch):
-    """Makes distributions look as if they were not installed."""
+    """Simulates distributions that are not installed."""
 
     def hide(*names):
         monkeypatch.setattr(doctor, "installed", lambda name: None if name in names else installed(name))
@@ -38,7 +38,7 @@ def test_this_machine_is_sound():
     assert record["cache"]["state"] == "off"
 
 
-def test_every_extra_of_the_package_is_listed_with_what_it_is_for():
+def test_every_extra_of_the_package_is_listed_with_its_purpose():
     names = {entry["name"] for entry in doctor.diagnose()["extras"]}
     assert names == {"bench", "check", "cuda12", "cuda13", "tpu", "dev", "docs", "fuzz", "roundtrip"}
     assert all(entry["needed_for"] for entry in doctor.diagnose()["extras"])

@@ -1,4 +1,4 @@
-"""Errors: four parts, none of them longer than a person reads, whatever a model's names are."""
+"""Errors: four parts of bounded length, whatever a model's names are."""
 
 import pickle
 
@@ -12,13 +12,13 @@ from tests.helpers.onnx_graphs import model, node
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ModelDiffError)]
 
 
-def test_the_message_holds_the_parts_that_are_there():
+def test_the_message_holds_the_parts_given():
     assert str(ModelDiffError("A rule holds", got="1", fix="do it")) == "A rule holds. Got: 1. To do: do it."
     assert str(ModelDiffError("A rule holds", where="here")) == "A rule holds. Where: here."
 
 
 @pytest.mark.parametrize("part", ["rule", "got", "where", "fix"])
-def test_long_parts_keep_their_ends_and_say_what_is_missing(part):
+def test_long_parts_keep_their_ends_and_count_the_rest(part):
     text = "start" + "x" * 10**7 + "end"
     error = InvalidInputError(**{"rule": "A rule", part: text})
     short = getattr(error, part)
@@ -36,7 +36,7 @@ def test_short_texts_stay(length):
 
 
 @pytest.mark.parametrize("length", [101, 150, 10**6])
-def test_long_texts_do_not_pass_the_bound(length):
+def test_long_texts_do_not_exceed_the_limit(length):
     assert len(shortened("x" * length, 100)) <= 100
 
 

@@ -16,7 +16,7 @@ MAP = {
 
 
 def modules():
-    """Every module of the product, as a path from the root; packages' own files only name what they hold."""
+    """Every module of the product, as a path from the root; `__init__` and `__main__` are left out."""
     for tree in ("modeldiff_jax", "kernels"):
         for path in sorted((ROOT / tree).rglob("*.py")):
             name = path.relative_to(ROOT)

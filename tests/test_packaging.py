@@ -1,4 +1,4 @@
-"""What is installed is what is in the tree, and who may import whom."""
+"""The wheel has the files of the tree, and imports follow the contracts."""
 
 import configparser
 import re
@@ -19,7 +19,7 @@ HEAVY = {"jax", "jaxlib", "onnx", "flax", "numpy", "sklearn", "PIL", "onnxruntim
 
 
 def python(program, cwd, **environment):
-    """Standard output of a program in a fresh process."""
+    """Returns the standard output of a program in a fresh process."""
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=cwd, env=environment or None, capture_output=True, text=True, check=False
     )
@@ -76,7 +76,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel):
     assert {"modeldiff_jax/py.typed", "modeldiff_jax/report/schema.json"} <= names
 
 
-def test_the_wheel_says_what_it_is(wheel):
+def test_the_wheel_has_its_metadata(wheel):
     archive = zipfile.ZipFile(wheel)
     info = f"modeldiff_jax-{modeldiff_jax.__version__}.dist-info"
     assert "modeldiff = modeldiff_jax.cli:main" in archive.read(f"{info}/entry_points.txt").decode()
@@ -100,7 +100,7 @@ def test_the_wheel_works_without_the_tree(wheel, tmp_path):
 
 
 def heavy_after(program, cwd):
-    """The heavy packages a fresh process has imported after a program."""
+    """Returns the heavy packages a fresh process has imported after a program."""
     return set(python(f"{program}\nimport sys; print(*({HEAVY!r} & set(sys.modules)))", cwd).split())
 
 
@@ -178,7 +178,7 @@ def test_each_tool_is_set_up_in_one_file():
     assert tools == {"importlinter", "mypy", "coverage"}
 
 
-def test_all_files_speak_of_one_version():
+def test_all_files_name_one_version():
     number = modeldiff_jax.__version__
     assert version("modeldiff-jax") == number
     assert f"\nversion: {number}\n" in (ROOT / "CITATION.cff").read_text()

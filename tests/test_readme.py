@@ -1,4 +1,4 @@
-"""What the README shows is what happens, and what it names exists."""
+"""The README's examples print what it shows, and the files that it names exist."""
 
 import re
 

@@ -33,7 +33,7 @@ def ddvs(files):
     return md.ddv([owner, md.load(files[1])], md.make_probes(owner, n_pairs=4, n_steps=2))
 
 
-CALLS = {  # name: function of three classifiers, of a model and its child and a stranger
+CALLS = {  # name: function of three classifiers, of a model, its child and an unrelated one
     "call": lambda files: md.load(files[0])(X),
     "eager": lambda files: md.load(files[0]).eager(X),
     "specialise": lambda files: md.load(files[0]).specialise(X)(X),
@@ -52,7 +52,7 @@ NOW = [("call", "strict"), ("specialise", "strict"), ("ddv", "strict"), ("ddv", 
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     child = classifier(folder / "child.onnx", noise=0.02)
-    return [classifier(folder / "owner.onnx"), child, classifier(folder / "stranger.onnx", seed=7)]
+    return [classifier(folder / "owner.onnx"), child, classifier(folder / "unrelated.onnx", seed=7)]
 
 
 @pytest.mark.parametrize(

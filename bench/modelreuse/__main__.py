@@ -38,16 +38,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
-    """The ModelReuse benchmark: which model was made from which, and how well methods tell."""
+    """The ModelReuse benchmark: which model was made from which, and how well methods detect it."""
 
 
 @commands.command()
 @folder
 @click.option("--size", type=click.Choice(["small", "full", "population", "track"]), default="full", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Random seed of data, recipes and weights.")
-@click.option("--beyond", is_flag=True, help="Train the kinds of relatives that the paper lacks, too.")
+@click.option("--beyond", is_flag=True, help="Train the kinds of relatives that the paper lacks as well.")
 def build(folder: Path, size: str, seed: int, beyond: bool) -> None:
-    """Train a zoo of models whose descent is known, or what is missing of it."""
+    """Train a zoo of models whose descent is known, or its missing models."""
     from bench.modelreuse.build import SIZES
     from bench.modelreuse.build import build as build_zoo
 
@@ -65,7 +65,7 @@ def build(folder: Path, size: str, seed: int, beyond: bool) -> None:
     type=click.Choice(["owner", "suspect", "both"]),
     default="suspect",
     show_default=True,
-    help="Whose inputs are used.",
+    help="The side that inputs are made on.",
 )
 @pairs
 @key
@@ -74,9 +74,9 @@ def build(folder: Path, size: str, seed: int, beyond: bool) -> None:
     default="outputs",
     show_default=True,
     metavar="LEVEL",
-    help="What suspects expose: outputs, probabilities, top-K, labels.",
+    help="The part of their outputs that suspects expose: outputs, probabilities, top-K, labels.",
 )
-@click.option("--black-box", is_flag=True, help="Find partners by queries instead of gradients.")
+@click.option("--black-box", is_flag=True, help="Make partners by queries instead of gradients.")
 @style
 def evaluate(
     folder: Path,
@@ -89,7 +89,7 @@ def evaluate(
     black_box: bool,
     style: str,
 ) -> None:
-    """Measure how well a method tells who came from whom."""
+    """Measure how well a method detects which model was made from which."""
     from bench.modelreuse import protocols
     from bench.modelreuse.methods import METHODS
 
@@ -146,7 +146,7 @@ def null(folders: tuple[Path, ...], owners: int, write: bool) -> None:
 @style
 @plot_file
 def adversary(folder: Path, pairs: int, steps: int, keys: int, style: str, plot: Path | None) -> None:
-    """Measure what thieves who hide and accusers who lie can do. FOLDER holds a finished build."""
+    """Measure thieves who hide their copies and accusers who forge claims. FOLDER holds a finished build."""
     from bench.modelreuse import adversary as module
 
     _print(module.adversary(folder, pairs, steps, keys), module.table, style, plot, module.plot)
@@ -158,7 +158,7 @@ def adversary(folder: Path, pairs: int, steps: int, keys: int, style: str, plot:
 @key
 @style
 def access(folder: Path, pairs: int, key: int, style: str) -> None:
-    """Measure what is left when suspects expose less, and when pairs are found by queries."""
+    """Measure methods when suspects expose less, and when pairs are made by queries."""
     from bench.modelreuse import access as module
     from bench.modelreuse.folder import Zoo
     from bench.modelreuse.reactions import Reactor
@@ -202,7 +202,7 @@ def _print(
     plot: Path | None = None,
     draw: Callable[[Any], str] | None = None,
 ) -> None:
-    """Prints a result as JSON or as a table, and writes its plot where one is asked for."""
+    """Prints a result as JSON or as a table, and writes its plot if `plot` is given."""
     if plot and draw:
         plot.write_text(draw(result), "utf-8")
     click.echo(json.dumps(result, indent=1) if style == "json" else table(result))

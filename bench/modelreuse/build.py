@@ -1,4 +1,4 @@
-"""Makes the zoo: trains every model, writes its ONNX file, then the manifest. What is there already is kept."""
+"""Builds the zoo: trains every model, writes its ONNX file, then the manifest. Existing files are kept."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ _LESSONS: dict[str, Lesson] = {
     "steal_adversarial": "adversarial",
 }
 _TOGETHER = 8
-"""Models trained between two savings."""
+"""Models that are trained together, and then saved."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a zoo is.
+    """The size of a zoo.
 
     Attributes:
-      datasets: what its models are for, beside what they are pre-trained on.
-      images: to train on, by dataset.
-      tests, kept: images to test on, and how many of each part go into the folder.
-      steps: of training, by kind of recipe.
-      population: 0 for the paper's models, else how many unrelated ones of each architecture for each dataset.
+      datasets: datasets of the models, beside that of pre-training.
+      images: number of training images, by dataset.
+      tests: number of test images.
+      kept: images of each part that are stored in the folder.
+      steps: training steps, by kind of recipe.
+      population: 0 for the paper's models, else the number of unrelated models of each architecture and dataset.
       track: whether roots are published networks (`efficientnet.py`) instead.
-      rate: share of the usual learning rates.
+      rate: factor of all learning rates.
     """
 
     datasets: tuple[str, ...]
@@ -107,56 +108,56 @@ SIZES = {"full": FULL, "small": SMALL, "population": POPULATION, "track": TRACK}
 
 
 def build(where: Path, size: Size, seed: int = 0, beyond: bool = False, report: Any = None) -> folder.Zoo:
-    """Makes a zoo, or what is missing of one.
+    """Builds a zoo, or its missing models.
 
     Args:
       where: the folder.
-      size: of the zoo.
-      seed: of everything random; another gives another zoo by the same recipes, with other images.
-      beyond: also the models that the paper lacks.
+      size: size of the zoo.
+      seed: random seed; another one gives another zoo by the same recipes, with other images.
+      beyond: whether to build the models that the paper lacks as well.
       report: called with a line of progress.
     """
     start = time.perf_counter()
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         (report or _to_stderr)(f"[{time.perf_counter() - start:6.0f} s] {text}")
 
     for part in ("models", "variables"):
         (where / part).mkdir(parents=True, exist_ok=True)
-    say("rendering the images")
+    log("rendering the images")
     tasks = {name: make_task(name, n, size.tests, seed) for name, n in size.images.items()}
     if size.population:
-        wanted = recipes.population(size.population, ARCHITECTURES, size.datasets)
+        listed = recipes.population(size.population, ARCHITECTURES, size.datasets)
     elif size.track:
-        wanted = recipes.track(tuple(efficientnet.DEPTHS), size.datasets)
+        listed = recipes.track(tuple(efficientnet.DEPTHS), size.datasets)
     else:
-        wanted = recipes.paper(ARCHITECTURES, size.datasets)
-    wanted += recipes.beyond(ARCHITECTURES, size.datasets) if beyond else []
-    for wave in _waves(wanted):
-        todo = [recipe for recipe in wave if not (where / "variables" / f"{recipe.name}.npz").exists()]
+        listed = recipes.paper(ARCHITECTURES, size.datasets)
+    listed += recipes.beyond(ARCHITECTURES, size.datasets) if beyond else []
+    for level in _levels(listed):
+        todo = [recipe for recipe in level if not (where / "variables" / f"{recipe.name}.npz").exists()]
         todo.sort(key=lambda r: (r.kind, r.arch, r.dataset))
-        for at in range(0, len(todo), _TOGETHER):
-            some = todo[at : at + _TOGETHER]
+        for first in range(0, len(todo), _TOGETHER):
+            some = todo[first : first + _TOGETHER]
             for recipe, variables in zip(some, _make(some, where, tasks, size, seed), strict=True):
                 _save(where / "variables" / f"{recipe.name}.npz", variables)
-            say(f"{some[-1].kind}: {at + len(some)} of {len(todo)}, {some[-1].name}")
-    say("writing ONNX files")
-    for recipe in wanted:
+            log(f"{some[-1].kind}: {first + len(some)} of {len(todo)}, {some[-1].name}")
+    log("writing ONNX files")
+    for recipe in listed:
         if not (where / "models" / f"{recipe.name}.onnx").exists():
             _export(recipe, where, tasks)
-    say("measuring accuracies")
-    reactor = Reactor({recipe.name: where / "models" / f"{recipe.name}.onnx" for recipe in wanted})
+    log("measuring accuracies")
+    reactor = Reactor({recipe.name: where / "models" / f"{recipe.name}.onnx" for recipe in listed})
     sets = {name: (_native(task.test.x), task.test.y) for name, task in tasks.items()}
-    labelled = [(recipe.name, recipe.dataset) for recipe in wanted if recipe.dataset != "imagenet"]
+    labelled = [(recipe.name, recipe.dataset) for recipe in listed if recipe.dataset != "imagenet"]
     accuracy = accuracies(reactor, sets, labelled)
     images = {}
     for name, task in tasks.items():
         for part, split in (("train", task.train), ("test", task.test)):
             images[f"{name}_{part}_x"] = split.x[: size.kept].transpose(0, 3, 1, 2)
             images[f"{name}_{part}_y"] = split.y[: size.kept].astype(np.int32)
-    entries = [_entry(recipe, accuracy.get(recipe.name)) for recipe in wanted]
+    entries = [_entry(recipe, accuracy.get(recipe.name)) for recipe in listed]
     folder.write(where, entries, images, {"seed": seed, "size": asdict(size)})
-    say(f"done: {len(entries)} models in {where}")
+    log(f"done: {len(entries)} models in {where}")
     return folder.Zoo(where)
 
 
@@ -164,20 +165,20 @@ def _to_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _waves(wanted: Iterable[Recipe]) -> list[list[Recipe]]:
-    """Recipes in groups that need nothing but earlier groups."""
+def _levels(listed: Iterable[Recipe]) -> list[list[Recipe]]:
+    """Returns recipes in groups, each of which depends on earlier groups alone."""
     depth: dict[str, int] = {}
-    for recipe in wanted:
+    for recipe in listed:
         depth[recipe.name] = 1 + max((depth[needed] for needed in (recipe.parent, recipe.other) if needed), default=-1)
-    return [[r for r in wanted if depth[r.name] == level] for level in sorted(set(depth.values()))]
+    return [[r for r in listed if depth[r.name] == level] for level in sorted(set(depth.values()))]
 
 
 def _make(some: Sequence[Recipe], where: Path, tasks: dict[str, Task], size: Size, seed: int) -> list[Variables]:
-    """Variables of recipes whose parents are made. A quantised model has its parent's; its file differs."""
-    found = {r: efficientnet.imagenet(r.arch) for r in some if r.dataset == "imagenet"}
-    trained = [recipe for recipe in some if recipe.kind != "quantize" and recipe not in found]
-    found |= zip(trained, train([_job(r, where, tasks, size, seed) for r in trained]), strict=True)
-    return [found[recipe] if recipe in found else _load(where, recipe.parent) for recipe in some]
+    """Makes the variables of recipes whose parents exist. A quantised model has its parent's; its file differs."""
+    variables = {r: efficientnet.imagenet(r.arch) for r in some if r.dataset == "imagenet"}
+    trained = [recipe for recipe in some if recipe.kind != "quantize" and recipe not in variables]
+    variables |= zip(trained, train([_job(r, where, tasks, size, seed) for r in trained]), strict=True)
+    return [variables[recipe] if recipe in variables else _load(where, recipe.parent) for recipe in some]
 
 
 def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_seed: int) -> Job:
@@ -201,7 +202,7 @@ def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_se
         assert parent is not None
         average = jax.tree.map(lambda a, b: (a + b) / 2, parent, _load(where, recipe.other))
         start, rate = _with_head_of(average, parent), 5e-4
-    elif parent is not None:  # taught by the parent, from fresh weights
+    elif parent is not None:  # trained on the parent's outputs, from random weights
         teacher = (_arch_of(recipe.parent), parent)
         lesson = _LESSONS[kind]
     return Job(
@@ -221,7 +222,7 @@ def _job(recipe: Recipe, where: Path, tasks: dict[str, Task], size: Size, zoo_se
 
 
 def _arch_of(name: str) -> str:
-    """Architecture of a model by its name: that of the last student in its chain, or of its root."""
+    """Returns the architecture of a model by its name: that of the last student in its chain, or of its root."""
     steps = [step for step in name.split("-") if step.startswith(("pretrain(", "train(", "steal"))]
     return steps[-1][steps[-1].index("(") + 1 :].split(",")[0].rstrip(")")
 
@@ -231,7 +232,7 @@ def _with_head_of(body: Variables, other: Variables) -> Variables:
 
 
 def _tuned(recipe: Recipe, variables: Variables) -> Any:
-    """1 for the weights of the last `amount` of the layers, the head always among them."""
+    """Returns 1 for the weights of the last `amount` of the layers, which include the head, and 0 for others."""
     names = units(recipe.arch)
     tuned = names[len(names) - max(1, round(recipe.amount * len(names))) :]
 
@@ -245,13 +246,13 @@ def _tuned(recipe: Recipe, variables: Variables) -> Any:
 
 
 def _alive(variables: Variables, ratio: float) -> Any:
-    """0 for the `ratio` of all filters' weights that are least in magnitude (global pruning)."""
+    """Returns 0 for the `ratio` of all filters' weights that are least in magnitude (global pruning), 1 for others."""
     filters = [part["kernel"] for layer, part in variables["params"].items() if layer != "head"]
-    bound = np.quantile(np.concatenate([np.abs(leaf).ravel() for leaf in filters]), ratio)
+    threshold = np.quantile(np.concatenate([np.abs(leaf).ravel() for leaf in filters]), ratio)
     alive = jax.tree.map(lambda leaf: np.ones(np.shape(leaf), np.float32), variables["params"])
     for layer, part in alive.items():
         if layer != "head":
-            part["kernel"] = (np.abs(variables["params"][layer]["kernel"]) > bound).astype(np.float32)
+            part["kernel"] = (np.abs(variables["params"][layer]["kernel"]) > threshold).astype(np.float32)
     return alive
 
 

@@ -1,9 +1,9 @@
 """Three tasks of 32 x 32 colour images: a rich one to pre-train on, and two of other kinds to transfer to.
 
-objects   rendered, as many as wanted, 60 classes: ten shapes in two surfaces, 26 letters, 14 materials
-digits    scikit-learn's handwritten digits, scaled, turned, coloured, over rendered grounds: 10 classes
-pictures  from which of 17 pictures of scikit-image is this crop? colours, contrast and orientation are shaken
-imagenet  such crops again, without labels: what to ask roots that learned elsewhere
+objects   rendered, any number, 60 classes: ten shapes in two surfaces, 26 letters, 14 materials
+digits    scikit-learn's handwritten digits, scaled, turned, coloured, over rendered backgrounds: 10 classes
+pictures  crops of 17 pictures of scikit-image, labelled by picture; colours, contrast and orientation vary
+imagenet  the same crops without labels: inputs for roots that were trained on ImageNet
 
 Training and test images never share a digit, or a part of a picture.
 """
@@ -39,7 +39,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A data set: what models learn from, and what they never see."""
+    """A data set: training images, and test images that no model is trained on."""
 
     name: str
     classes: int
@@ -48,7 +48,7 @@ class Task:
 
 
 def make_task(name: str, n_train: int, n_test: int, seed: int) -> Task:
-    """Renders a task; the same arguments give the same images. Labels of `imagenet` are 0: it has no true ones."""
+    """Renders a task; the same arguments give the same images. Labels of `imagenet` are 0: they are unknown."""
     maker = {"objects": _objects, "digits": _digits, "pictures": _pictures, "imagenet": _unlabelled}[name]
     parts = []
     for i, (part, n) in enumerate((("train", n_train), ("test", n_test))):
@@ -58,7 +58,7 @@ def make_task(name: str, n_train: int, n_test: int, seed: int) -> Task:
 
 
 def _objects(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
-    del part  # any number can be rendered, and no two are alike
+    del part  # rendered images of both parts differ
     y = rng.integers(0, CLASSES["objects"], n)
     x = np.empty((n, SIDE, SIDE, 3))
     ends = (0, 2 * _SHAPES, 2 * _SHAPES + _LETTERS, CLASSES["objects"])
@@ -69,7 +69,7 @@ def _objects(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndar
 
 
 def _shapes(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 32 32 3"]:
-    """Shape y % 10, flat or striped, lit from a side."""
+    """Renders shape y % 10, flat or striped, lit from a side."""
     n, shape, striped = len(y), y % _SHAPES, y >= _SHAPES
     angle, size = rng.uniform(0, 2 * np.pi, n), rng.uniform(0.6, 0.95, n)
     u, v = _turned(rng.uniform(-0.2, 0.2, (n, 2)), angle, size)
@@ -81,16 +81,16 @@ def _shapes(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.ndar
     turn, pitch = rng.uniform(0, np.pi, n), rng.uniform(6, 9, n)
     wave = np.sin((u * np.cos(turn)[:, None, None] + v * np.sin(turn)[:, None, None]) * pitch[:, None, None])
     share = (np.where(striped[:, None, None], wave, 1.0) * 0.5 + 0.5)[..., None]
-    ground = _grounds(rng, n)
-    one = _unlike(rng, ground.mean((1, 2))[None])
-    two = _unlike(rng, np.stack([ground.mean((1, 2)), one]))
+    background = _backgrounds(rng, n)
+    one = _unlike(rng, background.mean((1, 2))[None])
+    two = _unlike(rng, np.stack([background.mean((1, 2)), one]))
     surface = one[:, None, None] * share + two[:, None, None] * (1 - share)
     light = 1 + 0.3 * np.clip(u * np.cos(angle)[:, None, None] + v * np.sin(angle)[:, None, None], -1, 1)[..., None]
-    return ground * (1 - mask) + surface * light * mask
+    return background * (1 - mask) + surface * light * mask
 
 
 def _letters(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 32 32 3"]:
-    """Capital letters of Pillow's own font, slanted and stretched, upright enough to be read."""
+    """Renders capital letters in Pillow's default font, moved, turned a little, and scaled."""
     from PIL import Image, ImageDraw, ImageFont
 
     font, masks = ImageFont.load_default(26), []
@@ -102,17 +102,17 @@ def _letters(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.nda
 
 
 def _materials(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 32 32 3"]:
-    """Surfaces that fill the image, in two colours: stripes, checks, dots, bricks, weave, noise of many kinds."""
+    """Renders surfaces that fill the image, in two colours: stripes, checks, dots, bricks, weave and noise."""
     n = len(y)
     u, v = (
         axis * 16
         for axis in _turned(rng.uniform(-1, 1, (n, 2)), rng.uniform(0, 2 * np.pi, n), rng.uniform(0.7, 1.4, n))
     )
-    fields = [_grown(rng.normal(0, 1, (n, cells + 1, cells + 1))) for cells in (3, 8, 16)]
+    fields = [_interpolated(rng.normal(0, 1, (n, cells + 1, cells + 1))) for cells in (3, 8, 16)]
     white = rng.normal(0, 1, (n, SIDE, SIDE))
     row = np.floor(v / 5)
     brick = np.minimum(np.abs(v / 5 - row - 0.5), np.abs(np.mod(u / 9 + row / 2, 1) - 0.5) * 1.8)
-    made = [
+    patterns = [
         np.sin(u * 1.5),
         np.sin(u * 0.5),
         np.sign(np.sin(u * 0.7) * np.sin(v * 0.7)),
@@ -129,7 +129,7 @@ def _materials(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.n
         np.where(np.mod(np.floor(u / 3) + np.floor(v / 3), 2) > 0, np.sin(u * 2), np.sin(v * 2)),
     ]
     field = np.empty((n, SIDE, SIDE))
-    for kind, values in enumerate(made):
+    for kind, values in enumerate(patterns):
         field[y == kind] = values[y == kind]
     one = _colours(rng, n)
     two = _unlike(rng, one[None])
@@ -138,7 +138,7 @@ def _materials(rng: np.random.Generator, y: Int[np.ndarray, " n"]) -> Float[np.n
 
 
 def _turned(middle: np.ndarray, angle: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of every pixel in frames of their own: moved, turned, scaled. Two of (n, 32, 32)."""
+    """Returns the coordinates of all pixels in moved, turned and scaled frames: two arrays (n, 32, 32)."""
     line = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
     dy, dx = line[None, :, None] - middle[:, 0, None, None], line[None, None, :] - middle[:, 1, None, None]
     cos, sin = (np.cos(angle) / size)[:, None, None], (np.sin(angle) / size)[:, None, None]
@@ -146,7 +146,7 @@ def _turned(middle: np.ndarray, angle: np.ndarray, size: np.ndarray) -> tuple[np
 
 
 def _outside(shape: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """How far outside a shape of about unit size a place is; negative inside."""
+    """Returns the distance of places from a shape of about unit size; negative inside."""
     r, turn = np.hypot(u, v), np.arctan2(v, u)
 
     def polygon(sides: int) -> np.ndarray:
@@ -175,29 +175,29 @@ def _colours(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def _unlike(rng: np.random.Generator, others: np.ndarray) -> np.ndarray:
-    """Of six colours drawn, the one farthest from the nearest of `others` (m, n, 3): (n, 3)."""
+    """Draws six colours and returns the one farthest from the nearest of `others` (m, n, 3): (n, 3)."""
     drawn = rng.uniform(0, 1, (6, others.shape[1], 3))
-    gap = np.linalg.norm(drawn[:, None] - others, axis=-1).min(axis=1)
-    return drawn[gap.argmax(0), np.arange(others.shape[1])]
+    distance = np.linalg.norm(drawn[:, None] - others, axis=-1).min(axis=1)
+    return drawn[distance.argmax(0), np.arange(others.shape[1])]
 
 
-def _grounds(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Soft fields of two colours, some with fine grain: (n, 32, 32, 3)."""
+def _backgrounds(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Renders smooth backgrounds of two colours, some with fine grain: (n, 32, 32, 3)."""
     field = np.zeros((n, SIDE, SIDE))
     for cells in (2, 4, 8):
-        field += _grown(rng.normal(0, 1, (n, cells + 1, cells + 1))) / np.sqrt(cells)
+        field += _interpolated(rng.normal(0, 1, (n, cells + 1, cells + 1))) / np.sqrt(cells)
     field += rng.normal(0, 1, field.shape) * rng.choice([0.0, 0.25], n)[:, None, None]
     share = 1 / (1 + np.exp(-2 * field))[..., None]
     one, two = _colours(rng, n)[:, None, None], _colours(rng, n)[:, None, None]
     return one * share + two * (1 - share)
 
 
-def _grown(knots: np.ndarray) -> np.ndarray:
-    """Values at the corners of a grid -> (n, 32, 32) between them, bilinear."""
+def _interpolated(knots: np.ndarray) -> np.ndarray:
+    """Interpolates values at the corners of a grid to (n, 32, 32), bilinearly."""
     cells = knots.shape[1] - 1
-    at = (np.arange(SIDE) + 0.5) / SIDE * cells
-    low = np.minimum(at.astype(int), cells - 1)
-    share = at - low
+    position = (np.arange(SIDE) + 0.5) / SIDE * cells
+    low = np.minimum(position.astype(int), cells - 1)
+    share = position - low
     rows = knots[:, low] * (1 - share)[:, None] + knots[:, low + 1] * share[:, None]
     return rows[:, :, low] * (1 - share) + rows[:, :, low + 1] * share
 
@@ -205,16 +205,16 @@ def _grown(knots: np.ndarray) -> np.ndarray:
 def _digits(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
     from sklearn.datasets import load_digits
 
-    raw = load_digits()
-    order = np.random.default_rng(0).permutation(len(raw.target))  # one cut for all seeds
-    own = order[:1200] if part == "train" else order[1200:]
-    rows = rng.choice(own, n)
-    x = _drawn(rng, raw.images[rows] / 16)
-    return x + rng.normal(0, 0.03, x.shape), raw.target[rows]
+    dataset = load_digits()
+    order = np.random.default_rng(0).permutation(len(dataset.target))  # one split for all seeds
+    available = order[:1200] if part == "train" else order[1200:]
+    rows = rng.choice(available, n)
+    x = _drawn(rng, dataset.images[rows] / 16)
+    return x + rng.normal(0, 0.03, x.shape), dataset.target[rows]
 
 
 def _drawn(rng: np.random.Generator, ink: Float[np.ndarray, "n s s"]) -> Float[np.ndarray, "n 32 32 3"]:
-    """Signs drawn on rendered grounds: moved, a little turned and scaled, light on dark or dark on light."""
+    """Renders signs on rendered backgrounds: moved, a little turned and scaled, light on dark or dark on light."""
     n, side = ink.shape[:2]
     u, v = _turned(rng.uniform(-0.25, 0.25, (n, 2)), rng.normal(0, 0.2, n), rng.uniform(0.55, 0.9, n))
     framed = np.pad(ink, ((0, 0), (1, 2), (1, 2)))
@@ -224,10 +224,10 @@ def _drawn(rng: np.random.Generator, ink: Float[np.ndarray, "n s s"]) -> Float[n
     upper = framed[row, top, left] * (1 - right) + framed[row, top, left + 1] * right
     lower = framed[row, top + 1, left] * (1 - right) + framed[row, top + 1, left + 1] * right
     mask = (upper * (1 - down) + lower * down)[..., None]
-    ground = _grounds(rng, n)
-    dark = ground.mean((1, 2, 3)) < 0.5
+    background = _backgrounds(rng, n)
+    dark = background.mean((1, 2, 3)) < 0.5
     colour = np.where(dark[:, None], rng.uniform(0.55, 1, (n, 3)), rng.uniform(0, 0.45, (n, 3)))
-    return ground * (1 - mask) + colour[:, None, None] * mask
+    return background * (1 - mask) + colour[:, None, None] * mask
 
 
 def _pictures(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.ndarray, "n 32 32 3"], np.ndarray]:
@@ -261,7 +261,7 @@ def _unlabelled(rng: np.random.Generator, n: int, part: str) -> tuple[Float[np.n
 
 
 def _crop(rng: np.random.Generator, picture: object) -> np.ndarray:
-    """A square crop with something on it, scaled to 32 x 32."""
+    """Returns a random square crop that is not of one colour, scaled to 32 x 32."""
     from PIL import Image
 
     assert isinstance(picture, Image.Image)

@@ -1,4 +1,4 @@
-"""Networks of the zoo as ONNX files: float32, float16, or int8 in weights and activations."""
+"""Exports networks of the zoo as ONNX files: float32, float16, or int8 in weights and activations."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def export(
     ranges: dict[str, tuple[float, float]] | None = None,
     watch: bool = False,
 ) -> bytes:
-    """A network with its batch normalisation folded into the convolutions: (batch, 3, 32, 32) -> (batch, classes).
+    """Exports a network with batch normalisation folded into convolutions: (batch, 3, 32, 32) -> (batch, classes).
 
     Args:
       arch, classes, variables: the network.
       precision: int8 rounds filters to 8 bits channel by channel, and the input of every layer to 8 bits over its range
         (the QDQ form); float16 computes everything in half precision, and casts at both ends.
       ranges: least and greatest value of each layer's input, by the layer's name; needed for int8.
-      watch: give every layer's input as an output too, named as the layer, to measure `ranges` by.
+      watch: whether to add every layer's input as an output of its name, to measure `ranges`.
     """
     writer = _Writer(variables, precision, ranges or {}, watch)
     x = writer.cast("image", TensorProto.FLOAT16) if precision == "float16" else "image"
-    logits, _ = forward(arch, classes, writer, writer.known(x, 3))
+    logits, _ = forward(arch, classes, writer, writer.with_channels(x, 3))
     logits = writer.cast(logits, TensorProto.FLOAT) if precision == "float16" else logits
     writer.nodes.append(helper.make_node("Identity", [logits], ["logits"]))
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])]
@@ -51,7 +51,7 @@ def export(
 
 
 class _Writer:
-    """`networks.Operations` that adds nodes; a value is its name."""
+    """`Operations` that add nodes to a graph; values are names."""
 
     def __init__(
         self, variables: Variables, precision: Precision, ranges: dict[str, tuple[float, float]], watch: bool
@@ -62,8 +62,8 @@ class _Writer:
         self.watched: list[str] = []
         self._channels: dict[str, int] = {}
 
-    def known(self, x: str, channels: int) -> str:
-        """Remembers the channels of a value."""
+    def with_channels(self, x: str, channels: int) -> str:
+        """Records the channels of a value, and returns it."""
         self._channels[x] = channels
         return x
 
@@ -82,24 +82,24 @@ class _Writer:
         pad: tuple[int, int] | None = None,
     ) -> str:
         params, stats = self.variables["params"][name], self.variables["batch_stats"][name]["norm"]
-        slope = params["norm"]["scale"] / np.sqrt(stats["var"] + EPSILON)
-        filters = np.transpose(params["kernel"] * slope, (3, 2, 0, 1))
-        bias = params["norm"]["bias"] - stats["mean"] * slope
-        given = [self._input(name, x), self._weights(f"{name}.w", filters), self._constant(f"{name}.b", bias)]
-        before, behind = pad or (taps // 2,) * 2
-        pads, strides = [before, before, behind, behind], [stride] * 2
-        y = self._node("Conv", given, f"{name}.y", kernel_shape=[taps] * 2, pads=pads, strides=strides, group=groups)
-        return self.known(self._act(y, act), features)
+        factor = params["norm"]["scale"] / np.sqrt(stats["var"] + EPSILON)
+        filters = np.transpose(params["kernel"] * factor, (3, 2, 0, 1))
+        bias = params["norm"]["bias"] - stats["mean"] * factor
+        inputs = [self._input(name, x), self._weights(f"{name}.w", filters), self._constant(f"{name}.b", bias)]
+        before, after = pad or (taps // 2,) * 2
+        pads, strides = [before, before, after, after], [stride] * 2
+        y = self._node("Conv", inputs, f"{name}.y", kernel_shape=[taps] * 2, pads=pads, strides=strides, group=groups)
+        return self.with_channels(self._act(y, act), features)
 
     def zoom(self, x: str, times: int) -> str:
         self.constants.append(numpy_helper.from_array(np.array([1, 1, times, times], np.float32), f"{x}.times"))
-        given = [x, "", f"{x}.times"]
-        y = self._node("Resize", given, f"{x}.zoomed", mode="linear", coordinate_transformation_mode="half_pixel")
-        return self.known(y, self._channels[x])
+        inputs = [x, "", f"{x}.times"]
+        y = self._node("Resize", inputs, f"{x}.zoomed", mode="linear", coordinate_transformation_mode="half_pixel")
+        return self.with_channels(y, self._channels[x])
 
     def add(self, a: str, b: str, act: str) -> str:
         total = self._node("Add", [a, b], f"{b}+{a}")
-        return self.known(self._act(total, act), self._channels[a])
+        return self.with_channels(self._act(total, act), self._channels[a])
 
     def mean(self, x: str) -> str:
         pooled = self._node("GlobalAveragePool", [x], f"{x}.mean")
@@ -107,15 +107,15 @@ class _Writer:
 
     def dense(self, name: str, x: str, features: int) -> str:
         params = self.variables["params"][name]
-        given = [
+        inputs = [
             self._input(name, x),
             self._weights(f"{name}.w", np.asarray(params["kernel"]).T),
             self._constant(f"{name}.b", params["bias"]),
         ]
-        return self._node("Gemm", given, f"{name}.y", transB=1)
+        return self._node("Gemm", inputs, f"{name}.y", transB=1)
 
     def cast(self, x: str, to: int) -> str:
-        """The value in another type."""
+        """Returns the value in another type."""
         return self._node("Cast", [x], f"{x}.cast", to=to)
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -126,8 +126,8 @@ class _Writer:
         if act == "relu":
             return self._node("Relu", [x], f"{x}.relu")
         if act == "relu6":
-            ends = [self._constant(f"{x}.{end}", np.float32(end)) for end in (0, 6)]
-            return self._node("Clip", [x, *ends], f"{x}.relu6")
+            limits = [self._constant(f"{x}.{limit}", np.float32(limit)) for limit in (0, 6)]
+            return self._node("Clip", [x, *limits], f"{x}.relu6")
         return x
 
     def _constant(self, name: str, values: Any) -> str:
@@ -136,7 +136,7 @@ class _Writer:
         return name
 
     def _input(self, layer: str, x: str) -> str:
-        """A layer's input: watched, or rounded to 8 bits over its range."""
+        """Returns a layer's input: as an output too if watched, and rounded to 8 bits over its range for int8."""
         if self.watch:
             self.watched.append(self._node("Identity", [x], layer))
         if self.precision != "int8":

@@ -1,8 +1,8 @@
-"""A zoo is a folder: `manifest.json`, `probes.npz` and ONNX files. Anybody's, if it keeps to this.
+"""Zoos as folders: `manifest.json`, `probes.npz` and ONNX files, of the following format.
 
 `manifest.json` holds `mean` and `std` (per channel or one number, of pixel / 255), `layout` ("NCHW" or "NHWC") and
 `models`, a list of `{name, file, arch, dataset, root, parent, kind, classes}`: `parent` is null for roots, `root` names
-the first ancestor, files are relative and give raw logits. `probes.npz` holds `<dataset>_train_x`, `_train_y`,
+the first ancestor, files are relative, models return logits. `probes.npz` holds `<dataset>_train_x`, `_train_y`,
 `_test_x` and `_test_y`: uint8 images in that layout, integer labels.
 """
 
@@ -40,7 +40,7 @@ class Entry:
 
     @property
     def half(self) -> bool:
-        """Whether it is its parent in half precision."""
+        """Whether the model is its parent in half precision."""
         step = self.name.rstrip("-").rsplit("-", 1)[-1]
         return self.kind == "quantize" and any(word in step for word in ("float16", "fp16", "half"))
 
@@ -51,7 +51,7 @@ class Zoo:
     Args:
       folder: see the module.
     Raises:
-      InvalidInputError: a file is missing or not as described.
+      InvalidInputError: a file is missing or malformed.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -81,7 +81,7 @@ class Zoo:
         return read_arrays(self.folder / "probes.npz", DEFAULT, "probe_bytes")
 
     def images(self, dataset: str, part: str) -> tuple[UInt8[np.ndarray, "n ..."], np.ndarray]:
-        """Images and labels of a dataset's "train" or "test" part."""
+        """Returns images and labels of a dataset's "train" or "test" part."""
         try:
             return self._images[f"{dataset}_{part}_x"], self._images[f"{dataset}_{part}_y"]
         except KeyError as error:
@@ -89,7 +89,7 @@ class Zoo:
             raise InvalidInputError("A zoo has images of its datasets", got=f"no {error}", where=where) from error
 
     def normalised(self, x: UInt8[np.ndarray, "n ..."]) -> Float[np.ndarray, "n ..."]:
-        """Images as models take them."""
+        """Returns images normalised for the models."""
         mean, std = (
             part.reshape((-1, 1, 1) if self.layout == "NCHW" else (1, 1, -1)) if part.size > 1 else part
             for part in self._scale
@@ -97,12 +97,12 @@ class Zoo:
         return ((x.astype(np.float32) / 255 - mean) / std).astype(np.float32)
 
     def path(self, name: str) -> Path:
-        """Of a model's file."""
+        """Returns the path of a model's file."""
         return self.folder / self.entries[name].file
 
 
 def write(folder: Path, entries: Sequence[Mapping[str, Any]], images: Mapping[str, np.ndarray], about: Any) -> None:
-    """Writes a zoo's manifest and images; the models' files are there already."""
+    """Writes a zoo's manifest and images; the models' files exist already."""
     from bench.modelreuse.data import MEAN, STD
 
     np.savez_compressed(folder / "probes.npz", **images)

@@ -1,7 +1,8 @@
-"""Scores trees of descent: how often a model gets its true parent, and how well the stated support is calibrated.
+"""Scores inferred descent: how often a model gets its true parent, and how well the stated support is calibrated.
 
-True is the nearest ancestor among the models given, or none. Three kinds of sets: `random`, drawn from the whole
-zoo, where most models have no relatives; `families`, drawn with all their ancestors; and the `whole` zoo.
+The true parent is the nearest ancestor among the models given, or none. There are three kinds of sets: `random`, drawn
+from the whole zoo, where most models have no relatives; `families`, drawn with all their ancestors; and the `whole`
+zoo.
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ _RIDGE = 1e-3
 def truth(zoo: Zoo, names: Sequence[str]) -> Int[np.ndarray, " m"]:
     """Returns the index of each model's nearest ancestor among the names, -1 for none."""
     number = {name: i for i, name in enumerate(names)}
-    found = []
+    parents = []
     for name in names:
         parent = zoo.entries[name].parent
         while parent is not None and parent not in number:
             parent = zoo.entries[parent].parent
-        found.append(-1 if parent is None else number[parent])
-    return np.array(found)
+        parents.append(-1 if parent is None else number[parent])
+    return np.array(parents)
 
 
-def drawn(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
-    """Names of some models, in random order; see the module."""
+def draw_names(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
+    """Draws names of models for one kind of set, in random order; see the module."""
     names = list(zoo.entries)
     if how == "whole":
         return names
@@ -60,24 +61,24 @@ def drawn(zoo: Zoo, how: str, size: int, rng: np.random.Generator) -> list[str]:
     return [chosen[i] for i in rng.permutation(size)]
 
 
-def answered(
+def reactions_to_each_other(
     study: Study, names: Sequence[str]
 ) -> tuple[list[tuple[ReactionsOfModels, ReactionsOfModels]], list[Hashable]]:
-    """Returns some models' reactions to each other's pairs, and their tasks."""
+    """Returns some models' reactions to each other's pairs, and their label spaces."""
     seeds_of: dict[str, list[np.ndarray]] = {}
     pairs: list[tuple[ReactionsOfModels, ReactionsOfModels]] = []
     for name in names:
         seeds, partners = study.on_pairs(study.prober(name), study.names)
-        own = seeds_of.setdefault(study.entry(name).dataset, [seeds[other] for other in names])
-        pairs.append((own, [partners[other] for other in names]))
+        seed_reactions = seeds_of.setdefault(study.entry(name).dataset, [seeds[other] for other in names])
+        pairs.append((seed_reactions, [partners[other] for other in names]))
     entries = [study.entry(name) for name in names]
     return pairs, [(entry.dataset, entry.classes) for entry in entries]
 
 
-def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
-    """The DDV alone: the spanning tree of the greatest cosine similarities, from the most central model down.
+def by_ddv(study: Study, names: Sequence[str]) -> Descent:
+    """Infers descent by the DDV alone: the spanning tree of greatest cosines, away from the most central model.
 
-    Its support says nothing, it is 1 throughout; its edges are the similarities.
+    Its support is 1 for all models and means nothing; its edges are the similarities.
     """
     m = len(names)
     table = np.empty((m, m))
@@ -86,15 +87,15 @@ def by_ddv(study: Study, names: Sequence[str]) -> Kinship:
         vectors = np.stack([np.asarray(paired_distances(seeds[other], partners[other])) for other in names])
         vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         table[i] = vectors @ vectors[i]
-    near = (table + table.T) / 2
-    tree = minimum_spanning_tree(2 - near)  # no weight may be 0: that would be no edge
-    center = int(near.sum(axis=1).argmax())
+    similarity = (table + table.T) / 2
+    tree = minimum_spanning_tree(2 - similarity)  # a weight of 0 would be no edge
+    center = int(similarity.sum(axis=1).argmax())
     _, parents = breadth_first_order(tree, center, directed=False)
-    return Descent(np.where(parents < 0, -1, parents), np.ones(m), near)
+    return Descent(np.where(parents < 0, -1, parents), np.ones(m), similarity)
 
 
-def ours(study: Study, names: Sequence[str]) -> Kinship:
-    """The shipped method."""
+def ours(study: Study, names: Sequence[str]) -> Descent:
+    """Infers descent as `modeldiff_jax.lineage` does."""
     return infer_descent(*reactions_to_each_other(study, names))
 
 
@@ -102,66 +103,65 @@ METHODS: dict[str, Callable[[Study, Sequence[str]], Descent]] = {"ours": ours, "
 
 
 def lineage(study: Study, method: str, n_sets: int = 200, size: int = 10) -> dict[str, Any]:
-    """Scores of a method on all kinds of sets."""
-    found: dict[str, Any] = {}
+    """Returns the scores of a method on all kinds of sets."""
+    results: dict[str, Any] = {}
     for how in SETS:
         start, rng = time.perf_counter(), np.random.default_rng([study.key, len(how)])
         rows: list[dict[str, Any]] = []
         for _ in range(1 if how == "whole" else n_sets):
-            names = drawn(study.zoo, how, size, rng)
-            rows += judged(study.zoo, names, METHODS[method](study, names))
-        found[how] = {**scores(rows), "seconds": time.perf_counter() - start}
+            names = draw_names(study.zoo, how, size, rng)
+            rows += score_models(study.zoo, names, METHODS[method](study, names))
+        results[how] = {**scores(rows), "seconds": time.perf_counter() - start}
         kinds = dict.fromkeys(row["kind"] for row in rows)
-        found[how]["kinds"] = {kind: scores([row for row in rows if row["kind"] == kind]) for kind in kinds}
-    return found
+        results[how]["kinds"] = {kind: scores([row for row in rows if row["kind"] == kind]) for kind in kinds}
+    return results
 
 
-def judged(zoo: Zoo, names: Sequence[str], told: Descent) -> list[dict[str, Any]]:
-    """One row for each model of a set."""
-    real = truth(zoo, names)
+def score_models(zoo: Zoo, names: Sequence[str], inferred: Descent) -> list[dict[str, Any]]:
+    """Returns one row for each model of a set, with its true parent compared with the inferred one."""
+    true_parents = truth(zoo, names)
     rows = []
     for j, name in enumerate(names):
-        parent, said = int(real[j]), int(told.parents[j])
-        sibling = said >= 0 and parent >= 0 and real[said] == parent
-        first = int(np.where(np.arange(len(names)) == j, -np.inf, told.edges[:, j]).argmax())
+        parent, named = int(true_parents[j]), int(inferred.parents[j])
+        sibling = named >= 0 and parent >= 0 and true_parents[named] == parent
+        first = int(np.where(np.arange(len(names)) == j, -np.inf, inferred.edges[:, j]).argmax())
         rows.append(
             {
                 "kind": zoo.entries[name].kind,
                 "child": parent >= 0,
-                "right": parent == said,
+                "right": parent == named,
                 "first": parent == first,
-                "edge": parent >= 0 and (said == parent or told.parents[parent] == j),
+                "edge": parent >= 0 and (named == parent or inferred.parents[parent] == j),
                 "sibling": sibling,
-                "same_root": said >= 0 and zoo.entries[name].root == zoo.entries[names[said]].root,
-                "said": said >= 0,
-                "support": float(told.support[j]),
+                "same_root": named >= 0 and zoo.entries[name].root == zoo.entries[names[named]].root,
+                "named": named >= 0,
+                "support": float(inferred.support[j]),
             }
         )
     return rows
 
 
 def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Shares of models, and what the stated support is worth; None where there are none to count.
+    """Returns shares of models with right parents, and how well support predicts them; None where no model counts.
 
     Returns:
-      right: of all models, that are given their true parent or rightly none; `nobody` is what giving all of them none
-        would reach.
-      parent, root: the same of models that have a parent here, and that have none.
-      first: of models that have a parent here, whose likeliest parent it is, "none" not being allowed.
-      family: of the parents given, that have the model's root.
-      direction: of true edges found either way round, that stand the right way.
-      not_sibling: of models given their parent or a sibling, that are given the parent.
-      brier: mean square of support less right (Brier 1950); `brier_constant` is what a support that is the same for
-        all models would reach at best.
-      bins: of models with support in a range, how many, mean support, share right.
+      right: share of models with the right parent, or rightly none; `all_roots`: that share if none had a parent.
+      parent, root: the share among models that have a parent in the set, and among those that have none.
+      first: among models with a parent in the set, the share whose likeliest parent it is, "none" not being allowed.
+      family: among the parents named, the share that have the model's root.
+      direction: among true edges found in either direction, the share in the right direction.
+      not_sibling: among models whose parent or a sibling is named, the share whose parent is.
+      brier: mean square of support minus right (Brier 1950); `brier_constant`: the least value that a constant support
+        could have.
+      bins: for each range of support the number of models, their mean support and the share that are right.
     """
 
-    def share(what: str, among: Iterable[dict[str, Any]]) -> float | None:
-        counted = [row[what] for row in among]
-        return float(np.mean(counted)) if counted else None
+    def share(column: str, rows: Iterable[dict[str, Any]]) -> float | None:
+        values = [row[column] for row in rows]
+        return float(np.mean(values)) if values else None
 
     children = [row for row in rows if row["child"]]
-    right, support = (np.array([row[what] for row in rows], float) for what in ("right", "support"))
+    right, support = (np.array([row[column] for row in rows], float) for column in ("right", "support"))
     bins = []
     for low, high in pairwise(_BINS):
         inside = [row for row in rows if low <= row["support"] < high]
@@ -171,11 +171,11 @@ def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "models": len(rows),
         "right": share("right", rows),
-        "nobody": 1 - len(children) / len(rows),
+        "all_roots": 1 - len(children) / len(rows),
         "parent": share("right", children),
         "first": share("first", children),
         "root": share("right", [row for row in rows if not row["child"]]),
-        "family": share("same_root", [row for row in rows if row["said"]]),
+        "family": share("same_root", [row for row in rows if row["named"]]),
         "direction": share("right", [row for row in children if row["edge"]]),
         "not_sibling": share("right", [row for row in children if row["right"] or row["sibling"]]),
         "support": float(support.mean()),
@@ -186,9 +186,9 @@ def scores(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
-    """Weights of edge_features under which the zoo's true forests are likeliest, with a small ridge.
+    """Fits weights of edge features by maximum likelihood of the zoo's true forests, with a small ridge.
 
-    On random sets and families of 10, on random sets of 30, and on the whole zoo, each kind counting the same.
+    The sets are random ones and families of 10, random ones of 30, and the whole zoo; each kind has the same weight.
     """
     rng = np.random.default_rng([study.key, 1])
     plan = (("random", 10, n_sets), ("families", 10, n_sets), ("random", 30, max(1, n_sets // 5)), ("whole", 0, 1))
@@ -196,41 +196,52 @@ def fitted(study: Study, n_sets: int = 200) -> dict[str, float]:
     names: list[str] = []
     for how, size, count in plan:
         for _ in range(count):
-            chosen = drawn(study.zoo, how, size, rng)
-            found = edge_features(*reactions_to_each_other(study, chosen))
-            names = list(found)
-            examples.append((np.stack(list(found.values()), -1), truth(study.zoo, chosen), 1 / count / len(plan)))
+            chosen = draw_names(study.zoo, how, size, rng)
+            features = edge_features(*reactions_to_each_other(study, chosen))
+            names = list(features)
+            examples.append((np.stack(list(features.values()), -1), truth(study.zoo, chosen), 1 / count / len(plan)))
     size = np.sqrt(np.mean(np.concatenate([x.reshape(-1, x.shape[-1]) ** 2 for x, _, _ in examples]), axis=0)) + 1e-9
     ridge = np.array([0.0 if name == "constant" else _RIDGE for name in names])
 
     def loss(scaled: Float[np.ndarray, " f"]) -> tuple[float, Float[np.ndarray, " f"]]:
-        value, slope = float(ridge @ scaled**2), 2 * ridge * scaled
-        for x, real, weight in examples:
+        value, gradient = float(ridge @ scaled**2), 2 * ridge * scaled
+        for x, true_parents, weight in examples:
             odds = x @ (scaled / size)
             edges, total = _expected(odds)
-            children = np.flatnonzero(real >= 0)
-            value += weight * (total - odds[real[children], children].sum()) / len(real)
-            edges[real[children], children] -= 1
-            slope = slope + weight * np.tensordot(edges, x, 2) / size / len(real)
-        return value, slope
+            children = np.flatnonzero(true_parents >= 0)
+            value += weight * (total - odds[true_parents[children], children].sum()) / len(true_parents)
+            edges[true_parents[children], children] -= 1
+            gradient = gradient + weight * np.tensordot(edges, x, 2) / size / len(true_parents)
+        return value, gradient
 
     best = minimize(loss, np.zeros(len(names)), jac=True, method="L-BFGS-B", options={"maxiter": 300})
     return {name: float(f"{value:.4g}") for name, value in zip(names, best.x / size, strict=True)}
 
 
 def _expected(odds: Float[np.ndarray, "m m"]) -> tuple[Float[np.ndarray, "m m"], float]:
-    """How likely each edge is, and the logarithm of the sum over all forests."""
-    own = np.eye(len(odds), dtype=bool)
+    """Returns the probability of each edge, and the logarithm of the sum over all forests."""
+    diagonal = np.eye(len(odds), dtype=bool)
     edges, _ = edge_probabilities(odds, np.zeros(len(odds)))
-    top = np.maximum(np.where(own, 0, odds).max(axis=0), 0)
-    weights = np.where(own, 0, np.exp(np.minimum(odds - top, 0)))
+    top = np.maximum(np.where(diagonal, 0, odds).max(axis=0), 0)
+    weights = np.where(diagonal, 0, np.exp(np.minimum(odds - top, 0)))
     laplacian = np.diag(weights.sum(axis=0) + np.exp(-top)) - weights
     return edges, float(np.linalg.slogdet(laplacian)[1] + top.sum())
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as text."""
-    columns = ("right", "nobody", "parent", "first", "root", "family", "direction", "not_sibling", "support", "brier")
+    """Returns the result as text."""
+    columns = (
+        "right",
+        "all_roots",
+        "parent",
+        "first",
+        "root",
+        "family",
+        "direction",
+        "not_sibling",
+        "support",
+        "brier",
+    )
     lines = [f"{'set':21} {'models':>6} " + " ".join(f"{column:>11}" for column in columns)]
 
     def cell(value: float | None) -> str:

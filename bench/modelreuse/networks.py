@@ -1,6 +1,6 @@
 """A slim ResNet and a slim MobileNetV2 for 32 x 32 images, written once for Flax and for the ONNX writer.
 
-`forward` speaks to an `Operations`: Flax's makes modules with batch normalisation, the exporter's writes nodes with the
+`forward` calls `Operations`: Flax's make modules with batch normalisation, the exporter's write nodes with the
 normalisation folded in. Layers are named as in the parameter tree.
 """
 
@@ -23,23 +23,23 @@ ARCHITECTURES = ("resnet", "mobilenet")
 
 
 def forward(arch: str, classes: int, ops: Operations, x: Any) -> tuple[Any, list[Any]]:
-    """Logits, and the outputs of the four parts that a distilled student imitates."""
+    """Returns logits, and the outputs of the four parts that a distilled student imitates."""
     bodies = {"resnet": _resnet, "mobilenet": _mobilenet}
     features = bodies[arch](ops, x) if arch in bodies else efficientnet.body(arch, ops, x)
     return ops.dense("head", ops.mean(features[-1]), classes), features
 
 
 def units(arch: str) -> list[str]:
-    """The prefixes of layer names from input to output: what "the last half of the layers" counts."""
-    own = {
+    """Returns the prefixes of layer names from input to output, by which a share of the layers is counted."""
+    names = {
         "resnet": ["stem", "block1", "block2", "block3", "head"],
         "mobilenet": ["stem", "block1", "block2", "block3", "block4", "block5", "last", "head"],
     }
-    return own[arch] if arch in own else efficientnet.units(arch)
+    return names[arch] if arch in names else efficientnet.units(arch)
 
 
 def _resnet(ops: Operations, x: Any) -> list[Any]:
-    """Basic blocks (He et al., CVPR 2016): 75 thousand parameters."""
+    """Applies basic blocks (He et al., CVPR 2016): 75 thousand parameters."""
     parts = [ops.conv("stem", x, 16, 3, 2, 1, "relu")]
     for i, (width, stride) in enumerate(((16, 1), (32, 2), (64, 2)), 1):
         x = parts[-1]
@@ -52,13 +52,13 @@ def _resnet(ops: Operations, x: Any) -> list[Any]:
 
 
 def _mobilenet(ops: Operations, x: Any) -> list[Any]:
-    """Inverted residual blocks (Sandler et al., CVPR 2018): 60 thousand parameters."""
+    """Applies inverted residual blocks (Sandler et al., CVPR 2018): 60 thousand parameters."""
     x = ops.conv("stem", x, 16, 3, 2, 1, "relu6")
     parts = []
     plan = ((24, 2, 1), (24, 1, 4), (32, 1, 4), (48, 2, 4), (48, 1, 4))
-    for i, (width, stride, grown) in enumerate(plan, 1):
-        inner = ops.channels(x) * grown
-        y = ops.conv(f"block{i}_grow", x, inner, 1, 1, 1, "relu6") if grown > 1 else x
+    for i, (width, stride, expansion) in enumerate(plan, 1):
+        inner = ops.channels(x) * expansion
+        y = ops.conv(f"block{i}_grow", x, inner, 1, 1, 1, "relu6") if expansion > 1 else x
         y = ops.conv(f"block{i}_depth", y, inner, 3, stride, inner, "relu6")
         y = ops.conv(f"block{i}_shrink", y, width, 1, 1, 1, "")
         x = ops.add(x, y, "") if stride == 1 and ops.channels(x) == width else y
@@ -68,7 +68,7 @@ def _mobilenet(ops: Operations, x: Any) -> list[Any]:
 
 
 def activate(x: Any, act: str) -> Any:
-    """Relu, relu6 or nothing."""
+    """Applies relu, relu6 or nothing."""
     return {"relu": nn.relu, "relu6": lambda v: jnp.clip(v, 0, 6), "": lambda v: v}[act](x)
 
 
@@ -94,7 +94,7 @@ class ConvNorm(nn.Module):
 class Norm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, ICML 2015).
 
-    Flax's own reduces over rows, which XLA leaves to slow code on CPU; here sums are products with a row of ones.
+    Flax's reduces over rows, which is slow in XLA on CPU; here sums are products with a row of ones.
     """
 
     @nn.compact
@@ -111,24 +111,24 @@ class Norm(nn.Module):
             if not self.is_initializing():
                 mean.value = _MOMENTUM * mean.value + (1 - _MOMENTUM) * m
                 variance.value = _MOMENTUM * variance.value + (1 - _MOMENTUM) * v
-        slope = scale * jax.lax.rsqrt(v + EPSILON)
-        return _affine(x, slope, bias - m * slope)
+        factor = scale * jax.lax.rsqrt(v + EPSILON)
+        return _affine(x, factor, bias - m * factor)
 
 
 @jax.custom_vjp
-def _affine(x: Any, slope: Any, offset: Any) -> Any:
-    """x * slope + offset, channel by channel."""
-    return x * slope + offset
+def _affine(x: Any, factor: Any, offset: Any) -> Any:
+    """Returns x * factor + offset, channel by channel."""
+    return x * factor + offset
 
 
-def _affine_forward(x: Any, slope: Any, offset: Any) -> Any:
-    return _affine(x, slope, offset), (x, slope)
+def _affine_forward(x: Any, factor: Any, offset: Any) -> Any:
+    return _affine(x, factor, offset), (x, factor)
 
 
-def _affine_backward(kept: Any, g: Any) -> Any:
-    x, slope = kept
+def _affine_backward(residuals: Any, g: Any) -> Any:
+    x, factor = residuals
     c = x.shape[-1]
-    return g * slope, _column_sums((g * x).reshape(-1, c)), _column_sums(g.reshape(-1, c))
+    return g * factor, _column_sums((g * x).reshape(-1, c)), _column_sums(g.reshape(-1, c))
 
 
 _affine.defvjp(_affine_forward, _affine_backward)
@@ -136,7 +136,7 @@ _affine.defvjp(_affine_forward, _affine_backward)
 
 @jax.custom_vjp
 def _column_sums(rows: Any) -> Any:
-    """(n, c) -> (c,)."""
+    """Returns the sums of columns, (n, c) -> (c,)."""
     return jnp.matmul(jnp.ones((1, len(rows)), rows.dtype), rows, precision="highest")[0]
 
 
@@ -152,7 +152,7 @@ _column_sums.defvjp(_column_sums_forward, _column_sums_backward)
 
 
 class _Flax:
-    """Makes the modules; lives within a compact call."""
+    """`Operations` that make modules within a compact call."""
 
     def __init__(self, train: bool) -> None:
         self.train = train
@@ -202,7 +202,7 @@ class Network(nn.Module):
 
 
 def fresh(arch: str, classes: int, seed: int) -> Variables:
-    """An untrained network's variables."""
+    """Returns the variables of an untrained network."""
     return jax.device_get(_init(arch, classes, jax.random.key(seed)))
 
 

@@ -1,4 +1,4 @@
-"""The operations that networks are made of, whoever runs or writes them."""
+"""The operations of networks, for those who run or write them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Variables: TypeAlias = dict[str, Any]
 class Operations(Protocol):
     """One way to run or to write a network: Flax makes modules, the exporter writes ONNX nodes.
 
-    `act` is "relu", "relu6" or "" for none. `pad` is added before and behind both axes; without it a stride of 1 keeps
+    `act` is "relu", "relu6" or "" for none. `pad` is added before and after both axes; without it a stride of 1 keeps
     the size.
     """
 

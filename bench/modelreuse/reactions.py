@@ -109,7 +109,7 @@ class Reactor:
             budget=2 * ROUNDS * len(seeds),
             low=float(seeds.min()),
             high=float(seeds.max()),
-            own=start,
+            seed_reactions=start,
         )
         return np.asarray(partners, np.float32), n_queries + len(seeds)
 

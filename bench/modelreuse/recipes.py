@@ -1,4 +1,4 @@
-"""Which models the zoo holds and how each is made: the paper's derivations, and what it lacks.
+"""Recipes of all models of a zoo: the paper's derivations, and kinds that it lacks.
 
 Names are the paper's: a chain of steps, each with a dash behind it, as
 `pretrain(resnet,objects)-transfer(digits,0.5)-prune(0.8)-`. A model's parent is its name without the last step.
@@ -18,16 +18,16 @@ FRACTIONS, RATIOS, PRECISIONS = (0.1, 0.5, 1.0), (0.2, 0.5, 0.8), ("int8", "floa
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model.
+    """The recipe of one model.
 
     Attributes:
       name: as above; unique.
       kind: pretrain, train, transfer, quantize, prune, distill, steal (soft outputs); beyond the paper steal_label,
         steal_adversarial, chain (transfers of transfers), merge, independent (other roots, same recipe, other seed).
-      arch, dataset: of the model itself.
+      arch, dataset: architecture and dataset of the model itself.
       parent: name of the model it is made from; "" for roots.
-      amount: tuned fraction, pruned ratio; 0 where there is none.
-      other: a second model that goes into it: what a merge averages; "" for none.
+      amount: tuned fraction or pruned ratio; 0 for other kinds.
+      other: name of the second model of a merge; "" for other kinds.
     """
 
     name: str
@@ -44,59 +44,59 @@ class Recipe:
         return self.name[: self.name.index(")-") + 2]
 
     def seed(self, zoo: int) -> int:
-        """Of everything random in making it."""
+        """Returns the random seed of the model."""
         return zlib.crc32(f"{zoo} {self.name}".encode())
 
 
 def paper(architectures: tuple[str, ...] = ARCHITECTURES, datasets: tuple[str, ...] = TARGETS) -> list[Recipe]:
-    """ModelReuse: 138 models for two architectures and two datasets, parents before children."""
+    """Returns recipes of ModelReuse: 138 models for two architectures and two datasets, parents before children."""
     roots = [Recipe(f"pretrain({arch},{SOURCE})-", "pretrain", arch, SOURCE) for arch in architectures]
     trained = [
         Recipe(f"train({arch},{dataset})-", "train", arch, dataset) for arch in architectures for dataset in datasets
     ]
     tuned = [transfer(root, dataset, f) for root in roots for dataset in datasets for f in FRACTIONS]
-    made = [child for parent in tuned for child in (*_quantised(parent), *_derived(parent, architectures))]
-    return [*roots, *trained, *tuned, *made, *(c for parent in trained for c in _derived(parent, architectures))]
+    derived = [child for parent in tuned for child in (*_quantised(parent), *_derived(parent, architectures))]
+    return [*roots, *trained, *tuned, *derived, *(c for parent in trained for c in _derived(parent, architectures))]
 
 
 def beyond(architectures: tuple[str, ...] = ARCHITECTURES, datasets: tuple[str, ...] = TARGETS) -> list[Recipe]:
-    """What the paper lacks. Needs the models of `paper`."""
-    found: list[Recipe] = []
+    """Returns recipes of kinds that the paper lacks; they need the models of `paper`."""
+    recipes: list[Recipe] = []
     for arch in architectures:
         twin = Recipe(f"pretrain({arch},{SOURCE},2)-", "independent", arch, SOURCE)
         twins = [transfer(twin, dataset, f, "independent") for dataset in datasets for f in (0.5, 1.0)]
-        found += [twin, *twins]
-        found += [Recipe(f"train({arch},{dataset},2)-", "independent", arch, dataset) for dataset in datasets]
-        for dataset, away in zip(datasets, reversed(datasets), strict=True):
+        recipes += [twin, *twins]
+        recipes += [Recipe(f"train({arch},{dataset},2)-", "independent", arch, dataset) for dataset in datasets]
+        for dataset, other_dataset in zip(datasets, reversed(datasets), strict=True):
             owner = transfer(Recipe(f"pretrain({arch},{SOURCE})-", "pretrain", arch, SOURCE), dataset, 1.0)
             for student in architectures:
                 for kind in ("steal_label", "steal_adversarial"):
-                    found.append(Recipe(f"{owner.name}{kind}({student})-", kind, student, dataset, owner.name))
-            second = transfer(owner, away, 1.0, "chain")
+                    recipes.append(Recipe(f"{owner.name}{kind}({student})-", kind, student, dataset, owner.name))
+            second = transfer(owner, other_dataset, 1.0, "chain")
             third = transfer(second, dataset, 0.5, "chain")
             half = owner.name.replace("1.0", "0.5")
             merged = Recipe(f"{owner.name}merge(0.5)-", "merge", arch, dataset, owner.name, 0.5, half)
-            found += [second, third, merged]
-    return found
+            recipes += [second, third, merged]
+    return recipes
 
 
 def track(architectures: tuple[str, ...], datasets: tuple[str, ...] = TARGETS) -> list[Recipe]:
-    """Roots that learned ImageNet, their transfers, what is made of those with all layers tuned; and from scratch."""
+    """Returns recipes of roots trained on ImageNet, their transfers and derivatives, and others from scratch."""
     roots = [Recipe(f"pretrain({arch},imagenet)-", "pretrain", arch, "imagenet") for arch in architectures]
     trained = [
         Recipe(f"train({arch},{dataset})-", "train", arch, dataset) for arch in architectures for dataset in datasets
     ]
     tuned = [transfer(root, dataset, f) for root in roots for dataset in datasets for f in FRACTIONS]
-    made = []
+    children = []
     for parent in (recipe for recipe in tuned if recipe.amount == 1):
         other = next(arch for arch in architectures if arch != parent.arch)
         derived = [*_quantised(parent), *_derived(parent, (other,))]
-        made += [child for child in derived if child.kind != "distill" and child.amount in (0, 0.5)]
-    return [*roots, *trained, *tuned, *made]
+        children += [child for child in derived if child.kind != "distill" and child.amount in (0, 0.5)]
+    return [*roots, *trained, *tuned, *children]
 
 
 def population(size: int, architectures: tuple[str, ...], datasets: tuple[str, ...]) -> list[Recipe]:
-    """Unrelated models, `size` of each architecture for each dataset: one recipe and one set of images, other seeds."""
+    """Returns recipes of unrelated models, `size` for each architecture and dataset, that differ in their seeds."""
     return [
         Recipe(f"train({arch},{dataset},{i})-", "train", arch, dataset)
         for i in range(size)
@@ -106,7 +106,7 @@ def population(size: int, architectures: tuple[str, ...], datasets: tuple[str, .
 
 
 def transfer(parent: Recipe, dataset: str, fraction: float, kind: str = "transfer") -> Recipe:
-    """The parent's body under a new head; the last `fraction` of its layers learn."""
+    """Returns a recipe with the parent's body under a new head, where the last `fraction` of the layers learn."""
     name = f"{parent.name}transfer({dataset},{fraction})-"
     return Recipe(name, kind, parent.arch, dataset, parent.name, fraction)
 

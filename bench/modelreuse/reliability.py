@@ -33,7 +33,7 @@ class Outcome:
 
     Attributes:
       owner, suspect: the pair.
-      decision: on it, with ranks and the modelled tail.
+      decision: the decision on it, with ranks and the modelled tail.
     """
 
     owner: Entry
@@ -63,16 +63,16 @@ def reliability(
 
     Args:
       study: the zoo, and how pairs are made: on the owner.
-      n_pairs: unrelated pairs, drawn at random among owners and models of other roots, each with references of its own.
-      n_references: drawn at random for each pair; None for all there are.
-      any_architecture: references need not be of the suspect's architecture. Then rates hold over all pairs only:
-        unrelated models of one architecture are more alike than of two.
-      n_owners: drawn at random; None for all models but quantised ones.
+      n_pairs: unrelated pairs, drawn at random among owners and models of other roots, each with other references.
+      n_references: number of references drawn at random for each pair; None for all.
+      any_architecture: whether references may have another architecture than the suspect. Then rates hold over all
+        pairs only: unrelated models of one architecture are more alike than of two.
+      n_owners: number of owners drawn at random; None for all models but quantised ones.
     Returns:
       For each alpha the share called reused, by the p-value that verdicts use (`verdict`) and by the rank alone
       (`rank`): of unrelated pairs, of hard ones among them (the owner's architecture and dataset), and of each kind of
-      child with its parent. `sampling_error` is the standard deviation of the mean over owners, whose pairs go
-      together. `p_values` are those of the unrelated pairs.
+      child with its parent. `sampling_error` is the standard deviation of the mean over owners, whose pairs are
+      dependent. `p_values` are those of the unrelated pairs.
     """
     rng = np.random.default_rng([study.key, 1])
     entries = [study.entry(name) for name in study.names]
@@ -83,22 +83,22 @@ def reliability(
     children: list[Outcome] = []
     for owner in owners:
         table = reactions_to(study, entries[owner].name)
-        strangers = [i for i, entry in enumerate(entries) if entry.root != entries[owner].root]
-        drawn_suspects = rng.choice(strangers, -(-n_pairs // len(owners))).tolist() if strangers else []
+        others = [i for i, entry in enumerate(entries) if entry.root != entries[owner].root]
+        drawn_suspects = rng.choice(others, -(-n_pairs // len(owners))).tolist() if others else []
         related = [i for i, entry in enumerate(entries) if entry.parent == entries[owner].name]
-        for found, suspects in ((unrelated, drawn_suspects), (children, related)):
+        for outcomes, suspects in ((unrelated, drawn_suspects), (children, related)):
             for suspect in suspects:
                 references = _references(entries, owner, suspect, n_references, any_architecture, rng)
                 if references:
                     decision = _decide(table, owner, suspect, references)
-                    found.append(Outcome(entries[owner], entries[suspect], decision))
+                    outcomes.append(Outcome(entries[owner], entries[suspect], decision))
         study.forget("reactions", entries[owner].name)
     if not unrelated:
         raise InvalidInputError(
             "P-values need references of the suspect's dataset, of roots other than both models'",
             got="too few for every pair",
             where=str(study.zoo.folder),
-            fix=f"ask for {references_needed(max(ALPHAS))} or fewer, of a folder that has as many roots",
+            fix=f"take {references_needed(max(ALPHAS))} or fewer references, from a zoo with as many roots",
         )
     hard = [outcome for outcome in unrelated if outcome.hard]
     kinds = dict.fromkeys(outcome.suspect.kind for outcome in children)
@@ -122,19 +122,19 @@ def _references(
     any_architecture: bool,
     rng: np.random.Generator,
 ) -> list[int]:
-    """Draws references; returns none where there are fewer than asked for, or than the largest alpha needs."""
+    """Draws references; returns none where there are fewer than `n_references`, or than the largest alpha needs."""
     roots = {entries[owner].root, entries[suspect].root}
-    fit = [
+    eligible = [
         i
         for i, entry in enumerate(entries)
         if entry.dataset == entries[suspect].dataset
         and entry.root not in roots
         and (any_architecture or entry.arch == entries[suspect].arch)
     ]
-    count = n_references or len(fit)
-    if len(fit) < max(count, references_needed(max(ALPHAS))):
+    count = n_references or len(eligible)
+    if len(eligible) < max(count, references_needed(max(ALPHAS))):
         return []
-    return [int(i) for i in rng.choice(fit, count, replace=False)]
+    return [int(i) for i in rng.choice(eligible, count, replace=False)]
 
 
 def _decide(table: ReactionTable, owner: int, suspect: int, references: Sequence[int]) -> Decision:
@@ -146,19 +146,19 @@ def _decide(table: ReactionTable, owner: int, suspect: int, references: Sequence
 
 
 def _rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Shares called reused at each alpha, with the deviation of the mean over owners."""
+    """Returns the shares called reused at each alpha, with the deviation of the mean over owners."""
     owners = np.array([outcome.owner.name for outcome in outcomes])
-    found: dict[str, Any] = {"pairs": len(outcomes)}
+    rates: dict[str, Any] = {"pairs": len(outcomes)}
     for alpha in ALPHAS:
-        entry = {}
+        shares = {}
         for name, tail in (("verdict", True), ("rank", False)):
             reused = np.array([outcome.p_value(tail) <= alpha for outcome in outcomes])
             of_owner = [reused[owners == owner].mean() for owner in np.unique(owners)]
-            entry[name] = float(reused.mean())
+            shares[name] = float(reused.mean())
             if tail:
-                entry["sampling_error"] = float(np.std(of_owner) / np.sqrt(len(of_owner)))
-        found[str(alpha)] = entry
-    return found
+                shares["sampling_error"] = float(np.std(of_owner) / np.sqrt(len(of_owner)))
+        rates[str(alpha)] = shares
+    return rates
 
 
 def table(result: dict[str, Any]) -> str:

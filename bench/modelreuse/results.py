@@ -1,9 +1,9 @@
 """Runs every method of the README on one zoo, and writes its tables.
 
-    python -m bench.modelreuse.results FOLDER [--only METHOD ...]    judges, records in bench/results/modelreuse.json
-    python -m bench.modelreuse.results                               only writes the tables of what is recorded
+    python -m bench.modelreuse.results FOLDER [--only METHOD ...]    evaluates; records in bench/results/modelreuse.json
+    python -m bench.modelreuse.results                               writes the tables of recorded results only
 
-What is recorded is kept row by row, so that a run can be stopped; answers of models are shared by all rows of it.
+Results are recorded row by row, so that a run can be stopped; outputs of models are shared by all rows of a run.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTAL
 
 
 def rows() -> list[tuple[str, str, str, int]]:
-    """Method, protocol, orientation, pairs: of each row of the tables."""
-    found = [("ours", "strict", side, 100) for side in ("owner", "suspect", "both")]
-    found += [("modeldiff", "strict", side, 100) for side in ("owner", "suspect", "both")]
-    found += [(method, "strict", "owner", 100) for method in METHODS if method not in ("ours", "modeldiff")]
-    found += [(method, "pairs144", "owner", 100) for method in ("ours", "modeldiff")]
-    found += [("modeldiff", "pairs144", "suspect", 100)]
-    return found + [(method, "strict", "owner", n) for n in (10, 50, 200) for method in ("ours", "modeldiff")]
+    """Returns method, protocol, orientation and number of pairs of each row of the tables."""
+    listed = [("ours", "strict", side, 100) for side in ("owner", "suspect", "both")]
+    listed += [("modeldiff", "strict", side, 100) for side in ("owner", "suspect", "both")]
+    listed += [(method, "strict", "owner", 100) for method in METHODS if method not in ("ours", "modeldiff")]
+    listed += [(method, "pairs144", "owner", 100) for method in ("ours", "modeldiff")]
+    listed += [("modeldiff", "pairs144", "suspect", 100)]
+    return listed + [(method, "strict", "owner", n) for n in (10, 50, 200) for method in ("ours", "modeldiff")]
 
 
-def judge(zoo: Zoo, only: Iterable[str] = ()) -> None:
-    """Judges what is not recorded yet, and records it."""
+def evaluate(zoo: Zoo, only: Iterable[str] = ()) -> None:
+    """Evaluates rows that are not recorded yet, and records them."""
     done = recorded().get(zoo.folder.name, {})
     studies: dict[int, Study] = {}
     for method, protocol, orientation, pairs in rows():
@@ -47,7 +47,7 @@ def judge(zoo: Zoo, only: Iterable[str] = ()) -> None:
         if name in done or (only and method not in only):
             continue
         if pairs not in studies:
-            studies = {pairs: Study(zoo, pairs)}  # one at a time, for the sake of memory
+            studies = {pairs: Study(zoo, pairs)}  # one at a time, to save memory
         done[name] = PROTOCOLS[protocol](studies[pairs], METHODS[method], orientation)
         print(name, {k: done[name][k] for k in ("strict_correct", "strict_total", "auc", "seconds")}, flush=True)
         measure.record(
@@ -56,17 +56,19 @@ def judge(zoo: Zoo, only: Iterable[str] = ()) -> None:
 
 
 def recorded() -> dict[str, dict[str, Any]]:
-    """Zoo -> row -> result."""
+    """Returns recorded results as zoo -> row -> result."""
     path = measure.RESULTS / f"{FILE}.json"
-    found = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    return {name.split(", ")[1]: part["rows"] for name, part in found.items() if name.startswith("modelreuse.results")}
+    content = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return {
+        name.split(", ")[1]: part["rows"] for name, part in content.items() if name.startswith("modelreuse.results")
+    }
 
 
 def render() -> str:
-    """All tables, as Markdown."""
+    """Returns all tables as Markdown."""
     text = ""
-    found = json.loads((measure.RESULTS / f"{FILE}.json").read_text("utf-8"))
-    for name, part in sorted(found.items()):
+    content = json.loads((measure.RESULTS / f"{FILE}.json").read_text("utf-8"))
+    for name, part in sorted(content.items()):
         if not name.startswith("modelreuse.results"):
             continue
         machine = part["machine"]
@@ -121,7 +123,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=(), metavar="METHOD")
     given = parser.parse_args()
     if given.folder:
-        judge(Zoo(given.folder), given.only)
+        evaluate(Zoo(given.folder), given.only)
     README.write_text(_MARK.sub(lambda m: m[1] + "\n" + render() + m[2], README.read_text("utf-8")), "utf-8")
 
 

@@ -4,9 +4,9 @@
 
 For every target the notebook makes 100 pairs on it (on the parent of one in 8 bits), then compares it with its parent
 and with every model of another root; each comparison runs both models on both sides of the pairs. Its work grows with
-the targets, so a few of them tell. `notebook` is that procedure. `once` is PyTorch without its repetition: every model
-runs once on a target's pairs. `ours` is `--method modeldiff --orientation suspect` for the same comparisons; what
-models answer to a task's seeds is kept for all its targets.
+the targets, so a few suffice. `notebook` is that procedure. `once` is PyTorch without its repetition: every model
+runs once on a target's pairs. `ours` is `--method modeldiff --orientation suspect` for the same comparisons; models'
+outputs on a task's seeds are kept for all its targets.
 """
 
 from __future__ import annotations
@@ -91,23 +91,23 @@ class Network(torch.nn.Module):
 
 
 def attack(network: Network, seeds: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """The notebook's pairs: projected gradient steps away from outputs that are the others' mean."""
+    """Makes the notebook's partners: projected gradient steps away from outputs that are the others' mean."""
     low, high = float(seeds.min()), float(seeds.max())
     with torch.no_grad():
-        own = network(seeds)
-        goal = 1000 * (own.mean(0) - own)
+        outputs = network(seeds)
+        goal = 1000 * (outputs.mean(0) - outputs)
     x = (seeds + EPS * (2 * torch.rand(seeds.shape, generator=generator) - 1)).clamp(low, high)
     for _ in range(STEPS):
         x.requires_grad_(True)
-        gap = (network(x) - goal) ** 2
-        loss = (gap[:, 0] + 0.1 * gap[:, 1:].mean(1)).sum()
-        (slope,) = torch.autograd.grad(loss, x)
-        x = (seeds + (x.detach() + EPS / 6 * slope.sign() - seeds).clamp(-EPS, EPS)).clamp(low, high)
+        squared = (network(x) - goal) ** 2
+        loss = (squared[:, 0] + 0.1 * squared[:, 1:].mean(1)).sum()
+        (gradient,) = torch.autograd.grad(loss, x)
+        x = (seeds + (x.detach() + EPS / 6 * gradient.sign() - seeds).clamp(-EPS, EPS)).clamp(low, high)
     return x
 
 
 def ddv(network: Network, seeds: torch.Tensor, partners: torch.Tensor) -> np.ndarray:
-    """Cosine distances between a model's outputs for seeds and partners."""
+    """Returns cosine distances between a model's outputs for seeds and partners."""
     with torch.no_grad():
         a, b = network(torch.cat([seeds, partners])).float().chunk(2)
         return 1 - torch.cosine_similarity(a, b).numpy()
@@ -120,34 +120,34 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 def in_torch(
     study: Study, networks: dict[str, Network], chosen: Sequence[Entry], repeat: bool
 ) -> dict[tuple[str, str], float]:
-    """Similarity of each target to its parent and to all models of other roots."""
-    found = {}
+    """Returns the similarity of each target to its parent and to all models of other roots, computed by PyTorch."""
+    similarities = {}
     for target in chosen:
         seeds = torch.from_numpy(study.seeds(target.dataset))
         pairs = seeds, attack(networks[study.prober(target.name)], seeds, torch.Generator().manual_seed(0))
-        own = ddv(networks[target.name], *pairs)
+        target_ddv = ddv(networks[target.name], *pairs)
         for other in study.zoo.entries.values():
             if other.name == target.parent or other.root != target.root:
-                mine = ddv(networks[target.name], *pairs) if repeat else own
-                found[other.name, target.name] = cosine(mine, ddv(networks[other.name], *pairs))
-    return found
+                repeated = ddv(networks[target.name], *pairs) if repeat else target_ddv
+                similarities[other.name, target.name] = cosine(repeated, ddv(networks[other.name], *pairs))
+    return similarities
 
 
 def in_jax(zoo: Zoo, reactor: Any, chosen: Sequence[Entry]) -> dict[tuple[str, str], float]:
-    """The same."""
+    """Returns the same similarities, computed by this package."""
     study = Study(zoo, PAIRS, reactor=reactor)
-    found = {}
+    similarities = {}
     for target in chosen:
         others = [e.name for e in zoo.entries.values() if e.name == target.parent or e.root != target.root]
-        near = METHODS["modeldiff"](study, others, [target.name], "suspect")[:, 0]
-        found |= {(other, target.name): float(value) for other, value in zip(others, near, strict=True)}
-    return found
+        column = METHODS["modeldiff"](study, others, [target.name], "suspect")[:, 0]
+        similarities |= {(other, target.name): float(value) for other, value in zip(others, column, strict=True)}
+    return similarities
 
 
-def correct(chosen: Sequence[Entry], zoo: Zoo, near: dict[tuple[str, str], float]) -> int:
-    """Targets that the strict rule finds right."""
-    others = {t.name: [near[e.name, t.name] for e in zoo.entries.values() if e.root != t.root] for t in chosen}
-    return sum(near[str(t.parent), t.name] > max(others[t.name]) for t in chosen)
+def correct(chosen: Sequence[Entry], zoo: Zoo, similarities: dict[tuple[str, str], float]) -> int:
+    """Returns the number of targets that are right by the strict rule."""
+    others = {t.name: [similarities[e.name, t.name] for e in zoo.entries.values() if e.root != t.root] for t in chosen}
+    return sum(similarities[str(t.parent), t.name] > max(others[t.name]) for t in chosen)
 
 
 def main() -> None:
@@ -163,19 +163,21 @@ def main() -> None:
     chosen = [listed[i] for i in np.random.default_rng(0).choice(len(listed), given.targets, replace=False)]
     networks = {name: Network(zoo.path(name)).eval() for name in zoo.entries}
     start = time.perf_counter()
-    answers = {"ours": in_jax(zoo, study.reactor, chosen)}
+    results = {"ours": in_jax(zoo, study.reactor, chosen)}
     first = time.perf_counter() - start
     contestants: dict[str, Callable[[], Any]] = {
         "ours": lambda: in_jax(zoo, study.reactor, chosen),
-        "once": lambda: answers.__setitem__("once", in_torch(study, networks, chosen, False)),
-        "notebook": lambda: answers.__setitem__("notebook", in_torch(study, networks, chosen, True)),
+        "once": lambda: results.__setitem__("once", in_torch(study, networks, chosen, False)),
+        "notebook": lambda: results.__setitem__("notebook", in_torch(study, networks, chosen, True)),
     }
     measured = measure.interleaved(contestants, given.rounds)
     result = {
         "targets": [entry.name for entry in chosen],
         "models": len(zoo.entries),
-        "correct": {name: correct(chosen, zoo, near) for name, near in answers.items()},
-        "largest_difference": max(abs(near - answers["ours"][pair]) for pair, near in answers["once"].items()),
+        "correct": {name: correct(chosen, zoo, similarities) for name, similarities in results.items()},
+        "largest_difference": max(
+            abs(similarities - results["ours"][pair]) for pair, similarities in results["once"].items()
+        ),
         "first_seconds": first,
         "seconds": {name: measure.spread(list(values)) for name, values in measured["seconds"].items()},
         "ratio_to_notebook": measure.ratio(measured, "ours", "notebook"),

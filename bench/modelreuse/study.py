@@ -1,4 +1,4 @@
-"""Images, partners and outputs that several methods share, each computed once."""
+"""Studies: images, partners and outputs of one zoo that several methods share, each computed once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Study:
       zoo: the folder.
       n_pairs: probe pairs, or inputs, that a method may use for each owner.
       key: random key of seeds and attacks.
-      reactor: the zoo's models, where they have been read already.
+      reactor: the zoo's models; None to read them.
       access: access level of all models but the one that pairs are made on (`modeldiff_jax.evidence.access`); its
         outputs are restricted likewise before methods compare them.
       black_box: whether partners are made by queries, without gradients.
@@ -59,11 +59,11 @@ class Study:
 
     @property
     def names(self) -> list[str]:
-        """All models."""
+        """Names of all models."""
         return list(self.zoo.entries)
 
     def entry(self, name: str) -> Entry:
-        """A model's line in the manifest."""
+        """Returns a model's entry in the manifest."""
         return self.zoo.entries[name]
 
     def cached(self, compute: Callable[[], Any], *key: Any) -> Any:
@@ -73,11 +73,11 @@ class Study:
         return self._cache[key]
 
     def forget(self, *key: Any) -> None:
-        """Lets go of what was cached."""
+        """Removes a cached value."""
         self._cache.pop(key, None)
 
     def images(self, dataset: str, part: str) -> tuple[Float[np.ndarray, "n ..."], Int[np.ndarray, " n"]]:
-        """All images of a dataset's part, normalised, and their labels."""
+        """Returns all images of a dataset's part, normalised, and their labels."""
 
         def make() -> tuple[np.ndarray, np.ndarray]:
             x, y = self.zoo.images(dataset, part)
@@ -86,7 +86,7 @@ class Study:
         return self.cached(make, "images", dataset, part)
 
     def seeds(self, dataset: str, part: str = "train") -> Float[np.ndarray, "n ..."]:
-        """`n_pairs` images of a dataset, the same for every model."""
+        """Returns `n_pairs` images of a dataset, the same for every model."""
         x, _ = self.images(dataset, part)
         rng = np.random.default_rng([self.key, zlib.crc32(dataset.encode())])
         return x[rng.permutation(len(x))[: self.n_pairs]]
@@ -99,7 +99,7 @@ class Study:
     def partners(
         self, name: str, *, direction: Direction = "away", eps: float = EPS, n_steps: int = 50, dataset: str = ""
     ) -> Float[np.ndarray, "n ..."]:
-        """Adversarial partners of a model's seeds, made on it."""
+        """Returns adversarial partners of a model's seeds, made on it."""
         prober, dataset = self.prober(name), dataset or self.entry(name).dataset
 
         def make() -> np.ndarray:
@@ -129,7 +129,7 @@ class Study:
         return exposed
 
     def on_pairs(self, prober: str, names: Iterable[str], **attack: Any) -> tuple[Outputs, Outputs]:
-        """Logits for a prober's seeds and for their partners."""
+        """Returns the models' outputs for a prober's seeds and for their partners."""
         dataset = attack.get("dataset") or self.entry(prober).dataset
         made_on = self.prober(prober)
         seeds = self.outputs(self.seeds(dataset), names, "seeds", dataset)

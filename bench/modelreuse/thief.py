@@ -1,6 +1,6 @@
-"""A thief who knows the method: fine-tunes a stolen copy until its outputs are no longer similar to its victim's.
+"""Makes copies as a thief who knows the method: fine-tunes them until outputs are no longer similar to the victim's.
 
-The loss is that of the labels of the thief's own images plus, times a weight, a term: how similar the reactions of copy
+The loss is that of the labels of the thief's images plus, times a weight, a term: how similar the reactions of copy
 and victim to probe pairs are. `ddv` minimises the paper's evidence, the cosine similarity of decision distance vectors.
 `evidence` minimises the similarity in every representation; see `likeness.py`. Similarities below 0, those of models
 less similar than unrelated ones, do not count.
@@ -52,7 +52,7 @@ class Theft:
 
     Attributes:
       arch, classes, start: the stolen network.
-      x, y: the thief's own images, in 0..255, and their labels.
+      x, y: the thief's images, in 0..255, and their labels.
       pairs: probe pairs on which similarity is minimised.
       term: the similarity that is minimised.
       weight: weight of the term; 0 only fine-tunes.
@@ -99,10 +99,10 @@ def _batch(theft: Theft, i: int) -> tuple[Any, ...]:
     rng = np.random.default_rng([theft.seed, i])
     rows = rng.integers(0, len(theft.x), BATCH)
     pairs = theft.pairs
-    some = rng.permutation(len(pairs.seeds))[:BATCH]
+    chosen = rng.permutation(len(pairs.seeds))[:BATCH]
     rate = _RATE * 0.5 * (1 + np.cos(np.pi * i / theft.steps))
-    probes = np.concatenate([pairs.seeds[some], pairs.partners[some]])
-    others = np.concatenate([pairs.victim[None], pairs.unrelated])[:, :, some]
+    probes = np.concatenate([pairs.seeds[chosen], pairs.partners[chosen]])
+    others = np.concatenate([pairs.victim[None], pairs.unrelated])[:, :, chosen]
     labels = np.eye(theft.classes, dtype=np.float32)[theft.y[rows]]
     return theft.x[rows], labels, probes, others, np.array([rate, theft.weight], np.float32)
 

@@ -1,7 +1,7 @@
-"""Training of many networks at once: one compiled step for each architecture, label space and way of teaching.
+"""Trains many networks at once: one compiled step for each architecture, label space and lesson.
 
-On an accelerator, networks that share a step are stacked and trained by one vmapped call. On CPU they take turns by
-threads, each a network of its own: stacked, their convolutions would be grouped ones, which take several times as long.
+On an accelerator, networks that share a step are stacked and trained by one vmapped call. On CPU they are
+trained in threads, one by one: stacked, their convolutions would be grouped ones, which take several times as long.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from modeldiff_jax.runtime.threads import each
 BATCH = 32
 _SHIFT = 3
 _FEATURE_WEIGHT = 5.0
-"""Of the imitated features, each divided by its own variance, beside the labels (the paper's release)."""
+"""Weight of the imitated features, each divided by its variance, beside the labels (the paper's release)."""
 _RADIUS = 8 / 255 / 0.25
-"""Of a thief's adversarial training, in normalised units."""
+"""Radius of a thief's adversarial training, in normalised units."""
 _ADAM = optax.scale_by_adam()
 Lesson: TypeAlias = Literal["labels", "distil", "soft", "hard", "adversarial"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """How to train one network.
+    """A job to train one network.
 
     Attributes:
-      arch, classes: of the network.
-      start: variables to begin with.
-      x, y: (n, 32, 32, 3) images in 0..255, and labels, which only the lessons "labels" and "distil" look at.
-      steps: batches of `BATCH`.
-      seed: of the order of images.
+      arch, classes: architecture and number of classes of the network.
+      start: initial variables.
+      x, y: (n, 32, 32, 3) images in 0..255, and labels, which only the lessons "labels" and "distil" use.
+      steps: number of batches of `BATCH` images.
+      seed: random seed of the order of images.
       lesson: labels; distil (labels and a teacher's feature maps); soft, hard or adversarial: a teacher's
         probabilities, its labels, or its labels also on inputs that fool the student.
       teacher: architecture and variables of the teacher, for all but "labels".
       keep: parameter tree of 1 where a weight may change, 0 where it is frozen; None for all.
-      alive: likewise, 0 where a weight is pruned away.
+      alive: likewise, 0 where a weight is pruned.
       rate: highest learning rate; it warms up and falls to 0 along a cosine.
     """
 
@@ -68,12 +68,12 @@ class Job:
 
     @property
     def kind(self) -> Hashable:
-        """What a compiled step depends on."""
+        """The values that a compiled step depends on."""
         return self.arch, self.classes, self.lesson, self.teacher[0] if self.teacher else ""
 
 
 def normalised(x: Any) -> Any:
-    """0..255 -> what networks take."""
+    """Normalises images in 0..255 for networks."""
     return (jnp.asarray(x, jnp.float32) / 255 - jnp.asarray(MEAN)) / jnp.asarray(STD)
 
 
@@ -81,25 +81,25 @@ def train(jobs: Sequence[Job], *, stacked: bool | None = None) -> list[Variables
     """Trains networks.
 
     Args:
-      jobs: one for each.
-      stacked: by one vmapped call for all of one kind and length; None for what suits the device.
+      jobs: one for each network.
+      stacked: whether to train those of one kind and length by one vmapped call; None for no on CPU, else yes.
     """
     if stacked is None:
         stacked = jax.default_backend() != "cpu"
     if not stacked:
         for kind in {job.kind: job for job in jobs}.values():
             _step(*kind.kind).lower(*_state(kind), *_batch(kind, 0)).compile()  # once, not in each thread
-        return each(_alone, jobs)
+        return each(_train_one, jobs)
     groups: dict[Hashable, list[int]] = {}
     for place, job in enumerate(jobs):
         groups.setdefault((job.kind, job.steps), []).append(place)
     done: dict[int, Variables] = {}
     for places in groups.values():
-        done |= dict(zip(places, _together([jobs[place] for place in places]), strict=True))
+        done |= dict(zip(places, _train_stacked([jobs[place] for place in places]), strict=True))
     return [done[place] for place in range(len(jobs))]
 
 
-def _alone(job: Job) -> Variables:
+def _train_one(job: Job) -> Variables:
     step = _step(*job.kind)
     fixed, state = _state(job)
     for i in range(job.steps):
@@ -107,7 +107,7 @@ def _alone(job: Job) -> Variables:
     return jax.device_get(state[0])
 
 
-def _together(jobs: Sequence[Job]) -> list[Variables]:
+def _train_stacked(jobs: Sequence[Job]) -> list[Variables]:
     step = _stacked_step(*jobs[0].kind)
     fixed, state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(_state, jobs))
     for i in range(jobs[0].steps):
@@ -127,14 +127,14 @@ def _state(job: Job) -> tuple[Any, Any]:
 
 
 def _batch(job: Job, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images moved by up to three pixels, their labels, and the numbers of this step."""
+    """Returns images moved by up to three pixels, their labels, and the numbers of this step."""
     rng = np.random.default_rng([job.seed, i])
     rows = rng.integers(0, len(job.x), BATCH)
     down, right = rng.integers(-_SHIFT, _SHIFT + 1, 2)
     x = np.roll(job.x[rows], (down, right), (1, 2))
     share = i / job.steps
-    warmth = min(1.0, (i + 1) / 50) * 0.5 * (1 + np.cos(np.pi * share))
-    return x, job.y[rows], np.array([job.rate * warmth, job.decay, _RADIUS], np.float32)
+    schedule = min(1.0, (i + 1) / 50) * 0.5 * (1 + np.cos(np.pi * share))
+    return x, job.y[rows], np.array([job.rate * schedule, job.decay, _RADIUS], np.float32)
 
 
 @cache
@@ -150,33 +150,33 @@ def _stacked_step(arch: str, classes: int, lesson: Lesson, teacher: str) -> Prog
 def _update(
     arch: str, classes: int, lesson: Lesson, teacher: str, fixed: Any, state: Any, x: Any, y: Any, numbers: Any
 ) -> Any:
-    """One step of Adam with decoupled decay (Loshchilov and Hutter, ICLR 2019)."""
-    (keep, alive, taught), (variables, moments) = fixed, state
+    """Takes one step of Adam with decoupled decay (Loshchilov and Hutter, ICLR 2019)."""
+    (keep, alive, teacher_variables), (variables, moments) = fixed, state
     rate, decay, radius = numbers
     x = normalised(x)
     student = Network(arch, classes)
-    says, shows = Network(teacher, classes).apply(taught, x) if teacher else (None, None)
+    taught, imitated = Network(teacher, classes).apply(teacher_variables, x) if teacher else (None, None)
 
     def loss(params: Any, x: Any) -> tuple[Any, Any]:
         given = {"params": params, "batch_stats": variables["batch_stats"]}
         (logits, features), changed = student.apply(given, x, train=True, mutable=["batch_stats"])
         if lesson in ("labels", "distil"):
-            wanted = jax.nn.one_hot(y, classes)
+            targets = jax.nn.one_hot(y, classes)
         elif lesson == "soft":
-            wanted = jax.nn.softmax(says)
+            targets = jax.nn.softmax(taught)
         else:
-            wanted = jax.nn.one_hot(jnp.argmax(says, 1), classes)
-        value = -jnp.mean(jnp.sum(wanted * jax.nn.log_softmax(logits), axis=1))
+            targets = jax.nn.one_hot(jnp.argmax(taught, 1), classes)
+        value = -jnp.mean(jnp.sum(targets * jax.nn.log_softmax(logits), axis=1))
         if lesson == "distil":
-            gaps = [jnp.mean((a - b) ** 2) / (jnp.var(b) + 1e-6) for a, b in zip(features, shows, strict=True)]
-            value += _FEATURE_WEIGHT * sum(gaps) / len(gaps)
+            errors = [jnp.mean((a - b) ** 2) / (jnp.var(b) + 1e-6) for a, b in zip(features, imitated, strict=True)]
+            value += _FEATURE_WEIGHT * sum(errors) / len(errors)
         return value, changed["batch_stats"]
 
     params = variables["params"]
     if lesson == "adversarial":
-        slope = jax.grad(lambda x: loss(params, x)[0])(x)
-        x = jnp.concatenate([x[::2], (x + radius * jnp.sign(slope))[1::2]])
-        says = jnp.concatenate([says[::2], says[1::2]])
+        gradient = jax.grad(lambda x: loss(params, x)[0])(x)
+        x = jnp.concatenate([x[::2], (x + radius * jnp.sign(gradient))[1::2]])
+        taught = jnp.concatenate([taught[::2], taught[1::2]])
     gradients, stats = jax.grad(loss, has_aux=True)(params, x)
     steps, moments = _ADAM.update(gradients, moments)
 

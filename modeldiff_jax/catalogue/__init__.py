@@ -1,1 +1,1 @@
-"""Many models under one probe set."""
+"""Catalogues: measurements of many models under one probe set."""

@@ -175,7 +175,9 @@ def _read_description(folder: Path) -> dict[str, Any] | None:
     kinds = {name: type(description.get(name)) for name in _KINDS} if isinstance(description, dict) else {}
     if kinds != _KINDS or min(description["rows"], description["k"], description["tile"]) < 1:
         got = text.decode("utf-8", "replace")
-        raise InvalidInputError("A join's description says what is joined", got=got, where=str(file), fix=fix)
+        raise InvalidInputError(
+            "A join's description has rows, width, k, metric, tile and hash", got=got, where=str(file), fix=fix
+        )
     return description
 
 
@@ -188,7 +190,7 @@ def _merged(costs: list[jax.Array], rows: list[jax.Array], n: int, k: int) -> tu
 
 
 def _tile(x: np.ndarray, start: int, size: int, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns values and indices of the nearest other rows of some rows, from one chunk of all rows after another."""
+    """Returns values and indices of the nearest other rows of some rows, computed chunk by chunk."""
     n = x.shape[0]
     chunk, valid = min(_CHUNK, n), min(size, n - start)
     # All tiles, and all chunks, have one size and so share compiled programs: the last tile repeats its last row, the

@@ -1,4 +1,4 @@
-"""The commands: arguments in, a record out. Heavy imports stand inside them, so that `--help` does not wait for JAX."""
+"""The commands: arguments in, a record out. Heavy imports are inside them, so that `--help` does not wait for JAX."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return UNFINISHED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except SystemExit:  # click's answer to a reader who leaves while help is printed
+    except SystemExit:  # click exits when a reader closes the pipe while help is printed
         return FINISHED
     except OSError as error:  # help has been printed into a full disk
         terminal.discard_output()
@@ -67,7 +67,7 @@ def compare(target: str, suspect: str, references: tuple[str, ...], probes: str 
     from modeldiff_jax.detection import compare as detection
 
     return detection.compare(
-        target, suspect, references=references, probes=_read(probes), **_hinted(settings)
+        target, suspect, references=references, probes=_read_probes(probes), **_hinted(settings)
     ).to_dict()
 
 
@@ -99,7 +99,7 @@ def screen(
     from modeldiff_jax.detection import screen as detection
 
     return detection.screen(
-        target, suspects, references=references, probes=_read(probes), **_hinted(settings)
+        target, suspects, references=references, probes=_read_probes(probes), **_hinted(settings)
     ).to_dict()
 
 
@@ -165,7 +165,7 @@ def _sizes(context: click.Context, option: click.Parameter, text: str | None) ->
 def profile(what: str, other: str | None, plot: str | None, **settings: Any) -> Record:
     """Measure what a model, a kernel or a comparison costs.
 
-    Reports FLOPs, bytes, time to compile and to run, and the share of what this device was measured to reach. Kernels
+    Reports FLOPs, bytes, time to compile and to run, and the share of this device's measured limits. Kernels
     have the names of modeldiff_jax.kernels; a file with such a name is ./NAME.
     """
     from modeldiff_jax import profiling
@@ -181,9 +181,9 @@ def profile(what: str, other: str | None, plot: str | None, **settings: Any) -> 
 @cli.command(cls=Command)
 @reported
 def doctor(**settings: Any) -> Record:
-    """List devices, versions and what is missing.
+    """List devices, versions and missing packages.
 
-    For each missing package the line that installs it.
+    For each missing package it prints the line that installs it.
     """
     from modeldiff_jax.doctor import diagnose
 
@@ -201,13 +201,13 @@ def demo(**settings: Any) -> Record:
 
 
 def _hinted(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings with one `hint` in place of the input options."""
+    """Returns settings with one `hint` in place of the input options."""
     named = {name: settings.pop(name) for name in ("input_name", "input_kind", "layout", "value_range")}
     return {**settings, "hint": input_hint(**named)}
 
 
-def _read(probes: str | None) -> Any:
-    """A saved probe set; None for none."""
+def _read_probes(probes: str | None) -> Any:
+    """Reads a saved probe set; returns None where there is no path."""
     if probes is None:
         return None
     from modeldiff_jax.probes.probe_set import load_probes
@@ -216,7 +216,7 @@ def _read(probes: str | None) -> Any:
 
 
 def _use_cache() -> None:
-    """Keeps compiled programs for the next run."""
+    """Turns on the cache of compiled programs, for the next run."""
     from modeldiff_jax.runtime.compilation_cache import enable
 
     enable()

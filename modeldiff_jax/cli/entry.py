@@ -1,4 +1,4 @@
-"""The command line as a process of its own, as the script `modeldiff` and `python -m modeldiff_jax.cli` run it."""
+"""The command line as a process, as the script `modeldiff` and `python -m modeldiff_jax.cli` run it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code, as `commands.main` does.
 
     Args:
-      arguments: those of the process if None; the process is then the command's to end when it is interrupted.
+      arguments: None for those of the process, which then ends when it is interrupted.
     """
     if arguments is not None:
         return commands.main(arguments)

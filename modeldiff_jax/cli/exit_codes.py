@@ -1,4 +1,4 @@
-"""Exit codes: how a record, or its absence, becomes the number that a shell sees."""
+"""Exit codes, and how they follow from a record or its absence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 FINISHED: Final = 0
-FOUND: Final = 1
+FINDING: Final = 1
 """A verdict at or above `--fail-on`."""
 UNFINISHED: Final = 2
 """Bad usage, a model that cannot be read or run, a limit, a result that cannot be written, a check that failed; and a
@@ -18,17 +18,17 @@ SEVERITIES = ("no_evidence", "inconclusive", "reused")
 
 
 def exit_code(record: Mapping[str, Any], fail_on: str | None) -> int:
-    """The exit code of a command that gave a record.
+    """Returns the exit code of a command that gave a record.
 
-    A finding outweighs models that were left out: it stands without them, while their absence could hide one.
+    A finding outweighs models that were left out: it holds without them, while their absence could hide one.
 
     Args:
       record: of any command.
-      fail_on: the verdict from which on the code is `FOUND`; None for never.
+      fail_on: the least grave verdict that makes the code `FINDING`; None for never.
     """
     verdicts = [record.get("verdict"), *(row.get("verdict") for row in record.get("rows", ()))]
     severities = [SEVERITIES.index(verdict) for verdict in verdicts if verdict]
     if fail_on and severities and max(severities) >= SEVERITIES.index(fail_on):
-        return FOUND
+        return FINDING
     differs = (record.get("check") or {}).get("agrees") is False
     return UNFINISHED if record.get("ok") is False or differs or record.get("failures") else FINISHED

@@ -1,6 +1,6 @@
 """Ends the process soon after an interrupt (Ctrl-C).
 
-Python delivers an interrupt between two steps of its own main thread. A compilation is one step, which can take a
+Python delivers an interrupt between two steps of its main thread. A compilation is one step, which can take a
 minute, and so is waiting for the threads of a pool; both would have to end first. An import that an interrupt breaks
 off leaves numpy and jaxlib half initialised, and the process then often ends by a segmentation fault.
 """
@@ -35,16 +35,16 @@ def prompt_interrupt() -> Iterator[None]:
         return
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
-    interrupted, settled = threading.Event(), threading.Event()
+    interrupted, finished = threading.Event(), threading.Event()
 
     def watch() -> None:
         while received := os.read(reading, 1):
             if received[0] == signal.SIGINT:
                 interrupted.set()
-                settled.set()
+                finished.set()
                 time.sleep(GRACE)
                 _end()
-        settled.set()
+        finished.set()
         os.close(reading)
 
     threading.Thread(target=watch, name="interrupt", daemon=True).start()
@@ -58,7 +58,7 @@ def prompt_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
         signal.set_wakeup_fd(before)
         os.close(writing)  # which ends the thread, once it has read what came before
-        settled.wait(GRACE)  # a forked process may hold the pipe open
+        finished.wait(GRACE)  # a forked process may hold the pipe open
         if interrupted.is_set():
             _end()
 

@@ -38,7 +38,7 @@ class Command(click.Command):
 
 
 def repeat_options(arguments: Sequence[str], repeatable: Collection[str]) -> list[str]:
-    """Arguments with the name of a repeatable option before each of its values."""
+    """Returns arguments with the name of a repeatable option before each of its values."""
     repeated: list[str] = []
     option, values = "", 0
     for place, word in enumerate(arguments):
@@ -54,7 +54,7 @@ def repeat_options(arguments: Sequence[str], repeatable: Collection[str]) -> lis
 
 
 def options(*decorators: Decorator) -> Decorator:
-    """Several options as one decorator; help lists them in this order."""
+    """Returns several options as one decorator; help lists them in this order."""
     return lambda function: functools.reduce(lambda f, decorate: decorate(f), reversed(decorators), function)
 
 
@@ -88,20 +88,20 @@ input_options = options(
         help="The smallest and the largest value the input takes, such as 0 255.",
     ),
 )
-"""What the user knows of the models' inputs; `input_hint` makes a record of them."""
+"""Options on the models' inputs; `input_hint` makes a record of them."""
 
 
 def changed_limits(context: click.Context | None, option: click.Parameter, given: Sequence[str]) -> Any:
     """Reads `NAME=NUMBER` pairs as `Limits`."""
     from modeldiff_jax.limits import DEFAULT, Limits
 
-    known, changes = DEFAULT.to_dict(), {}
+    defaults, changes = DEFAULT.to_dict(), {}
     for text in given:
         name, _, number = text.partition("=")
-        if name not in known or not (number.isascii() and number.isdecimal()):
-            raise click.BadParameter(f"{text!r} is not NAME=NUMBER, with one of the names {', '.join(known)}")
+        if name not in defaults or not (number.isascii() and number.isdecimal()):
+            raise click.BadParameter(f"{text!r} is not NAME=NUMBER, with one of the names {', '.join(defaults)}")
         changes[name] = int(number)
-    return Limits(**{**known, **changes})
+    return Limits(**{**defaults, **changes})
 
 
 limit_option = click.option(
@@ -110,7 +110,7 @@ limit_option = click.option(
     multiple=True,
     callback=changed_limits,
     metavar="NAME=NUMBER",
-    help="Change a bound on what a model may ask for, such as process_seconds=60.",
+    help="Change a limit on what a model may ask for, such as process_seconds=60.",
 )
 isolate_option = click.option(
     "--isolate",
@@ -134,7 +134,7 @@ probe_options = options(
     input_options,
     limit_option,
 )
-"""How probes are made."""
+"""Options on how probes are made."""
 
 comparison_options = options(
     click.option(
@@ -156,7 +156,7 @@ comparison_options = options(
     ),
     click.option("--alpha", type=float, default=0.05, show_default=True, help="The error rate of the verdict."),
 )
-"""How suspects are compared with a target."""
+"""Options on how suspects are compared with a target."""
 
 _result_options = options(
     click.option(
@@ -205,7 +205,7 @@ def reported(function: Callable[..., Record]) -> Callable[..., int]:
         as_child: bool,
         **arguments: Any,
     ) -> int:
-        if as_child:  # whatever the user asked for is done by the parent
+        if as_child:  # the parent renders the record as the user asked
             form, output, quiet, fail_on = "json", None, True, None
         isolate = arguments.pop("in_child", False) and not as_child
         try:
@@ -232,7 +232,7 @@ def reported(function: Callable[..., Record]) -> Callable[..., int]:
                 terminal.print_message("".join(traceback.format_exception(error)))
             terminal.print_message(message(error))
             if form == "json":
-                with suppress(InvalidInputError):  # where standard output is the problem, the message has said so
+                with suppress(InvalidInputError):  # where standard output is at fault, the message has named it
                     terminal.print_result(render(failure(function.__name__, error, UNFINISHED), "json"))
             return UNFINISHED
 
@@ -258,7 +258,7 @@ def run_in_child(*, debug: bool, limits: Any) -> Record:
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
-    """The strings among arguments, those in tuples too."""
+    """Returns the strings among arguments, including those in tuples."""
     return [
         text for value in values for text in (value if isinstance(value, tuple) else [value]) if isinstance(text, str)
     ]

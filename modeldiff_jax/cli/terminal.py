@@ -1,4 +1,4 @@
-"""Standard streams: results on one, progress and messages on the other, and what to do where one is closed or full."""
+"""Standard streams: results on one, progress and messages on the other, and errors where one is closed or full."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def takes_colour(stream: Stream | None) -> bool:
 
 
 def width(stream: Stream | None) -> int | None:
-    """Columns of the terminal that a stream is; None for a file or a pipe."""
+    """Returns the columns of the terminal that a stream is; None for a file or a pipe."""
     return shutil.get_terminal_size().columns if is_terminal(stream) else None
 
 
@@ -61,26 +61,26 @@ def print_result(text: str) -> None:
 
 
 def full_output(error: OSError) -> InvalidInputError:
-    """What to say when standard output takes no more."""
+    """Returns the error for standard output that takes no more."""
     reason = error.strerror or str(error)
     return InvalidInputError("Standard output takes the result", got=reason, fix="make room, or name a file with -o")
 
 
 def discard_output() -> None:
-    """Sends what standard output still holds nowhere: the interpreter's last flush would complain a second time."""
+    """Discards the rest of standard output: the interpreter's last flush would fail a second time."""
     with suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_message(text: str) -> None:
-    """Prints lines of a message for the user; where even that fails, nobody is there to be told."""
+    """Prints lines of a message for the user; a failure to do so is ignored: nobody would read it."""
     with suppress(OSError):
         click.echo("\n".join(map(printable, text.split("\n"))), err=True, nl=False)
 
 
 @contextmanager
 def shown_progress(quiet: bool) -> Iterator[Progress]:
-    """A function that shows each step in one line of the terminal, with a bar; elsewhere it does nothing."""
+    """Yields a function that shows each step in one line of the terminal, with a bar; elsewhere it does nothing."""
     if quiet or not is_terminal(sys.stderr):
         yield no_progress
         return
@@ -95,7 +95,7 @@ def shown_progress(quiet: bool) -> Iterator[Progress]:
         TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
         TimeElapsedColumn(),
     )
-    # what others print stays theirs: a result must not pass through the bar
+    # the streams are left alone: a result must not pass through the bar
     with Bar(*columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False) as bar:
         task = bar.add_task("", total=1)
-        yield lambda what, done, total: bar.update(task, description=printable(what), completed=done, total=total)
+        yield lambda step, done, total: bar.update(task, description=printable(step), completed=done, total=total)

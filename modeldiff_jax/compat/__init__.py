@@ -1,1 +1,1 @@
-"""Other libraries' names over our kernels."""
+"""Interfaces of other libraries, implemented by our kernels."""

@@ -29,7 +29,7 @@ from modeldiff_jax.kernels.top_k import nearest
 __all__ = ["NearestNeighbors", "pairwise_distances"]
 
 _NAMES = {"l1": "cityblock", "manhattan": "cityblock", "l2": "euclidean"}
-_OF_EXPONENT = {1: "cityblock", 2: "euclidean", float("inf"): "chebyshev"}
+_METRIC_OF_EXPONENT = {1: "cityblock", 2: "euclidean", float("inf"): "chebyshev"}
 _DISTANCES_AT_ONCE = 2**24
 
 
@@ -65,7 +65,7 @@ class _WrongTypeError(InvalidInputError, TypeError):
 
 
 def _matrix(x: Any, name: str) -> Float[Array, "n c"]:
-    """Converts vectors to a finite float32 matrix; numpy arrays, data frames and lists by scikit-learn's own checks."""
+    """Converts vectors to a finite float32 matrix; numpy arrays, data frames and lists by scikit-learn's checks."""
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
         try:
             x = check_array(x, estimator="NearestNeighbors", input_name=name)
@@ -159,13 +159,13 @@ class NearestNeighbors(BaseEstimator):
 
     def _kernel_metric(self) -> str:
         if self.metric == "minkowski":
-            if self.p not in _OF_EXPONENT:
+            if self.p not in _METRIC_OF_EXPONENT:
                 raise InvalidInputError("`p` is 1, 2 or infinity", got=repr(self.p), where="NearestNeighbors")
-            return _OF_EXPONENT[self.p]
+            return _METRIC_OF_EXPONENT[self.p]
         name = _NAMES.get(self.metric, self.metric)
         if name not in METRICS:
-            known = ", ".join((*METRICS, *_NAMES, "minkowski"))
-            raise InvalidInputError(f"`metric` is one of {known}", got=repr(self.metric), where="NearestNeighbors")
+            names = ", ".join((*METRICS, *_NAMES, "minkowski"))
+            raise InvalidInputError(f"`metric` is one of {names}", got=repr(self.metric), where="NearestNeighbors")
         return name
 
     @overload
@@ -244,7 +244,7 @@ class NearestNeighbors(BaseEstimator):
           InvalidInputError: not fitted, queries that do not fit, or `sort_results` without distances.
         """
         queries = self._queries(X)
-        limit = self.radius if radius is None else radius
+        largest = self.radius if radius is None else radius
         if sort_results and not return_distance:
             raise InvalidInputError("return_distance must be True if sort_results is", where="radius_neighbors")
         number = queries.shape[0]
@@ -254,7 +254,7 @@ class NearestNeighbors(BaseEstimator):
             block = jax.lax.slice_in_dim(queries, start, min(number, start + at_once))
             rows = np.asarray(kernels.pairwise_distances(block, self._prepared.rows, self.effective_metric_))
             for i, row in enumerate(rows, start):
-                near = np.flatnonzero(row <= limit)
+                near = np.flatnonzero(row <= largest)
                 near = near[near != i] if X is None else near
                 if sort_results:
                     near = near[np.argsort(row[near], kind="stable")]

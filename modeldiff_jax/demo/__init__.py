@@ -1,4 +1,4 @@
-"""The whole story in a minute: a teacher, copies of it, unrelated networks, and what a comparison says of each."""
+"""Demonstration in a minute: a teacher, models derived from it, unrelated networks, and a comparison with each."""
 
 from modeldiff_jax.demo.story import DemoResult as DemoResult
 from modeldiff_jax.demo.story import Row as Row

@@ -1,4 +1,4 @@
-"""The demo's images: scikit-learn's 1,797 handwritten digits, shaken, and the questions asked about them."""
+"""The demo's images: scikit-learn's 1,797 handwritten digits, distorted at random, and their label spaces."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from jaxtyping import Float, Int
 
 SIDE = 8
 N_TRAIN, N_TEST = 1296, 500
-_SHAKEN = 3  # shaken copies of each training image
-POOL = N_TRAIN * (1 + _SHAKEN)
+_DISTORTED = 3  # distorted copies of each training image
+POOL = N_TRAIN * (1 + _DISTORTED)
 """Samples in each model's training pool: a whole number of batches."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A question about a digit: its label space, and each digit's label in it."""
+    """A task on digits: its label space, and each digit's label in it."""
 
     name: str
     classes: int
     label_of_digit: tuple[int, ...]
 
     def labels(self, digits: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """The label of each digit."""
+        """Returns the label of each digit."""
         return np.asarray(self.label_of_digit)[digits]
 
 
@@ -42,25 +42,25 @@ class Images:
         return len(self.digits)
 
     def take(self, rows: Int[np.ndarray, " m"]) -> Images:
-        """Some of the images."""
+        """Returns some of the images."""
         return Images(self.pixels[rows], self.digits[rows])
 
 
 def load_images(rng: np.random.Generator) -> tuple[Images, Images, Images]:
-    """Training images, the training images with their shaken copies (training images first), and test images."""
+    """Loads training images, a pool of these and their distorted copies (training images first), and test images."""
     from sklearn.datasets import load_digits  # takes a second to import
 
-    raw = load_digits()
-    order = rng.permutation(len(raw.target))
-    images = Images((raw.images[order, ..., None] / 16).astype(np.float32), raw.target[order])
+    dataset = load_digits()
+    order = rng.permutation(len(dataset.target))
+    images = Images((dataset.images[order, ..., None] / 16).astype(np.float32), dataset.target[order])
     train, test = images.take(np.arange(N_TRAIN)), images.take(np.arange(N_TRAIN, N_TRAIN + N_TEST))
-    shaken = [shake(train.pixels, rng) for _ in range(_SHAKEN)]
-    pool = Images(np.concatenate([train.pixels, *shaken]), np.tile(train.digits, 1 + _SHAKEN))
+    distorted = [distort(train.pixels, rng) for _ in range(_DISTORTED)]
+    pool = Images(np.concatenate([train.pixels, *distorted]), np.tile(train.digits, 1 + _DISTORTED))
     return train, pool, test
 
 
-def shake(pixels: Float[np.ndarray, "n 8 8 1"], rng: np.random.Generator) -> Float[np.ndarray, "n 8 8 1"]:
-    """Images turned by about 7 degrees, scaled by about 5 %, moved by about 0.3 pixels; bilinear, black outside."""
+def distort(pixels: Float[np.ndarray, "n 8 8 1"], rng: np.random.Generator) -> Float[np.ndarray, "n 8 8 1"]:
+    """Turns images by about 7 degrees, scales them by about 5 % and moves them by about 0.3 pixels; bilinear."""
     n, middle = len(pixels), (SIDE - 1) / 2
     angle, scale = rng.normal(0, 0.125, n), 1 + rng.normal(0, 0.05, n)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
@@ -76,8 +76,8 @@ def shake(pixels: Float[np.ndarray, "n 8 8 1"], rng: np.random.Generator) -> Flo
     return (upper * (1 - down) + lower * down).astype(np.float32)[..., None]
 
 
-def thiefs_queries(pixels: Float[np.ndarray, "n 8 8 1"], rng: np.random.Generator) -> Float[np.ndarray, "n 8 8 1"]:
-    """What a thief asks about: images, blends of two, and both with noise, to see more of the function."""
+def thief_queries(pixels: Float[np.ndarray, "n 8 8 1"], rng: np.random.Generator) -> Float[np.ndarray, "n 8 8 1"]:
+    """Makes a thief's queries: images, blends of two, and both with noise, to cover more of the function."""
     n = len(pixels)
     share = np.where(rng.random(n) < 0.5, 1.0, rng.random(n))[:, None, None, None]
     blend = share * pixels[rng.permutation(n)] + (1 - share) * pixels[rng.permutation(n)]

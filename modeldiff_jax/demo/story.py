@@ -1,4 +1,4 @@
-"""The demo from its first image to its table."""
+"""Runs the demo, from its first image to its table."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ N_UNRELATED = 2
 """Unrelated suspects for each task."""
 _TASKS = (DIGIT, REMAINDER)
 _STEPS, _DERIVED_STEPS = 500, 1200
-# Chosen on other keys than the default one. Partners in the paper's own direction, within a fifth of the value range (a
-# digit is a few strokes of full contrast), find fine-tuned and stolen networks better here than the general defaults.
+# Chosen on other keys than the default one. Partners in the paper's direction, within a fifth of the value range (a
+# digit is a few strokes of full contrast), detect fine-tuned and stolen networks better here than the general defaults.
 _N_PAIRS, _EPS = N_TEST // 2, 0.2  # half of the test images, so both run in batches of one size and compile once
 _DIRECTION: Direction = "toward"
 _PRUNED = 0.5
@@ -42,10 +42,11 @@ class Row:
     """One model of the story.
 
     Attributes:
-      name, kind: what it is; kind is `teacher`, `derived` or `unrelated`.
-      how: how it was made.
+      name: name of the model.
+      kind: `teacher`, `derived` or `unrelated`.
+      how: description of how it was made.
       classes: size of its label space.
-      accuracy: on test images no model has seen, in its own label space.
+      accuracy: share of right labels on test images that no model was trained on.
       similarity, p_value, verdict: of the comparison with the teacher; None for the teacher itself.
     """
 
@@ -61,13 +62,13 @@ class Row:
 
 @dataclass(frozen=True)
 class DemoResult(HtmlReport):
-    """The table, and what it took.
+    """The demo's table, with key and wall time.
 
     Attributes:
       rows: the teacher first.
       alpha: error rate of the verdicts.
       notes: how the p-values were made, and every verdict that is wrong, since here the truth is known.
-      key: random key of everything.
+      key: random key of data split, weights, recipes and probes.
       seconds: wall time by stage, and `total`.
     """
 
@@ -78,7 +79,7 @@ class DemoResult(HtmlReport):
     seconds: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "demo",
@@ -100,7 +101,7 @@ class _Suspect:
 
 
 def run_demo(key: int = 0, progress: Progress | None = None) -> DemoResult:
-    """Trains a teacher, five models made of it and four unrelated ones, and compares each with the teacher.
+    """Trains a teacher, five models derived from it and four unrelated ones, and compares each with the teacher.
 
     Every number is computed in this call. Partners are made on the teacher from its owner's training images; the
     references of a suspect are unrelated networks with the suspect's label space, since how similar unrelated networks
@@ -110,7 +111,7 @@ def run_demo(key: int = 0, progress: Progress | None = None) -> DemoResult:
       key: random key: data split, weights, recipes, probes.
       progress: called before each step.
     Returns:
-      One row for each model. Nothing forces a verdict: a row says what the comparison found.
+      One row for each model, with the comparison's verdict, right or wrong.
     """
     clock = _Clock(progress or (lambda *_: None))
     rng = np.random.default_rng(key)
@@ -128,18 +129,18 @@ def run_demo(key: int = 0, progress: Progress | None = None) -> DemoResult:
     rows = [Row("teacher", "teacher", "trained on all training images", DIGIT.classes, accuracy, None, None, None)]
     for i, suspect in enumerate(suspects):
         clock.within(f"Comparing with the teacher: {suspect.name}", i / len(suspects))
-        task, other = suspect.network.task, suspect.network.model(suspect.name)
-        found = compare(model, other, probes=probes, references=references[task], alpha=ALPHA)
+        task, suspect_model = suspect.network.task, suspect.network.model(suspect.name)
+        comparison = compare(model, suspect_model, probes=probes, references=references[task], alpha=ALPHA)
         rows.append(
             Row(
                 suspect.name,
                 suspect.kind,
                 suspect.how,
                 task.classes,
-                _accuracy(other, task, test),
-                found.similarity,
-                found.p_value,
-                found.verdict,
+                _accuracy(suspect_model, task, test),
+                comparison.similarity,
+                comparison.p_value,
+                comparison.verdict,
             )
         )
     return DemoResult(tuple(rows), ALPHA, _notes(rows), key, clock.finish())
@@ -148,7 +149,7 @@ def run_demo(key: int = 0, progress: Progress | None = None) -> DemoResult:
 def _first_generation(
     pool: Images, rng: np.random.Generator, within: Callable[[str, float], None]
 ) -> tuple[Network, dict[Task, list[Model]], list[_Suspect]]:
-    """The teacher, and for each task references and unrelated suspects: they differ in their part in the story."""
+    """Trains the teacher, and for each task references and unrelated suspects, which are made alike."""
     recipes = [derive.trained(DIGIT, pool, rng)]
     recipes += [derive.unrelated(task, pool, rng) for task in _TASKS for _ in range(N_REFERENCES + N_UNRELATED)]
     total = len(recipes)
@@ -183,7 +184,7 @@ def _derived(teacher: Network, pool: Images, rng: np.random.Generator) -> list[_
 
 
 def _accuracy(model: Model, task: Task, test: Images) -> float:
-    """Share of the test images whose highest output is at the true label."""
+    """Returns the share of the test images whose highest output is at the true label."""
     outputs = adapt(model).react(test.pixels)  # as the comparison runs it, so nothing new is compiled
     return float(np.mean(np.argmax(outputs, axis=1) == task.labels(test.digits)))
 
@@ -196,7 +197,7 @@ def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
         f"p-values: rank among {N_REFERENCES} more unrelated networks with the suspect's label space, so never below "
         f"1/{N_REFERENCES + 1} = {1 / (N_REFERENCES + 1):.2g}. Verdicts at alpha {ALPHA:g}.",
     ]
-    notes += [f"Missed: {row.name}, which was made of the teacher, at p = {row.p_value:.2g}." for row in missed]
+    notes += [f"Missed: {row.name}, which was made from the teacher, at p = {row.p_value:.2g}." for row in missed]
     notes += [
         f"False alarm: {row.name} is unrelated. It happens to one unrelated network in {1 / ALPHA:.0f}."
         for row in accused
@@ -205,7 +206,7 @@ def _notes(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 class _Clock:
-    """Wall time by stage, and progress in per cent of the time that stages take."""
+    """Measures wall time by stage, and reports progress in per cent of the time that stages usually take."""
 
     _SHARES: ClassVar[dict[str, int]] = {"data": 8, "train": 52, "derive": 15, "probes": 10, "compare": 15}
 

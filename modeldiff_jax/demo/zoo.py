@@ -1,7 +1,7 @@
 """The demo's networks and their training: several at a time, all in one compiled program.
 
-Every network is trained with a head of ten outputs of which the first `classes` count; the others never get a gradient
-and are cut off afterwards. So all tasks and all ways of training share one compilation.
+Every network is trained with a head of ten outputs; only the first `classes` get gradients, and the others are cut off
+afterwards. So all tasks and all kinds of training share one compilation.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FEATURES = 4 * 2 * WIDTH + HIDDEN
 """Hidden values that a distilled student imitates: both last hidden layers."""
 BATCH = 64
 TOGETHER = 6
-"""Networks trained by one call; fewer than that are filled up with copies."""
+"""Networks trained by one call; smaller groups are filled up with copies."""
 Params = dict[str, Any]
 
 
@@ -39,7 +39,7 @@ class DigitNet(nn.Module):
     convolution would become a grouped one, 10 times slower on CPU.
 
     Attributes:
-      classes: outputs.
+      classes: number of outputs.
       int8: round the input of every layer to 8 bits, as an integer runtime does.
     """
 
@@ -54,7 +54,7 @@ class DigitNet(nn.Module):
         return self.with_features(x)[0]
 
     def with_features(self, x: Float[jax.Array, "n 8 8 1"]) -> tuple[Float[jax.Array, "n c"], Float[jax.Array, "n f"]]:
-        """Logits, and the hidden values of the last two layers."""
+        """Returns logits, and the hidden values of the last two layers."""
         rounded: Callable[[Any], Any] = round_to_int8 if self.int8 else lambda values: values
         x = nn.relu(self.conv1(_patches(rounded(x))))
         x = nn.relu(self.conv2(_patches(rounded(x)))).reshape(x.shape[0], -1)
@@ -69,21 +69,21 @@ def _patches(x: Float[jax.Array, "n h w c"]) -> Float[jax.Array, "n h/2 w/2 9*c"
 
 
 def round_to_int8(values: Any, xp: Any = jnp) -> Any:
-    """Values rounded to multiples of 1/127 of the largest magnitude, row by row; `xp` is jax.numpy or numpy."""
+    """Rounds values to multiples of 1/127 of the largest magnitude, row by row; `xp` is jax.numpy or numpy."""
     step = xp.maximum(xp.max(xp.abs(values), tuple(range(1, values.ndim)), keepdims=True), 1e-12) / 127
     return xp.round(values / step) * step
 
 
 @dataclass(frozen=True)
 class Network:
-    """A trained network and what it was trained for."""
+    """A trained network and its task."""
 
     task: Task
     params: Params
     int8: bool = False
 
     def model(self, name: str) -> Model:
-        """The network as every other room of the package sees it."""
+        """Returns the network as a `Model`."""
         head = {key: leaf[..., : self.task.classes] for key, leaf in self.params["head"].items()}
         spec = TensorSpec("image", ("batch", SIDE, SIDE, 1), np.dtype(np.float32))
         variables = {"params": {**self.params, "head": head}}
@@ -92,19 +92,19 @@ class Network:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train one network.
+    """A recipe to train one network.
 
     Attributes:
       task: label space.
-      start: weights to begin with.
+      start: initial weights.
       pixels: (POOL, 8, 8, 1), in the order of training.
-      targets: (POOL, HEAD) probabilities to learn, true labels or a teacher's answers.
+      targets: (POOL, HEAD) probabilities to learn: true labels, or a teacher's outputs.
       features: (POOL, FEATURES) hidden values to imitate; None for none.
-      imitation: weight of their mean squared error, which is in units of the features' own variance.
+      imitation: weight of their mean squared error.
       rate: highest learning rate; it falls to 0 along a cosine.
       body: the learning rate of all layers but the head, as a share of `rate`.
       decay: weight decay.
-      keep: 1 where a weight may live, 0 where it was pruned; None for all.
+      keep: 0 for weights that were pruned, else 1; None where none were.
     """
 
     task: Task
@@ -120,12 +120,12 @@ class Recipe:
 
 
 def one_hot(task: Task, images: Images) -> Float[np.ndarray, "n 10"]:
-    """True labels as probabilities."""
+    """Returns true labels as probabilities."""
     return np.eye(HEAD, dtype=np.float32)[task.labels(images.digits)]
 
 
 def fresh(rng: np.random.Generator) -> Params:
-    """Weights of an untrained network: normal, of variance 2 / inputs (He et al., ICCV 2015), biases 0."""
+    """Draws weights of an untrained network: normal, of variance 2 / inputs (He et al., ICCV 2015), biases 0."""
     sizes = {"conv1": (9, WIDTH), "conv2": (9 * WIDTH, 2 * WIDTH), "dense": (8 * WIDTH, HIDDEN), "head": (HIDDEN, HEAD)}
     return {
         name: {"kernel": rng.normal(0, np.sqrt(2 / n), (n, m)).astype(np.float32), "bias": np.zeros(m, np.float32)}
@@ -182,34 +182,36 @@ def _train(
     counts: Bool[jax.Array, "m 10"],
     numbers: Float[jax.Array, "m 4"],
 ) -> Any:
-    """Trained weights, stacked. A group's networks see their samples in the order of their own pools."""
+    """Returns trained weights, stacked. A group's networks see their samples in the order of their pools."""
     adam = optax.scale_by_adam()
 
-    def loss(params: Any, x: Any, target: Any, wanted: Any, counts: Any, imitation: Any) -> Any:
+    def loss(params: Any, x: Any, target: Any, features: Any, counts: Any, imitation: Any) -> Any:
         logits, hidden = DigitNet().apply({"params": params}, x, method="with_features")
         log_probabilities = jnp.where(counts, jax.nn.log_softmax(jnp.where(counts, logits, -jnp.inf)), 0)
-        return -jnp.mean(jnp.sum(target * log_probabilities, axis=1)) + imitation * jnp.mean((hidden - wanted) ** 2)
+        return -jnp.mean(jnp.sum(target * log_probabilities, axis=1)) + imitation * jnp.mean((hidden - features) ** 2)
 
-    def update(state: Any, keep: Any, batch: Any, counts: Any, numbers: Any, warmth: Any) -> Any:
-        params, memory = state
+    def update(state: Any, keep: Any, batch: Any, counts: Any, numbers: Any, schedule: Any) -> Any:
+        params, moments = state
         imitation, rate, body, decay = numbers
         gradients = jax.grad(loss)(params, *batch, counts, imitation)
-        moves, memory = adam.update(gradients, memory)
+        moves, moments = adam.update(gradients, moments)
         moved = {
             layer: jax.tree.map(
-                lambda w, d, k, rate=rate * warmth * (1 if layer == "head" else body): (w - rate * (d + decay * w)) * k,
+                lambda w, d, k, rate=rate * schedule * (1 if layer == "head" else body): (
+                    (w - rate * (d + decay * w)) * k
+                ),
                 params[layer],
                 moves[layer],
                 keep[layer],
             )
             for layer in params
         }
-        return moved, memory
+        return moved, moments
 
     def step(t: Any, states: Any) -> Any:
-        at = t * BATCH % pixels.shape[1]
-        batch = [jax.lax.dynamic_slice_in_dim(part, at, BATCH, axis=1) for part in (pixels, targets, features)]
-        warmth = 0.5 * (1 + jnp.cos(jnp.pi * t / steps))
-        return jax.vmap(update, (0, 0, 0, 0, 0, None))(states, keep, batch, counts, numbers, warmth)
+        first = t * BATCH % pixels.shape[1]
+        batch = [jax.lax.dynamic_slice_in_dim(part, first, BATCH, axis=1) for part in (pixels, targets, features)]
+        schedule = 0.5 * (1 + jnp.cos(jnp.pi * t / steps))
+        return jax.vmap(update, (0, 0, 0, 0, 0, None))(states, keep, batch, counts, numbers, schedule)
 
     return jax.lax.fori_loop(0, steps, step, (start, jax.vmap(adam.init)(start)))[0]

@@ -109,8 +109,8 @@ class Comparison(HtmlReport):
         """Scores by the name of the evidence.
 
         `ddv_target` is the similarity under partners made on the target, and so on. With enough references there is
-        also a score for each representation that can compare the two models, in standard deviations of unrelated
-        models, and the fused score, `related` (`modeldiff_jax.evidence.relatedness`).
+        also a score for each representation that can compare the two models, in standard deviations of the
+        references, and the fused score, `related` (`modeldiff_jax.evidence.relatedness`).
         """
         similarities = {f"ddv_{orientation.made_on}": orientation.similarity for orientation in self.orientations}
         return {**similarities, **(self.ranking.scores.suspect if self.ranking.scores else {})}

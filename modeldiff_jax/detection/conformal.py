@@ -1,4 +1,4 @@
-"""Conformal p-values: the rank of a score among unrelated models' scores, and its adjustment for several suspects."""
+"""Conformal p-values: the rank of a score among references' scores, and its adjustment for several suspects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Correction: TypeAlias = Literal["holm", "benjamini-hochberg"]
 
 
 def conformal_p_value(score: float, reference_scores: Sequence[float]) -> float:
-    """Returns the p-value of a score's rank among the scores of unrelated references.
+    """Returns the p-value of a score's rank among the scores of references.
 
     Under the null hypothesis the suspect is one more unrelated model, exchangeable with the references, so every rank
     is equally likely and P(p <= alpha) <= alpha for any score and any number of references (Vovk et al., "Algorithmic

@@ -43,8 +43,8 @@ class Decision:
     def decisive_p_value(self) -> float | None:
         """The p-value that a verdict compares with alpha; None without references.
 
-        It is that of the rank or, where no reference scores as high, that of the modelled tail, down to the smallest
-        value at which its error rate was measured (`Tail.bounded`).
+        It is that of the rank or, where no reference scores as high as the suspect, that of the modelled tail, down to
+        the smallest value at which its error rate was measured (`Tail.bounded`).
         """
         if self.p_value is None or self.tail is None or self.n_at_least:
             return self.p_value
@@ -54,7 +54,7 @@ class Decision:
     def rank_in_words(self) -> str:
         """The number of references that score as high as the suspect, as a clause."""
         verb = "scores" if self.n_at_least <= 1 else "score"
-        return f"{self.n_at_least or 'None'} of {self.n_references} references {verb} as high"
+        return f"{self.n_at_least or 'None'} of {self.n_references} references {verb} as high as the suspect"
 
 
 def decide(score: float, reference_scores: Sequence[float], alpha: float, identity: Identity | None = None) -> Decision:
@@ -62,9 +62,10 @@ def decide(score: float, reference_scores: Sequence[float], alpha: float, identi
 
     Args:
       score: the suspect's score; higher is more related.
-      reference_scores: scores of n unrelated models of the suspect's kind, computed alike.
+      reference_scores: scores of n references of the suspect's kind, computed alike.
       alpha: in (0, 1).
-      identity: in which respect the suspect is identical to the target; then it is `reused`, whatever the references.
+      identity: the respect in which the suspect is identical to the target; it is then `reused`, whatever the
+        references.
     """
     n = len(reference_scores)
     undecided = Decision(
@@ -121,7 +122,7 @@ def _by_references(
         # where the rank suffices, its p-value is stated, though the decisive one may be the tail's
         by_rank_alone = tail is None and decision.decisive_p_value != decision.p_value
         stated = decision.p_value * n_suspects if by_rank_alone else p_value
-        reason = f"{rank}. An unrelated suspect would score so high with probability {stated:.2g} at most{among}"
+        reason = f"{rank}. An unrelated suspect would score this high with probability {stated:.2g} at most{among}"
         if tail is None:
             return replace(decision, verdict="reused", basis="rank", references_needed=None, reason=f"{reason}.")
         reason += (

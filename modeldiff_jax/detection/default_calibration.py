@@ -49,15 +49,15 @@ class UnrelatedPairs:
 
 
 def unrelated_pairs(
-    similarity: float, target: ModelSummary, suspect: ModelSummary, probes: ProbeSet, same_labels: bool
+    similarity: float, target: ModelSummary, suspect: ModelSummary, probes: ProbeSet, same_label_space: bool
 ) -> UnrelatedPairs | None:
-    """Returns the stored similarities of unrelated models like these two; None where none are like them.
+    """Returns the stored similarities of unrelated models like these two; None where there are none for their kind.
 
     Args:
       similarity: similarity of target and suspect.
       target, suspect: both must have an image classifier's interface: one output, a row of numbers for each image.
       probes: must be made on the target as for the calibration: from built-in seeds, by gradients, 25 pairs or more.
-      same_labels: whether both have equally many outputs.
+      same_label_space: whether both have equally many outputs.
     """
     calibration = _calibration()
     fits = (
@@ -70,7 +70,7 @@ def unrelated_pairs(
     )
     if not fits:
         return None
-    stored = np.asarray(calibration["similarities"]["same_labels" if same_labels else "other_labels"])
+    stored = np.asarray(calibration["similarities"]["same_label_space" if same_label_space else "other_label_space"])
     low, median, high = (float(value) for value in np.percentile(stored, (5, 50, 95)))
     return UnrelatedPairs(calibration["name"], len(stored), low, median, high, float(np.mean(stored >= similarity)))
 

@@ -99,7 +99,7 @@ def _hint_fields(hint: InputHint | None) -> dict[str, Any] | None:
     return {**asdict(hint), "fixed": fixed}
 
 
-def _hint(fields: dict[str, Any] | None) -> InputHint | None:
+def _hint_from(fields: dict[str, Any] | None) -> InputHint | None:
     if fields is None:
         return None
     fixed = {name: np.asarray(value, dtype) for name, (dtype, value) in fields["fixed"].items()}
@@ -130,7 +130,7 @@ def _respond(request: dict[str, Any], probe_sets: dict[str, ProbeSet]) -> bytes:
         if request["probes"] not in probe_sets:
             probe_sets[request["probes"]] = load_probes(request["probes"])
         probes = probe_sets[request["probes"]]
-        adapter = adapt(load(request["path"], limits=limits), probes.space, _hint(request["hint"]))
+        adapter = adapt(load(request["path"], limits=limits), probes.space, _hint_from(request["hint"]))
         return _MEASURED + pack(measure(adapter, probes, request["access"], request["n_labels"]))
     except ModelDiffError as error:
         return _FAILED + json.dumps(error.to_dict()).encode()

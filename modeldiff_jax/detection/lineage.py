@@ -25,9 +25,9 @@ from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 from modeldiff_jax.runtime.progress import Progress, no_progress
 
 _CAUTION = (
-    "Support was learned on image classifiers, in sets of which some are related. The probability of no parent among "
-    "these is overstated: most models that were stolen by their outputs, distilled or pruned heavily appear to have "
-    "none. Compare a pair with `modeldiff compare` before acting on its edge."
+    "Support was learned on image classifiers, in sets where some models are related. The probability of no parent "
+    "among these is overstated: most models that were stolen by their outputs, distilled or pruned heavily appear to "
+    "have none. Compare a pair with `modeldiff compare` before acting on its edge."
 )
 
 

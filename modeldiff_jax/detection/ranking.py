@@ -48,7 +48,7 @@ class Ranking:
         representations of the reactions; else the similarity.
       references: references measured under the same probe set.
       scores: scores of suspect and references by each representation; None where there are too few references.
-      identity: in which respect suspect and target are identical; None where they differ.
+      identity: the respect in which suspect and target are identical; None where they differ.
       decision: verdict, p-values, reason.
       unrelated_pairs: without references, stored similarities of unrelated models like these two, where there are any.
       alpha: error rate of the verdict.
@@ -154,20 +154,20 @@ def rank(
             "(`access`): then target and references are restricted likewise, without which the p-value need not hold."
         )
     cosines = [float(ddv_similarity(target.ddv, reference.ddv)) for reference in kept]
-    same_labels = target.reactions.n_outputs == suspect.reactions.n_outputs
+    same_label_space = target.reactions.n_outputs == suspect.reactions.n_outputs
     scores = (
         score_against_references(target.reactions, suspect.reactions, [reference.reactions for reference in kept])
         if len(kept) >= FEWEST
         else None
     )
     related = scores.references["related"].tolist() if scores else cosines
-    counted = [(r.reactions.n_outputs == target.reactions.n_outputs) == same_labels for r in kept]
+    counted = [(r.reactions.n_outputs == target.reactions.n_outputs) == same_label_space for r in kept]
     if not all(counted):
-        notes.append(_not_ranked(counted, same_labels))
+        notes.append(_not_ranked(counted, same_label_space))
     score = scores.suspect["related"] if scores else similarity
     stored = None
     if not kept and access == ALL:
-        stored = unrelated_pairs(similarity, target.model, suspect.model, probes, same_labels)
+        stored = unrelated_pairs(similarity, target.model, suspect.model, probes, same_label_space)
     return Ranking(
         similarity=similarity,
         score=score,
@@ -184,19 +184,21 @@ def rank(
     )
 
 
-def _not_ranked(counted: Sequence[bool], same_labels: bool) -> str:
+def _not_ranked(counted: Sequence[bool], same_label_space: bool) -> str:
     """Returns a note on why some references are not ranked."""
-    suspect, they = ("as many outputs as", "another number") if same_labels else ("not as many outputs as", "as many")
+    suspect_has, they_have = (
+        ("as many outputs as", "another number") if same_label_space else ("not as many outputs as", "as many")
+    )
     return (
-        f"{counted.count(False)} of {len(counted)} references are not ranked: the suspect has {suspect} the "
-        f"target, they have {they}{'' if same_labels else ' as the target'}."
+        f"{counted.count(False)} of {len(counted)} references are not ranked: the suspect has {suspect_has} the "
+        f"target, they have {they_have}{'' if same_label_space else ' as the target'}."
     )
 
 
 def _without_copies(
     references: Sequence[Measurement], target: Measurement, suspect: Measurement
 ) -> tuple[list[Measurement], list[str]]:
-    """Returns the references without copies of target or suspect, which would spoil the null, and notes on copies."""
+    """Returns the references that are no copies of target or suspect, and notes on those that are."""
     kept, notes = [], []
     for reference in references:
         if any(identity(side, reference) in ("file", "weights") for side in (target, suspect)):

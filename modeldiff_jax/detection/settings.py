@@ -13,7 +13,7 @@ from modeldiff_jax.models.inputs.probed_input import InputHint
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How probes are made, at which access level outputs are compared, and at which error rate verdicts are given.
+    """Settings: how probes are made, the access level of the outputs compared, and the error rate of verdicts.
 
     Attributes:
       seeds: a folder of images, an array or its file, or a pack's name; None for the built-in pack.

@@ -49,7 +49,7 @@ def modelled_tail(score: float, reference_scores: Sequence[float]) -> Tail | Non
 
     Args:
       score: the suspect's score; higher is more related.
-      reference_scores: scores of n unrelated models, computed alike.
+      reference_scores: scores of n references, computed alike.
     Returns:
       The tail; None with fewer than `FEWEST` references, or where their scores do not vary.
     """

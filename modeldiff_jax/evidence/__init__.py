@@ -1,4 +1,4 @@
-"""How related models behave: the paper's DDV similarity, and several representations scored against references.
+"""Evidence that two models are related: DDV similarity, and several representations scored against references.
 
 A score is higher the more related. A new representation is a function in `representations.py` and its entry in
 `REPRESENTATIONS`.

@@ -34,7 +34,7 @@ def restrict(
     """Restricts a model's reactions to an access level.
 
     Args:
-      reactions: logits, probabilities (rows without negative numbers that sum to at most 1; what is missing to 1 is
+      reactions: logits, probabilities (rows without negative numbers that sum to at most 1; what they lack to 1 is
         spread over the zeros), or label numbers, (N, 1).
       access: `outputs` leaves them as they are. `probabilities`: softmax of logits. `top-K`: the K greatest
         probabilities; the others share the rest equally. `labels`: 1 for the greatest, 0 for all others.
@@ -57,8 +57,8 @@ def restrict(
         x = softmax(x, axis=1)
     if access == "labels":
         return np.eye(c)[x.argmax(axis=1)]
-    top = _TOP.fullmatch(access)
-    k = min(int(top[1]), c) if top else c
+    top_k = _TOP.fullmatch(access)
+    k = min(int(top_k[1]), c) if top_k else c
     if k < c:
         hidden = np.argsort(-x, axis=1, kind="stable")[:, k:]
         share = np.take_along_axis(x, hidden, 1).mean(axis=1, keepdims=True)
@@ -72,7 +72,7 @@ def infer_access(reactions: Num[np.ndarray, "n c"]) -> str:
     Args:
       reactions: one model's, unrestricted. One column of whole numbers is consistent with labels, and so are rows of
         zeros and one 1. Rows of zeros and K positive numbers are consistent with the K greatest probabilities, if what
-        is missing to 1 can be spread over the zeros without making any of them one of the greatest.
+        they lack to 1 can be spread over the zeros without making any of them one of the greatest.
     """
     x = np.asarray(reactions)
     c = x.shape[1]

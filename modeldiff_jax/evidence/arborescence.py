@@ -59,16 +59,16 @@ def _arborescence(weights: Float[np.ndarray, "n n"]) -> Int[np.ndarray, " n"]:
         return parents
     # the cycle is contracted to one node; an edge into it also removes the edge it replaces
     rest = np.setdiff1d(np.arange(n), cycle)
-    into = weights[np.ix_(rest, cycle)] - weights[parents[cycle], cycle]
-    out = weights[np.ix_(cycle, rest)]
+    incoming = weights[np.ix_(rest, cycle)] - weights[parents[cycle], cycle]
+    outgoing = weights[np.ix_(cycle, rest)]
     smaller = np.full((len(rest) + 1,) * 2, -np.inf)
     smaller[:-1, :-1] = weights[np.ix_(rest, rest)]
-    smaller[:-1, -1], smaller[-1, :-1] = into.max(axis=1), out.max(axis=0)
+    smaller[:-1, -1], smaller[-1, :-1] = incoming.max(axis=1), outgoing.max(axis=0)
     contracted = _arborescence(smaller)
     above = contracted[:-1]
-    parents[rest] = np.where(above == len(rest), cycle[out.argmax(axis=0)], rest[np.minimum(above, len(rest) - 1)])
+    parents[rest] = np.where(above == len(rest), cycle[outgoing.argmax(axis=0)], rest[np.minimum(above, len(rest) - 1)])
     parents[0] = -1
-    parents[cycle[into[contracted[-1]].argmax()]] = rest[contracted[-1]]
+    parents[cycle[incoming[contracted[-1]].argmax()]] = rest[contracted[-1]]
     return parents
 
 

@@ -1,8 +1,8 @@
-"""Descent among several models: for each two the probability that one is the other's parent, from reactions alone.
+"""Descent among several models: for each pair of models the probability that one is the parent of the other.
 
-Features of each two models are computed from their reactions to probe pairs made on each of them: similarity in several
+Features of each pair are computed from their reactions to probe pairs made on each of them: similarity in several
 representations, with and without what all models of their label space share, and differences that distinguish a parent
-from a child and from a sibling. Their weighted sum is the log-odds of one being the other's parent, and a forest's
+from a child and from a sibling. Their weighted sum is the log-odds of the edge from one to the other, and a forest's
 probability is proportional to the product of its edges' odds, so every edge has a probability among all forests.
 """
 
@@ -23,7 +23,7 @@ ReactionsOfModels = Sequence[Float[np.ndarray, "n _"]]
 
 EDGE_WEIGHTS: Mapping[str, float] = {
     "constant": -4.119,
-    "same_labels": 2.148,
+    "same_label_space": 2.148,
     "logits": 1.056,
     "logits_centred": 4.545,
     "logits_centrality": 3.636,
@@ -31,22 +31,22 @@ EDGE_WEIGHTS: Mapping[str, float] = {
     "probabilities_centred": 1.219,
     "probabilities_centrality": 0.5942,
     "ddv": -0.5968,
-    "ddv_other_labels": 1.532,
+    "ddv_other_label_space": 1.532,
     "ddv_asymmetry": -1.492,
     "ddv_centred": -2.689,
-    "ddv_centred_other_labels": 3.852,
+    "ddv_centred_other_label_space": 3.852,
     "ddv_centred_asymmetry": 0.5005,
     "ddv_centrality": 1.638,
     "geometry": 0.378,
-    "geometry_other_labels": 1.899,
+    "geometry_other_label_space": 1.899,
     "geometry_centred": -1.022,
-    "geometry_centred_other_labels": 3.922,
+    "geometry_centred_other_label_space": 3.922,
     "geometry_centrality": -1.199,
     "entropy": 1.626,
     "scale": 0.3156,
     "classes": 1.837,
     "ddv_level": -0.6738,
-    "ddv_level_other_labels": -0.008743,
+    "ddv_level_other_label_space": -0.008743,
     "ddv_level_sum": 0.5506,
 }
 """Weight of each edge feature: the maximum-likelihood estimate on the true forests of a zoo of 180 image classifiers
@@ -116,15 +116,15 @@ def edge_features(
         for name, table in {**similarities, "ddv": _correlations(ddv, space_index)}.items():
             tables[name][:, maker] = table[:, maker]
         levels[:, maker] = [*level, ddv.mean(axis=1)]
-    features: dict[str, np.ndarray] = {"constant": np.ones((m, m)), "same_labels": same * 1.0}
+    features: dict[str, np.ndarray] = {"constant": np.ones((m, m)), "same_label_space": same * 1.0}
     for name, table in tables.items():
-        comparable = off_diagonal & same if REPRESENTATIONS[name].same_labels else off_diagonal
+        comparable = off_diagonal & same if REPRESENTATIONS[name].same_label_space else off_diagonal
         for kind, values in zip(("", "_centred"), table, strict=True):
             similarity = np.where(comparable, np.arctanh(np.clip(values, -_MOST, _MOST)), 0)
             mean = (similarity + similarity.T) / 2
             features[f"{name}{kind}"] = mean * same
-            if not REPRESENTATIONS[name].same_labels:
-                features[f"{name}{kind}_other_labels"] = mean * ~same
+            if not REPRESENTATIONS[name].same_label_space:
+                features[f"{name}{kind}_other_label_space"] = mean * ~same
             if name == "ddv":
                 features[f"{name}{kind}_asymmetry"] = similarity - similarity.T
             if kind:
@@ -135,7 +135,7 @@ def edge_features(
     features["scale"] = (scale - scale.T) * same
     features["classes"] = np.sign(classes[:, None] - classes[None]).astype(float)
     features["ddv_level"] = (ddv_level - ddv_level.T) * same
-    features["ddv_level_other_labels"] = (ddv_level - ddv_level.T) * ~same
+    features["ddv_level_other_label_space"] = (ddv_level - ddv_level.T) * ~same
     features["ddv_level_sum"] = ddv_level + ddv_level.T
     return features
 

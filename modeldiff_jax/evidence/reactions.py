@@ -1,4 +1,4 @@
-"""The reactions of one model to a probe set, as evidence compares them."""
+"""Records of one model's reactions to a probe set, in the form that evidence compares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of relatedness: several representations of models' reactions, each against unrelated models, and fused.
+"""Scores of relatedness: several representations of models' reactions, each against references, and fused.
 
 Derivations keep different things. A stolen function raises the scores of logits and probabilities together; features
 fine-tuned to other labels, those of decision distances and geometry; a damaged copy, those of logits and decision
@@ -58,7 +58,7 @@ class ReactionTable:
     def comparable(self, representation: Representation, target: int) -> Bool[np.ndarray, " m"]:
         """Returns which models the representation can compare with a target."""
         return np.array(
-            [not representation.same_labels or space == self.label_spaces[target] for space in self.label_spaces]
+            [not representation.same_label_space or space == self.label_spaces[target] for space in self.label_spaces]
         )
 
     def gram(self, representation: Representation, target: int) -> Float[np.ndarray, "k k"]:
@@ -69,11 +69,13 @@ class ReactionTable:
             if self._whole is None:
                 return gram(np.stack([representation.vector(self._seeds[i], self._partners[i]) for i in rows]))
             table, models = self._whole
-            place = np.cumsum(table.comparable(representation, models[target])) - 1
-            chosen = place[[models[i] for i in rows]]
+            row_of = np.cumsum(table.comparable(representation, models[target])) - 1
+            chosen = row_of[[models[i] for i in rows]]
             return table.gram(representation, models[target])[np.ix_(chosen, chosen)]
 
-        return self.cached(representation, compute, self.label_spaces[target] if representation.same_labels else None)
+        return self.cached(
+            representation, compute, self.label_spaces[target] if representation.same_label_space else None
+        )
 
     def cached(self, representation: Representation, compute: Callable[[], np.ndarray], *key: Hashable) -> np.ndarray:
         """Returns `compute()`, called once for each representation and key.
@@ -95,7 +97,7 @@ def relatedness(
       table: all models' reactions.
       targets: indices of the models whose relatives are sought, such as an owner's.
       others: indices of the models they are compared with, references among them if need be: each is left out of its
-        own comparison, so that references' scores are distributed like scores of unrelated models.
+        own comparison, so that references' scores are distributed like those of other unrelated models.
       references: which models are known to be unrelated to the targets. Two or more.
     Returns:
       For each representation, and for `related`, a score for each target and each other model. A representation's score
@@ -113,11 +115,11 @@ def relatedness(
     for representation in REPRESENTATIONS.values():
         scores = np.full((len(table.label_spaces), len(references)), np.nan)
         for space in dict.fromkeys(table.label_spaces[target] for target in targets):
-            same_labels = [target for target in targets if table.label_spaces[target] == space]
-            scores[same_labels] = table.cached(
+            same_space = [target for target in targets if table.label_spaces[target] == space]
+            scores[same_space] = table.cached(
                 representation,
-                partial(_cohort_scores, table, representation, same_labels, references),
-                tuple(same_labels),
+                partial(_cohort_scores, table, representation, same_space, references),
+                tuple(same_space),
                 references.tobytes(),
             )
         scores_by_name[representation.name] = scores[np.ix_(targets, others)]
@@ -145,8 +147,8 @@ def _cohort_scores(
     similarities = whitening.similarities([int(np.flatnonzero(rows == target)[0]) for target in targets])
     similarities = np.arctanh(np.clip(similarities, -_MOST, _MOST))
     for space in set(label_spaces):
-        same_labels = np.array([other == space for other in label_spaces])
-        cohort = similarities[:, pool & same_labels if (pool & same_labels).sum() >= _FEWEST else pool]
+        same_space = np.array([other == space for other in label_spaces])
+        cohort = similarities[:, pool & same_space if (pool & same_space).sum() >= _FEWEST else pool]
         deviation = cohort.std(axis=1, keepdims=True) + 1e-3
-        scores[:, rows[same_labels]] = (similarities[:, same_labels] - cohort.mean(axis=1, keepdims=True)) / deviation
+        scores[:, rows[same_space]] = (similarities[:, same_space] - cohort.mean(axis=1, keepdims=True)) / deviation
     return scores

@@ -26,13 +26,13 @@ class Representation:
     Attributes:
       name: its key in `REPRESENTATIONS`, and in the evidence.
       vector: (N, C) reactions to seeds, (N, C) to partners -> (D,).
-      same_labels: whether it compares models of one label space only.
+      same_label_space: whether it compares models of one label space only.
       partners: whether it reads the reactions to partners.
     """
 
     name: str
     vector: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    same_labels: bool
+    same_label_space: bool
     partners: bool
 
 
@@ -86,9 +86,9 @@ def _standardised(x: Float[np.ndarray, "n c"]) -> Float[np.ndarray, "n c"]:
 REPRESENTATIONS = {
     representation.name: representation
     for representation in (
-        Representation("logits", _logits, same_labels=True, partners=True),
-        Representation("probabilities", _probabilities, same_labels=True, partners=False),
-        Representation("ddv", _ddv, same_labels=False, partners=True),
-        Representation("geometry", _geometry, same_labels=False, partners=False),
+        Representation("logits", _logits, same_label_space=True, partners=True),
+        Representation("probabilities", _probabilities, same_label_space=True, partners=False),
+        Representation("ddv", _ddv, same_label_space=False, partners=True),
+        Representation("geometry", _geometry, same_label_space=False, partners=False),
     )
 }

@@ -1,9 +1,9 @@
-"""Within-class covariance normalisation: compares two models by what distinguishes them from unrelated models.
+"""Within-class covariance normalisation: compares two models by what distinguishes them from references.
 
 Unrelated models of one label space react alike, because they are trained for the same thing. What they share is no
-evidence of descent, so it is removed: from each model's vector the mean of the unrelated models of its label space (its
-class, here), then, in proportion to their variance, the directions in which unrelated models differ from one another
-anyway (as in speaker verification, Hatch et al., Interspeech 2006). All of it needs inner products of the models'
+evidence of descent, so it is removed: from each model's vector the mean of the references of its label space (its
+class, here), then, in proportion to their variance, the directions in which references differ from one another anyway
+(as in speaker verification, Hatch et al., Interspeech 2006). All of it needs inner products of the models'
 vectors only, so it costs the same for vectors of any length.
 """
 
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from scipy.linalg import cholesky, solve_triangular
 
 SHRINKAGE = 1.0
-"""Share of the unrelated models' mean variance that is added to the variance of each direction."""
+"""Share of the references' mean variance that is added to the variance of each direction."""
 _FEWEST = 3
 """Fewest references of a label space that are averaged alone, without those of other label spaces."""
 
@@ -29,7 +29,7 @@ def gram(vectors: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m m"]:
 
 
 class WithinClassWhitening:
-    """Whitens models' vectors by the covariance of unrelated models within each label space.
+    """Whitens models' vectors by the covariance of references within each label space.
 
     Args:
       products: inner products of the models' vectors, relative to any origin.

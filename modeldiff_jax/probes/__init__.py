@@ -1,1 +1,1 @@
-"""Probe pairs: seeds, partners made from them, and the adapters that put them into any model's input."""
+"""Probe pairs: seeds, partners made from them, and the adapters that convert them to any model's input."""

@@ -1,4 +1,4 @@
-"""Adapters: any model, made to take probes of a space and to return reactions."""
+"""Adapters, which convert probes of a space to a model's input and its outputs to reactions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ of chunks keeps two cores busy, whose caches hold as many rows of most networks.
 _STACKED_BYTES = 2**30
 """Parameters stacked at once, which are a second copy of them."""
 _USUAL_PROBES = 100
-"""Costs are traced at the size of a chunk of so many, which `react` need not trace again then."""
+"""Costs are traced for a chunk of this many probes, so that `react` need not trace it again."""
 
 
 @dataclass(eq=False)
@@ -50,8 +50,8 @@ class Adapter:
 
     Attributes:
       model: the model as it was given.
-      space: of the probes.
-      steps: every change on the way, for people; empty when there is none.
+      space: the probes' space.
+      steps: every change that turns probes into the model's input, in words; empty when there is none.
       has_gradients: whether reactions can be differentiated by the probe.
       n_components: length C of a reaction; None for a black box, whose outputs are unknown until it is called.
       queries: samples `react` has evaluated so far.
@@ -92,7 +92,7 @@ class Adapter:
         return (self._function, structure(self.params)) if self.model.traceable else self
 
     def react(self, x: Num[np.ndarray, "n ..."]) -> Float[np.ndarray, "n c"]:
-        """Reactions to probes: compiled, in chunks of bounded memory, checked and counted.
+        """Returns reactions to probes: compiled, in chunks of bounded memory, checked and counted.
 
         Args:
           x: (N, *space.shape) probes, N >= 1.
@@ -105,11 +105,12 @@ class Adapter:
         return self.verified(react_together([self], x)[0])
 
     def flops(self, n: int, gradient: bool = False) -> float | None:
-        """Floating-point operations to react to `n` probes: an estimate, the same on every machine.
+        """Estimates the floating-point operations of reactions to `n` probes, the same on every machine.
 
         Args:
-          n: probes.
-          gradient: with the gradient by the probe, which costs as much again: the way back without the weights.
+          n: number of probes.
+          gradient: whether to add the gradient by the probe, which costs as much again: a backward pass without the
+            weights.
         Returns:
           The number, or `None` for a black box, or for a gradient that does not exist.
         """
@@ -118,22 +119,22 @@ class Adapter:
         return n * self._counted[0] * (2 if gradient else 1)
 
     def values(self, n: int) -> float | None:
-        """Values written on the way to `n` reactions, were no two operations fused; `None` for a black box."""
+        """Returns the number of values written for `n` reactions without fusion; `None` for a black box."""
         return n * self._counted[1] if self.model.traceable else None
 
     @cached_property
     def _counted(self) -> tuple[float, float]:
-        """Operations and values of one reaction, from the trace that `react` uses for the usual number of probes."""
+        """Counts operations and values of one reaction, in the trace that `react` uses for a usual number of probes."""
         rows = self.chunk_rows(_USUAL_PROBES)
         probes = jax.ShapeDtypeStruct((rows, *self.space.shape), self.space.dtype)
         jaxpr = react.trace(self._function, self.params, probes).jaxpr
         return count_flops(jaxpr) / rows, count_values(jaxpr) / rows
 
     def chunk_rows(self, n: int) -> int:
-        """Returns the rows of one chunk of `n` probes: as few chunks as the bound allows, all of nearly one size."""
+        """Returns the rows of one chunk of `n` probes: as few chunks as memory allows, all of nearly one size."""
         values = max(self.space.size, math.prod(self._input.shape) // self._size)
-        bound = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // max(1, values)))
-        return -(-n // -(-n // bound))
+        most_rows = max(1, min(_CHUNK_ROWS, _CHUNK_VALUES // max(1, values)))
+        return -(-n // -(-n // most_rows))
 
     @property
     def _size(self) -> int:
@@ -142,15 +143,15 @@ class Adapter:
     def check_probes(self, x: Any) -> np.ndarray:
         """Returns probes in the space's dtype; raises `InvalidInputError` where their shape or dtype is wrong."""
         probes = np.asarray(x)
-        wanted = np.dtype(self.space.dtype)
+        dtype = np.dtype(self.space.dtype)
         if probes.shape[1:] != self.space.shape or probes.ndim != len(self.space.shape) + 1 or not len(probes):
             got = f"shape {probes.shape}"
-        elif not np.can_cast(probes.dtype, wanted, "same_kind"):
+        elif not np.can_cast(probes.dtype, dtype, "same_kind"):
             got = f"dtype {probes.dtype}"
         else:
-            return probes.astype(wanted, copy=False)
+            return probes.astype(dtype, copy=False)
         raise InvalidInputError(
-            f"Probes are {wanted} of shape (N, {', '.join(map(str, self.space.shape))})",
+            f"Probes are {dtype} of shape (N, {', '.join(map(str, self.space.shape))})",
             got=got,
             where=self.model.origin.path,
         )
@@ -169,24 +170,24 @@ class Adapter:
         return rows
 
     def query(self, chunk: np.ndarray, start: int) -> np.ndarray:
-        """Returns reactions of a black box, called with its own batch size where that is fixed, else with all at once.
+        """Returns reactions of a black box, called with its batch size if that is fixed, else with all at once.
 
         Args:
           chunk: (M, *space.shape) probes.
-          start: the number of the first of them, for messages.
+          start: the number of the first probe, for messages.
         """
         native = np.asarray(to_samples(self._function, chunk)).astype(self._input.dtype, copy=False)
         spec = self._input.model.inputs[self._input.index]
         free = self._function.batch > 0 and isinstance(spec.shape[0], str)
         size = len(chunk) if free else self._size
         rows = []
-        for at in range(0, len(chunk), size):
-            group = native[at : at + size]
-            real = len(group)
-            if real < size:
-                group = np.concatenate([group, np.repeat(group[-1:], size - real, axis=0)])
-            where = f"{self.model.origin.path}, inputs {start + at} to {start + at + real - 1}"
-            rows.append(self._call(group if self._function.batch else group[0], size, where)[:real])
+        for first in range(0, len(chunk), size):
+            group = native[first : first + size]
+            given = len(group)
+            if given < size:
+                group = np.concatenate([group, np.repeat(group[-1:], size - given, axis=0)])
+            where = f"{self.model.origin.path}, inputs {start + first} to {start + first + given - 1}"
+            rows.append(self._call(group if self._function.batch else group[0], size, where)[:given])
         return np.concatenate(rows)
 
     def _call(self, main: np.ndarray, size: int, where: str) -> np.ndarray:
@@ -199,9 +200,9 @@ class Adapter:
             outputs = [np.asarray(leaf) for leaf in jax.tree.leaves(self._function.apply(self.params, *others))]
         except ModelDiffError:
             raise
-        except Exception as error:  # whatever a stranger's function raises
+        except Exception as error:  # an untrusted function may raise anything
             raise InvalidInputError(
-                "A black box must answer its inputs", got=f"{type(error).__name__}: {error}", where=where
+                "A black box returns outputs", got=f"{type(error).__name__}: {error}", where=where
             ) from error
         leaves = [np.asarray(leaf, np.float32) for leaf in reaction_outputs(outputs)]
         if any(leaf.size % size or (size > 1 and leaf.shape[:1] != (size,)) for leaf in leaves) or not leaves:
@@ -257,8 +258,8 @@ def react_together(
 def _stacked(adapters: Sequence[Adapter], chunks: list[np.ndarray]) -> list[list[np.ndarray]]:
     """Returns reactions by model and chunk, as many models in one program as their parameters' bytes allow."""
     leaves = jax.tree.leaves(adapters[0].params)
-    bound = max(1, _STACKED_BYTES // max(1, sum(leaf.nbytes for leaf in leaves)))
-    together = -(-len(adapters) // -(-len(adapters) // bound))
+    most_models = max(1, _STACKED_BYTES // max(1, sum(leaf.nbytes for leaf in leaves)))
+    together = -(-len(adapters) // -(-len(adapters) // most_models))
     parts = []
     for start in range(0, len(adapters), together):
         group = list(adapters[start : start + together])
@@ -270,40 +271,42 @@ def _stacked(adapters: Sequence[Adapter], chunks: list[np.ndarray]) -> list[list
 
 
 def adapt(model: Model, space: ProbeSpace | None = None, hint: InputHint | None = None) -> Adapter:
-    """Makes a model take probes of a space.
+    """Adapts a model to probes of a space.
 
     Args:
       model: any model.
-      space: of the probes, often another model's; None for the model's own, which the adapter then names.
-      hint: what the model does not say of its own input.
+      space: the probes' space, often another model's; None for that of the model's input.
+      hint: what the file does not say of the model's input.
     Raises:
-      NotAdaptableError: probes of this space cannot become this model's input.
+      NotAdaptableError: probes of this space cannot be converted to this model's input.
     """
-    own = probed_input(model, hint)
-    space = space or own.space
-    steps = steps_to(own, space)
-    batch = own.shape[0] if own.layout.startswith("N") else 0
-    function = ReactionFunction(own.model.apply, own.index, tuple(map(Constant.of, own.others.values())), batch, steps)
-    texts = tuple(step.text for step in steps if step.text) + own.notes
+    probed = probed_input(model, hint)
+    space = space or probed.space
+    steps = steps_to(probed, space)
+    batch = probed.shape[0] if probed.layout.startswith("N") else 0
+    function = ReactionFunction(
+        probed.model.apply, probed.index, tuple(map(Constant.of, probed.others.values())), batch, steps
+    )
+    texts = tuple(step.text for step in steps if step.text) + probed.notes
     smooth, components = False, None
     if model.traceable:
-        outputs = _outputs(own)
+        outputs = _outputs(probed)
         components = sum(math.prod(leaf.shape) for leaf in outputs) // max(batch, 1)
-        floats = (space.dtype, own.dtype, outputs[0].dtype)
+        floats = (space.dtype, probed.dtype, outputs[0].dtype)
         smooth = all(jnp.issubdtype(dtype, jnp.floating) for dtype in floats)
-    return Adapter(model, space, texts, smooth, components, own, function)
+    return Adapter(model, space, texts, smooth, components, probed, function)
 
 
-def _outputs(own: ProbedInput) -> list[Any]:
+def _outputs(probed: ProbedInput) -> list[Any]:
     """Returns shapes and dtypes of the outputs that reactions are made of; raises where there are none."""
-    leaves = jax.tree.leaves(jax.eval_shape(own.model.apply, own.model.params, *own.structs))
+    leaves = jax.tree.leaves(jax.eval_shape(probed.model.apply, probed.model.params, *probed.structs))
     outputs = numeric_outputs(leaves)
-    batch = own.shape[0] if own.layout.startswith("N") else 1
+    batch = probed.shape[0] if probed.layout.startswith("N") else 1
     rows_apart = batch == 1 or all(leaf.shape[:1] == (batch,) for leaf in outputs)
     if not outputs or not rows_apart:
         raise NotAdaptableError(
             "A model must return one row of numbers for each input of its batch",
             got=", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves) or "no outputs",
-            where=own.model.origin.path,
+            where=probed.model.origin.path,
         )
     return outputs

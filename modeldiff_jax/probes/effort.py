@@ -1,4 +1,4 @@
-"""Effort: how many probe pairs and attack steps a model is worth, from its cost per reaction."""
+"""Effort: how many probe pairs and attack steps a model is given, by its cost per reaction."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from modeldiff_jax.probes.adapt import Adapter
 Method: TypeAlias = Literal["pgd", "search"]
 
 N_PAIRS = 100
-"""As in the paper, whose own ablation gains nothing from 200 and loses little with 50."""
+"""As in the paper, whose ablation gains nothing from 200 and loses little with 50."""
 STEPS: dict[Method, int] = {"pgd": pgd.N_STEPS, "search": 10}
 """Steps of the attack, rounds of the search. On small networks 5 rounds separate derived models as well as 50."""
 BUDGET = 2e11
 """FLOP budget of one side's partners: 2 to 8 seconds on two CPU cores, each of which does 10 to 50 GFLOP/s in
 convolutional networks. Compilation takes about as long."""
 FLOPS_A_VALUE = 10.0
-"""Operations that take as long as moving one value through memory: a CPU core does about 4e10 of these a second, or
-4e9 of those."""
+"""Operations that take as long as moving one value through memory: a CPU core does about 4e10 operations, or
+moves 4e9 values, a second."""
 _FEWER_PAIRS = (N_PAIRS, N_PAIRS // 2, N_PAIRS // 4)
 _ENOUGH_STEPS, _FEWEST_STEPS = 3, 2
 _FEW_ROUNDS = 5
@@ -41,7 +41,7 @@ def effort(
 
     Args:
       adapter: the model.
-      n_pairs: number of pairs, if the caller fixes it; None for what is affordable.
+      n_pairs: number of pairs, if the caller fixes it; None for the affordable number.
       n_steps: likewise.
       method: of the attack, for the default number of steps.
       budget: FLOP budget of all reactions together.
@@ -63,7 +63,7 @@ def effort(
 def planned(
     adapters: Sequence[Adapter], method: Method, n_pairs: int | None, n_steps: int | None, query_budget: int | None
 ) -> tuple[int, int]:
-    """Returns pairs for all models, and steps on the first; a query budget gives each pair a few rounds."""
+    """Returns pairs for all models, and steps on the first; a query budget allows each pair a few rounds."""
     pairs = n_pairs or min(effort(adapter, None, n_steps, method=method)[0] for adapter in adapters)
     if query_budget is None:
         return effort(adapters[0], pairs, n_steps, method=method)

@@ -1,4 +1,4 @@
-"""Making probe sets: seeds, partners by an attack on a model, and an account of how they were made."""
+"""Makes probe sets: seeds, partners by an attack on a model, and an account of how they were made."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ def make_probes(
       key: an int or a JAX key, for the choice of seeds and all random moves; the same one gives the same probes.
       method: `pgd` by gradients (`pgd.pgd`), `search` by queries alone (`hill_climbing.search`); None for `pgd` on a
         model that has gradients.
-      direction: of `pgd`; None for `toward` when all reactions to the seeds lie in [0, 1], else `away`. Probabilities
-        saturate when driven away from the others'; for logits both directions do equally well.
+      direction: direction of `pgd`; None for `toward` when all reactions to the seeds lie in [0, 1], else `away`.
+        Probabilities saturate when driven away from the others'; for logits both directions do equally well.
       eps: how far a value may move, as a share of the value range; None for 0.1 with `pgd` and 0.2 with `search`. For
         tokens, which share of them may be substituted; None for 0.05.
       step: length of a step of `pgd`, likewise; None for 2.5 `eps` over all steps.
       n_steps: steps of `pgd`, rounds of `search`; None for 50 and 10, fewer on a heavy model.
-      query_budget: most inputs that `search` may ask about; decides the rounds in place of `n_steps`.
+      query_budget: most inputs that `search` may run; decides the rounds in place of `n_steps`.
       metric: distance between reactions; None for cosine, or Euclidean where a reaction has one component.
-      space: where the probes live; None for the model's own space.
-      hint: what the model does not say of its own input.
-      beside: other models that the pairs are for; where one of them is heavy there are fewer, unless `n_pairs` says.
-      limits: bounds on seed files.
+      space: the probes' space; None for that of the model's input.
+      hint: what the file does not say of the model's input.
+      beside: other models that the pairs are for; where one is heavy there are fewer, unless `n_pairs` is given.
+      limits: limits on seed files.
     Returns:
       The probe set. Its `origin` holds all of the above as chosen, the model's identity (`model_sha256`, which is its
       `origin.content_sha256`) and the queries made.
@@ -73,24 +73,26 @@ def make_probes(
     adapter = _adapted(model, space, hint)
     method = method or ("pgd" if adapter.has_gradients else "search")
     _check(adapter, method, n_pairs, n_steps, query_budget)
-    before = adapter.queries
-    wanted, steps = planned([adapter, *beside], method, n_pairs, n_steps, query_budget)
+    queries_before = adapter.queries
+    n_seeds, steps = planned([adapter, *beside], method, n_pairs, n_steps, query_budget)
     number = _number(key)
     rng = np.random.default_rng([number, 1])  # apart from the stream that draws the seeds
-    chosen, source = load_seeds(seeds, adapter.space, wanted, number, at_most=n_pairs is None, limits=limits)
-    own = adapter.react(chosen)
-    usual = hill_climbing.EPS_TOKENS if adapter.space.kind == "tokens" else hill_climbing.EPS
-    settings: dict[str, Any] = {"eps": eps if eps is not None else pgd.EPS if method == "pgd" else usual}
-    bounds: dict[str, Any] = {"low": adapter.space.low, "high": adapter.space.high, "own": own}
+    chosen, source = load_seeds(seeds, adapter.space, n_seeds, number, at_most=n_pairs is None, limits=limits)
+    seed_reactions = adapter.react(chosen)
+    search_eps = hill_climbing.EPS_TOKENS if adapter.space.kind == "tokens" else hill_climbing.EPS
+    settings: dict[str, Any] = {"eps": eps if eps is not None else pgd.EPS if method == "pgd" else search_eps}
+    given: dict[str, Any] = {"low": adapter.space.low, "high": adapter.space.high, "seed_reactions": seed_reactions}
     if method == "pgd":
-        settings["direction"] = direction or ("toward" if own.min() >= 0 and own.max() <= 1 else "away")
+        settings["direction"] = direction or (
+            "toward" if seed_reactions.min() >= 0 and seed_reactions.max() <= 1 else "away"
+        )
         settings["step"] = pgd.default_step(settings["eps"], steps) if step is None else step
         start = jax.random.key(on_device(np.uint32(rng.integers(2**31))))
-        partners = pgd.pgd(adapter.function, adapter.params, chosen, key=start, n_steps=steps, **settings, **bounds)
+        partners = pgd.pgd(adapter.function, adapter.params, chosen, key=start, n_steps=steps, **settings, **given)
     else:
         budget = 2 * len(chosen) * steps if query_budget is None else query_budget - len(chosen)
-        partners, asked = hill_climbing.search(adapter.react, chosen, rng=rng, budget=budget, **settings, **bounds)
-        steps = asked // (2 * len(chosen))
+        partners, queries = hill_climbing.search(adapter.react, chosen, rng=rng, budget=budget, **settings, **given)
+        steps = queries // (2 * len(chosen))
     origin = {
         "method": method,
         **settings,
@@ -99,10 +101,10 @@ def make_probes(
         "key": number,
         "model": adapter.model.origin.path,
         "model_sha256": adapter.model.origin.content_sha256,
-        "queries": adapter.queries - before,
+        "queries": adapter.queries - queries_before,
     }
     if metric is None:
-        metric = "euclidean" if own.shape[1] == 1 else "cosine"
+        metric = "euclidean" if seed_reactions.shape[1] == 1 else "cosine"
     return ProbeSet(chosen, partners, adapter.space, metric, origin)
 
 
@@ -111,7 +113,7 @@ def _adapted(model: Model | Adapter, space: ProbeSpace | None, hint: InputHint |
         return adapt(model, space, hint)
     if (space is not None and space != model.space) or hint is not None:
         raise InvalidInputError(
-            "An adapter already has its space and hint", got="another `space` or a `hint`", where="make_probes"
+            "An adapter already has a space and a hint", got="another `space` or a `hint`", where="make_probes"
         )
     return model
 
@@ -137,7 +139,7 @@ def _check(adapter: Adapter, method: str, n_pairs: int | None, n_steps: int | No
 
 
 def _number(key: int | jax.Array) -> int:
-    """The key as a non-negative integer."""
+    """Returns the key as a non-negative integer."""
     if isinstance(key, (int, np.integer)):
         if key < 0:
             raise InvalidInputError("`key` is not negative", got=str(key), where="make_probes")

@@ -1,4 +1,4 @@
-"""Built-in seeds: as many as asked for, of any size, from a key alone and without a download.
+"""Packs of built-in seeds: any number, of any size, from a key alone and without a download.
 
 Seed i of a pack depends on the key and on i only, so fewer seeds are the first of more. A pack's content never changes
 under its name; a better one gets a new version.
@@ -20,10 +20,10 @@ Rng = np.random.Generator
 
 
 def pack_seeds(name: str, space: ProbeSpace, n: int, key: int) -> np.ndarray:
-    """N seeds of a pack, (N, *space.shape) in the space's dtype and range.
+    """Returns N seeds of a pack, (N, *space.shape) in the space's dtype and range.
 
     Args:
-      name: of a pack of `PACKS` that serves the space's kind.
+      name: name of a pack of `PACKS` for the space's kind.
       key: non-negative.
     """
     make = PACKS[name][1]
@@ -38,7 +38,7 @@ def pack_seeds(name: str, space: ProbeSpace, n: int, key: int) -> np.ndarray:
 
 
 def _image(rng: Rng, space: ProbeSpace) -> np.ndarray:
-    """A crop of a photograph or a texture, shapes and lines of text over either; recoloured."""
+    """Draws a crop of a photograph or a texture, with shapes and lines of text over it; recoloured."""
     height, width, channels = space.shape
     draw = rng.random()
     pixels = _photo(rng, height, width) if draw < 0.65 else _texture(rng, height, width)
@@ -61,7 +61,7 @@ def _photographs() -> tuple[Any, ...]:
         raise MissingExtraError(
             "The built-in images come with scikit-learn and Pillow",
             got=str(error),
-            fix="pip install scikit-learn pillow, or pass seeds of your own",
+            fix="pip install scikit-learn pillow, or pass your seeds",
         ) from error
     return tuple(Image.fromarray(image) for image in load_sample_images().images)
 
@@ -82,7 +82,7 @@ def _photo(rng: Rng, height: int, width: int) -> np.ndarray:
 
 
 def _texture(rng: Rng, height: int, width: int) -> np.ndarray:
-    """Smooth noise of a few octaves and gratings, through a palette of random colours."""
+    """Draws smooth noise of a few octaves and gratings, through a palette of random colours."""
     from PIL import Image
 
     field = np.zeros((height, width), np.float32)
@@ -127,7 +127,7 @@ def _shapes(rng: Rng, pixels: np.ndarray) -> np.ndarray:
 
 
 def _text(rng: Rng, pixels: np.ndarray) -> np.ndarray:
-    """One or two lines of words in a colour that stands out."""
+    """Draws one or two lines of words in a contrasting colour."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.fromarray(np.ascontiguousarray(pixels))
@@ -145,20 +145,20 @@ def _text(rng: Rng, pixels: np.ndarray) -> np.ndarray:
 
 
 def _recolour(rng: Rng, pixels: np.ndarray) -> np.ndarray:
-    """Bytes -> [0, 1]: gain and offset per channel, gamma; sometimes the channels swapped or the negative."""
+    """Maps bytes to [0, 1] with random gain, offset and gamma; sometimes swaps channels or takes the negative."""
     levels = np.linspace(0, 1, 256)
     levels = 1 - levels if rng.random() < 0.1 else levels
     order = rng.permutation(3) if rng.random() < 0.3 else np.arange(3)
     gain, offset, gamma = rng.uniform(0.7, 1.3, 3), rng.uniform(-0.15, 0.15, 3), np.exp(rng.uniform(-0.4, 0.4))
     tables = (np.clip((levels[:, None] - 0.5) * gain + 0.5 + offset, 0, 1) ** gamma).astype(np.float32)
-    return np.stack([tables[:, to].take(pixels[..., c]) for to, c in enumerate(order)], axis=2)
+    return np.stack([tables[:, target].take(pixels[..., source]) for target, source in enumerate(order)], axis=2)
 
 
 # Signals -----------------------------------------------------------------------------------------------------------
 
 
 def _signal(rng: Rng, space: ProbeSpace) -> np.ndarray:
-    """One to four sounds mixed, each a chirp, a harmonic tone, filtered noise or a voiced burst."""
+    """Mixes one to four sounds, each a chirp, a harmonic tone, filtered noise or a voiced burst."""
     (length,) = space.shape
     sounds = (_chirp, _tone, _noise, _voice)
     total = np.zeros(length, np.float32)
@@ -172,17 +172,17 @@ def _signal(rng: Rng, space: ProbeSpace) -> np.ndarray:
 
 
 def _pitch(rng: Rng, low: float = 0.003, high: float = 0.2) -> float:
-    """Cycles per sample, uniform on a logarithmic scale: 48 Hz to 3.2 kHz at 16 kHz."""
+    """Draws cycles per sample, uniform on a logarithmic scale: 48 Hz to 3.2 kHz at 16 kHz."""
     return float(np.exp(rng.uniform(math.log(low), math.log(high))))
 
 
 def _sine(cycles: np.ndarray) -> np.ndarray:
-    """Sine of a phase in cycles, reduced to one turn first: float32 is then exact enough, and twice as fast."""
+    """Returns the sine of a phase in cycles, reduced to one turn first, so that float32 is exact enough, and fast."""
     return np.sin((2 * math.pi * (cycles - np.floor(cycles))).astype(np.float32))
 
 
 def _envelope(rng: Rng, length: int) -> np.ndarray:
-    """Attack, then decay, somewhere in the signal; a fifth of them last throughout."""
+    """Draws an envelope: attack, then decay, somewhere in the signal; a fifth of them are constant."""
     if rng.random() < 0.2:
         return np.ones(length, np.float32)
     onset, attack, decay = rng.uniform(-0.3, 0.7), rng.uniform(0.005, 0.2), rng.uniform(0.1, 1.0)
@@ -213,7 +213,7 @@ def _noise(rng: Rng, length: int) -> np.ndarray:
 
 
 def _voice(rng: Rng, length: int) -> np.ndarray:
-    """A pulse train through three resonances, as a vowel at 16 kHz."""
+    """Draws a pulse train through three resonances, like a vowel at 16 kHz."""
     glide = 0.1 * _sine(rng.uniform(0, 2) * np.linspace(0, 1, length)).astype(np.float64)
     pulses = np.diff(np.floor(np.cumsum(rng.uniform(0.005, 0.02) * (1 + glide)) + rng.random()), prepend=0)
     frequency = np.fft.rfftfreq(length).astype(np.float32)
@@ -236,7 +236,7 @@ _HEADS = (b"\x89PNG\r\n\x1a\n", b"\x7fELF\x02\x01\x01", b"PK\x03\x04", b"GIF89a"
 
 
 def _tokens(rng: Rng, space: ProbeSpace) -> np.ndarray:
-    """Unstructured, skewed or repetitive tokens; half of the time bytes of files where the vocabulary has them."""
+    """Draws unstructured, skewed or repetitive tokens, or bytes of files if the vocabulary has 256 or more."""
     (length,), low, count = space.shape, int(space.low), int(space.high - space.low) + 1
     if count >= 256 and rng.random() < 0.6:
         return low + _padded(rng, _file(rng, length), length, count)
@@ -255,14 +255,14 @@ def _tokens(rng: Rng, space: ProbeSpace) -> np.ndarray:
 
 
 def _padded(rng: Rng, drawn: np.ndarray, length: int, count: int) -> np.ndarray:
-    """A third of the sequences end early; padding is 256 after bytes where that is a token, else 0."""
+    """Returns a sequence that is padded early in a third of cases, by 256 where that is a token, else by 0."""
     used = length if rng.random() < 0.67 else int(rng.integers(1, length + 1))
     padding = 256 if count > 256 else 0
     return np.concatenate([drawn[:used], np.full(length - min(used, len(drawn)), padding)])
 
 
 def _file(rng: Rng, length: int) -> np.ndarray:
-    """Bytes that look like prose, code, a table, markup or a binary file."""
+    """Draws bytes that resemble prose, code, a table, markup or a binary file."""
     makers: tuple[Callable[[Rng], bytes], ...] = (_sentence, _statement, _record, _element)
     kind = rng.integers(len(makers) + 1)
     if kind < len(makers):
@@ -305,11 +305,11 @@ def _element(rng: Rng) -> bytes:
     return b'<%s %s="%d">%s</%s>\n' % (tag, attribute, int(rng.integers(100)), text, tag)
 
 
-# Anything else -----------------------------------------------------------------------------------------------------
+# Generic ---------------------------------------------------------------------------------------------------------
 
 
 def _generic(rng: Rng, space: ProbeSpace) -> np.ndarray:
-    """Gaussian, uniform, sparse or smooth along the last axis, at a scale of its own."""
+    """Draws Gaussian, uniform, sparse or smooth values along the last axis, at a random scale."""
     shape = space.shape
     kind = rng.integers(4)
     if kind == 0:
@@ -335,4 +335,4 @@ PACKS: dict[str, tuple[Kind, Callable[[Rng, ProbeSpace], np.ndarray]]] = {
     "tokens-v1": ("tokens", _tokens),
     "generic-v1": ("generic", _generic),
 }
-"""Pack name -> the kind of space it serves and what makes one seed."""
+"""Pack name -> the kind of space it is for, and the function that makes one seed."""

@@ -1,4 +1,4 @@
-"""White-box partners: the projected gradient attack of ModelDiff, all pairs and all steps in one compiled program."""
+"""Projected gradient descent: partners by gradients (the white-box attack of ModelDiff), in compiled programs."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ EPS = 0.1
 """Radius of the ball as a share of the value range.
 
 The paper's 0.06 is in ImageNet-normalised units: 0.06 * 0.225 = 0.0135 in [0, 1]; its step 0.01 is 0.00225. On small
-image networks both radii tell fine-tuned, pruned and quantised children by their logits from all unrelated models; but
-probabilities hardly move within 0.0135, and there the larger ball does better (area under the ROC curve of pruned
+image networks both radii separate fine-tuned, pruned and quantised children by their logits from all unrelated models;
+but probabilities hardly move within 0.0135, and there the larger ball does better (area under the ROC curve of pruned
 children 1.00 against 0.93, of distilled ones 0.98 against 0.61).
 """
 N_STEPS = 50
-"""As in the paper. On small networks 5 do as well, which is what heavy models are given; see `effort.effort`."""
+"""As in the paper. On small networks 5 do as well; heavy models are given few, see `effort.effort`."""
 _TARGET_SCALE = 1000.0
 _STRIDE = 2.5
-"""Steps together reach this many radii: enough to cross the ball from any random start and turn once."""
+"""The length of all steps, in radii: enough to cross the ball from any random start and turn once."""
 _CHUNK_VALUES = 2**20
 """Input values in one chunk, which a network's kept activations multiply by 10 to 100: 0.4 GB and less at a time."""
 _CHUNK_VALUES_ON_CPU = 2**17
-"""As many as leave them in the caches: 100 images of 64 x 64 through a depthwise network take 0.6 of the time."""
+"""As many as fit the caches: 100 images of 64 x 64 through a depthwise network take 0.6 of the time."""
 
 
 def pgd(
@@ -54,36 +54,36 @@ def pgd(
     low: float = 0.0,
     high: float = 1.0,
     loss: Loss = "modeldiff",
-    own: Float[Array, "n c"] | None = None,
+    seed_reactions: Float[Array, "n c"] | None = None,
     chunk: int | None = None,
 ) -> Float[np.ndarray, "n ..."]:
-    """Partners within an L-infinity ball about the seeds that drive outputs apart, by projected gradient steps.
+    """Makes partners within an L-infinity ball about the seeds that drive outputs apart, by projected gradient steps.
 
     Input generation of Li et al., ISSTA 2021, section 4, as in the authors' released notebook: a start drawn uniformly
     from the ball; the target y_i = 1000 * (mean over the seeds of f - f(x_i)); steps along the sign of the gradient of
     (f_0 - y_0)^2 + 0.1 * mean over the other components of (f - y)^2; projection to the ball and the value range.
-    The target is so far off that the gradient points along mean - own whatever the output is.
+    The target is so far away that the gradient points along mean - f(x_i) whatever the output is.
 
-    `direction="toward"` descends to that target, as the paper describes: outputs leave their own side of the mean.
+    `direction="toward"` descends to that target, as the paper describes: outputs cross to the other side of the mean.
     `direction="away"` ascends, as the released code behaves, whose loss is negated twice: outputs grow more like
     themselves. On logits both do equally well. Outputs bounded to [0, 1] cannot grow, so there `toward` is better.
 
     A pair whose gradient is zero everywhere, as of a saturated softmax, moves on from its seed through its random start
-    to a corner of the ball; so its distance tells more than rounding, and it may find a gradient on the way.
+    to a corner of the ball; so its distance is more than rounding, and it may reach points with a gradient.
 
     Args:
-      function: the model; models that share it (or give equal ones) share one compilation.
-      params: its parameters.
+      function: the model's reaction function; models whose functions are equal share one compilation.
+      params: the model's parameters.
       seeds: (N, ...) inputs within [low, high].
-      key: of the random start.
+      key: random key of the start.
       direction: see above.
       eps: radius of the ball, as a share of the value range: in input units for [0, 1].
       step: length of a step, likewise; None for 2.5 radii over all steps, never more than a radius.
       n_steps: at least 1.
       low, high: range of the inputs, inclusive.
-      loss: `modeldiff`, or `even`, which weighs component 0 as all the others.
-      own: (N, C) the reactions to the seeds, where they are at hand.
-      chunk: pairs attacked at a time; None for what keeps memory low, and on CPU in the caches.
+      loss: `modeldiff`, or `even`, which weighs all components alike.
+      seed_reactions: (N, C) reactions to the seeds, where they are known.
+      chunk: pairs attacked at a time; None for a number that keeps memory low, and on CPU fits the caches.
     Returns:
       (N, ...) float32 partners.
     Raises:
@@ -95,27 +95,27 @@ def pgd(
     chunks, rows = _cut(n, shape, chunk)
 
     def chunked(x: np.ndarray) -> np.ndarray:
-        """(N, ...) -> (chunks, rows, ...), the last chunk filled up with pairs from the front."""
+        """Returns (N, ...) as (chunks, rows, ...), the last chunk filled up with pairs from the front."""
         return np.take(x, np.arange(chunks * rows) % n, axis=0).reshape(chunks, rows, *x.shape[1:])
 
-    x = np.asarray(seeds, np.float32)  # what follows is little work, in numpy because it need not compile
+    x = np.asarray(seeds, np.float32)  # the rest is little work, in numpy because it need not compile
     start = np.asarray(_random_start(key, x.shape))
-    if own is None:
-        own = np.concatenate([np.asarray(_react(function, params, part)) for part in chunked(x)])[:n]
-    own = np.asarray(own, np.float32)
-    if not np.isfinite(own).all():
+    if seed_reactions is None:
+        seed_reactions = np.concatenate([np.asarray(_react(function, params, part)) for part in chunked(x)])[:n]
+    origins = np.asarray(seed_reactions, np.float32)
+    if not np.isfinite(origins).all():
         raise NonFiniteError(
             "A model's outputs must be finite to be driven apart", got="NaN or infinity", where="reactions to the seeds"
         )
-    targets = np.float32(_TARGET_SCALE) * (np.mean(own, axis=0) - own)
+    targets = np.float32(_TARGET_SCALE) * (np.mean(origins, axis=0) - origins)
     scale = high - low
     step = default_step(eps, n_steps) if step is None else step
     sign = 1.0 if direction == "away" else -1.0
     numbers = tuple(np.float32(v) for v in (sign, eps * scale, step * scale, low, high))
     run = _on_host if _on_cpu() else _on_device
     first = _project(x + numbers[1] * start, x, numbers)
-    found = run(function, loss, params, chunked(x), chunked(first), chunked(targets), np.int32(n_steps), numbers)
-    return np.asarray(found).reshape(-1, *shape)[:n]
+    partners = run(function, loss, params, chunked(x), chunked(first), chunked(targets), np.int32(n_steps), numbers)
+    return np.asarray(partners).reshape(-1, *shape)[:n]
 
 
 def _on_cpu() -> bool:
@@ -123,17 +123,17 @@ def _on_cpu() -> bool:
 
 
 def _cut(n: int, shape: tuple[int, ...], chunk: int | None) -> tuple[int, int]:
-    """Chunks, and rows in each."""
-    bound = _CHUNK_VALUES_ON_CPU if _on_cpu() else _CHUNK_VALUES
-    rows = min(n, chunk or max(1, bound // max(1, math.prod(shape))))
+    """Returns the number of chunks, and of rows in each."""
+    most_values = _CHUNK_VALUES_ON_CPU if _on_cpu() else _CHUNK_VALUES
+    rows = min(n, chunk or max(1, most_values // max(1, math.prod(shape))))
     chunks = -(-n // rows)
-    if _on_cpu() and not chunk:  # as many for every core
+    if _on_cpu() and not chunk:  # the same number for every core
         chunks = min(n, -(-chunks // cores()) * cores())
     return chunks, -(-n // chunks)
 
 
 def default_step(eps: float, n_steps: int) -> float:
-    """The step that `pgd` takes unless told otherwise."""
+    """Returns the length of a step of `pgd` where none is given."""
     return eps * min(1.0, _STRIDE / n_steps)
 
 
@@ -166,20 +166,20 @@ def _on_host(
     n_steps: Any,
     numbers: tuple[Any, ...],
 ) -> Float[np.ndarray, "k m ..."]:
-    """One compiled step, driven from Python, on several chunks at a time.
+    """Runs one compiled step from Python, again and again, on several chunks at a time.
 
     Inside a loop XLA's CPU backend runs a convolution's gradient, and any convolution that is not NHWC, by naive code
-    4 to 20 times slower: it puts only those outside loops into a form its libraries take. A call costs microseconds.
+    4 to 20 times slower: it rewrites only those outside loops to a form its libraries take. A call costs microseconds.
     """
     _step.lower(function, loss, params, first[0], seeds[0], targets[0], numbers).compile()  # once, not in each thread
 
-    def walk(chunk: tuple[Any, Any, Any]) -> np.ndarray:
+    def attack(chunk: tuple[Any, Any, Any]) -> np.ndarray:
         x, *pair = chunk
         for _ in range(n_steps):
             x = _step(function, loss, params, x, *pair, numbers)
         return np.asarray(x)
 
-    return np.stack(each(walk, list(zip(first, seeds, targets, strict=True))))
+    return np.stack(each(attack, list(zip(first, seeds, targets, strict=True))))
 
 
 @partial(Program, static_argnums=(0, 1))
@@ -193,7 +193,7 @@ def _on_device(
     n_steps: Any,
     numbers: tuple[Any, ...],
 ) -> Float[jax.Array, "k m ..."]:
-    """All chunks and all steps in one compiled program."""
+    """Runs all chunks and all steps in one compiled program."""
 
     def one(parts: tuple[Any, Any, Any]) -> Any:
         seed, x, target = parts
@@ -221,13 +221,13 @@ def _step(
     targets: Float[Array, "m c"],
     numbers: tuple[Any, ...],
 ) -> Float[jax.Array, "m ..."]:
-    """One step along the sign of the gradient, projected."""
+    """Takes one step along the sign of the gradient, and projects it."""
 
     def total(x: Any) -> Any:
         return jnp.sum(_LOSSES[loss](function(params, x).astype(jnp.float32), targets))
 
     gradient = jax.grad(total)(x)
-    gradient = jnp.where(jnp.isnan(gradient), 0.0, gradient)  # a square root at zero, say: no direction there
+    gradient = jnp.where(jnp.isnan(gradient), 0.0, gradient)  # as of a square root at zero, which has no direction
     move = jnp.where(_is_zero(gradient), x - seeds, numbers[0] * gradient)
     return _project(x + numbers[2] * jnp.sign(move), seeds, numbers)
 

@@ -1,4 +1,4 @@
-"""N probe pairs, frozen and content-hashed, and their file."""
+"""Probe sets: N probe pairs, frozen and content-hashed, and their file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class ProbeSet:
 
     Attributes:
       seeds, partners: (N, *space.shape) in the space's dtype and range, read-only.
-      space: where the probes live.
+      space: the probes' space.
       metric: distance between reactions, by its name in `modeldiff_jax.kernels`.
-      origin: JSON-able account of how the pairs were made. Not part of the identity: equal pairs, equal id.
+      origin: JSON-able account of how the pairs were made. It is not part of the identity: equal pairs have equal ids.
     """
 
     seeds: np.ndarray
@@ -68,11 +68,11 @@ class ProbeSet:
     def content_sha256(self) -> str:
         """SHA-256 over the pairs, their space and their metric, in hexadecimal.
 
-        Hashed are a JSON header with sorted keys (metric, number of pairs, space), a newline, then seeds and partners
+        It covers a JSON header with sorted keys (metric, number of pairs, space), a newline, then seeds and partners
         as C-ordered little-endian bytes.
         """
-        facts = {"metric": self.metric, "pairs": len(self), "space": self.space.to_dict()}
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+        header = {"metric": self.metric, "pairs": len(self), "space": self.space.to_dict()}
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True, separators=(",", ":")).encode() + b"\n")
         for array in (self.seeds, self.partners):
             digest.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
         return digest.hexdigest()
@@ -107,11 +107,11 @@ class ProbeSet:
 
 
 def load_probes(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> ProbeSet:
-    """Reads a saved probe set and checks it against its own id.
+    """Reads a saved probe set and checks it against its id.
 
     Args:
       path: file written by `ProbeSet.save`.
-      limits: bound on its size.
+      limits: limit on its size.
     Raises:
       InvalidInputError: no such file, not a probe set, of another version, damaged or altered.
       LimitExceededError: larger than `limits.probe_bytes`.
@@ -124,7 +124,7 @@ def load_probes(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> Probe
     try:
         header = json.loads(arrays["header"].tobytes())
         version, stored = header["version"], header["id"]
-        facts = (ProbeSpace.from_dict(header["space"]), header["metric"], header["origin"])
+        fields = (ProbeSpace.from_dict(header["space"]), header["metric"], header["origin"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise InvalidInputError("A probe set's file has a sound header", got=str(error)[:200], where=where) from error
     if version != FORMAT_VERSION or header.get("format") != "modeldiff-probes":
@@ -134,7 +134,7 @@ def load_probes(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> Probe
             where=where,
             fix="make the probes again, or use the release that wrote them",
         )
-    probes = ProbeSet(arrays["seeds"], arrays["partners"], *facts)
+    probes = ProbeSet(arrays["seeds"], arrays["partners"], *fields)
     if probes.probe_set_id != stored:
         raise InvalidInputError(
             "A probe set matches its id",
@@ -146,7 +146,7 @@ def load_probes(path: str | os.PathLike[str], limits: Limits = DEFAULT) -> Probe
 
 
 def concatenate(first: ProbeSet, second: ProbeSet) -> ProbeSet:
-    """The pairs of two sets over one space and metric, in order, as a new set with an id of its own."""
+    """Returns the pairs of two sets over one space and metric, in order, as a new set."""
     if first.space != second.space or first.metric != second.metric:
         raise InvalidInputError(
             "Probe sets are joined over one space and one metric",
@@ -163,16 +163,16 @@ def concatenate(first: ProbeSet, second: ProbeSet) -> ProbeSet:
 
 
 def _frozen(role: str, values: Any, space: ProbeSpace) -> np.ndarray:
-    """A read-only copy, checked against the space."""
+    """Returns a read-only copy, checked against the space."""
     array = np.asarray(values)
-    sized = array.shape[1:] == space.shape and array.ndim == len(space.shape) + 1
-    if not sized or array.dtype.newbyteorder("=") != space.dtype:
+    fits = array.shape[1:] == space.shape and array.ndim == len(space.shape) + 1
+    if not fits or array.dtype.newbyteorder("=") != space.dtype:
         raise InvalidInputError(
             f"{role.capitalize()} are {space.dtype} of shape (N, {', '.join(map(str, space.shape))})",
             got=f"{array.dtype} of shape {array.shape}",
             where="ProbeSet",
         )
-    # attacks clip in float32, so a bound such as 0.1 may come back as its nearest float32
+    # attacks clip in float32, so the end of a range, as 0.1, may come back as the nearest float32
     low, high = np.array([space.low, space.high], space.dtype)
     if not np.isfinite(array).all() or (array.size and (array.min() < low or array.max() > high)):
         raise InvalidInputError(

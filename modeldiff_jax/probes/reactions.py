@@ -1,4 +1,4 @@
-"""Probes -> reactions, as a pure function: a model's numeric outputs on one probe, flattened to a vector.
+"""Reaction functions: from probes to a model's numeric outputs, flattened to a vector for each probe.
 
 Every model is run by `jax.vmap` over single samples (or over the fixed batch it was exported with). That is right for
 models whose batch size is fixed, whose state keeps its batch elsewhere than on axis 0, or whose axis 0 is really time,
@@ -42,16 +42,16 @@ class Constant:
 
 @dataclass(frozen=True)
 class ReactionFunction:
-    """`function(params, x)`: probes to reactions, a pure function to be traced, differentiated, vmapped, compiled.
+    """A pure function `function(params, x)` from probes to reactions, to be traced, differentiated, vmapped, compiled.
 
     It holds no parameters, so equal ones serve every model of one graph: pass it as a static argument of a program.
 
     Attributes:
-      apply: of the model.
-      index: of the probed input.
+      apply: the model's function.
+      index: index of the probed input.
       others: values of the other inputs, in declared order.
       batch: samples in one call of `apply`; 0 for a model without batch axis.
-      steps: from a probe to a sample.
+      steps: conversion of a probe to a sample.
     """
 
     apply: Callable[..., Any]
@@ -71,7 +71,7 @@ class ReactionFunction:
         return jax.vmap(convert)(x)
 
     def inputs(self, probed: Any) -> list[Any]:
-        """Returns all inputs of the model in declared order, given that of the probed one."""
+        """Returns all inputs of the model in declared order, given the value of the probed one."""
         values: list[Any] = [other.array() for other in self.others]
         values.insert(self.index, probed)
         return values
@@ -84,11 +84,11 @@ class ReactionFunction:
         if groups * size != n:
             samples = samples[jnp.minimum(jnp.arange(groups * size), n - 1)]
 
-        def one(group: Any) -> Any:
+        def run(group: Any) -> Any:
             outputs = self.apply(params, *self.inputs(group if self.batch else group[0]))
             return jnp.concatenate([jnp.reshape(leaf, (size, -1)) for leaf in reaction_outputs(outputs)], axis=1)
 
-        rows = jax.vmap(one)(samples.reshape(groups, size, *samples.shape[1:]))
+        rows = jax.vmap(run)(samples.reshape(groups, size, *samples.shape[1:]))
         return rows.reshape(groups * size, -1)[:n]
 
 

@@ -1,4 +1,4 @@
-"""Is a probe set what its own recipe makes? The recipe is in its `origin`: method, settings, key."""
+"""Makes probe sets again by their recipe, which is in their `origin`: method, settings, key."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from modeldiff_jax.probes.make import make_probes
 from modeldiff_jax.probes.probe_set import ProbeSet
 
 TOLERANCE = 0.25
-"""Share of their way from seed to partner by which pairs made again may miss, on average.
+"""Largest mean deviation of partners made again, as a share of the distance from seed to partner.
 
-On one machine they miss by nothing. Elsewhere every step follows the sign of a gradient that is rounded otherwise: on
-networks of 80 thousand parameters weights moved by 1e-7 of themselves move partners by 0.00 to 0.06 of their way, by
-1e-6 0.03 to 0.2, and single partners by 0.6. Partners that were drawn at random miss by 6 to 8.
+On one machine they do not deviate. Elsewhere every step follows the sign of a gradient that is rounded differently: on
+networks of 80 thousand parameters, weights changed by a relative 1e-7 move partners by 0.00 to 0.06 of that distance,
+by 1e-6 0.03 to 0.2, and single partners by 0.6. Partners that were drawn at random deviate by 6 to 8.
 """
 _SETTINGS = {"pgd": ("eps", "direction", "step"), "search": ("eps",)}
 
@@ -26,16 +26,16 @@ _SETTINGS = {"pgd": ("eps", "direction", "step"), "search": ("eps",)}
 def remake_probes(
     probes: ProbeSet, target: Model | Adapter, *, seeds: Any = None, key: int | None = None, limits: Limits = DEFAULT
 ) -> ProbeSet:
-    """The probe set that a model, seeds and a key make by the recipe of another.
+    """Makes a probe set again by the recipe of another, from a model, seeds and a key.
 
     Args:
-      probes: names the recipe; its pairs are not looked at, only how many they are.
-      target: the model that they are said to be made on; adapted where it needs a hint.
-      seeds: what they are said to be drawn from, as `make_probes` takes it; None for the built-in pack.
-      key: None for the one they are said to be made with.
-      limits: bounds on seed files.
+      probes: the set with the recipe; its pairs are not read, only counted.
+      target: the model that it is said to be made on; adapted where it needs a hint.
+      seeds: the source that they are said to be drawn from, as `make_probes` takes it; None for the built-in pack.
+      key: None for the one in the recipe.
+      limits: limits on seed files.
     Raises:
-      InvalidInputError: the origin names no whole recipe, or one that cannot be followed.
+      InvalidInputError: the origin has no complete recipe, or one that cannot be followed.
     """
     recipe = probes.origin
     try:
@@ -44,7 +44,7 @@ def remake_probes(
         settings |= {"n_steps": recipe["steps"], "key": recipe["key"] if key is None else key}
     except (KeyError, TypeError) as error:
         raise InvalidInputError(
-            "A probe set that can be made again says how it was made",
+            "A probe set that can be made again has a recipe in its origin",
             got=f"an origin without {error}",
             where="origin",
             fix="use a set from make_probes, or one it saved",
@@ -62,22 +62,22 @@ def remake_probes(
 
 
 def made_alike(a: ProbeSet, b: ProbeSet, tolerance: float = TOLERANCE) -> bool:
-    """Whether two sets have the same seeds and, but for a device's rounding, the same partners.
+    """Returns whether two sets have the same seeds and, but for a device's rounding, the same partners.
 
     Args:
-      a, b: of one space, metric and length, else they are not alike.
-      tolerance: how far partners may differ, as a share of their way from the seed, on average over pairs; of tokens
-        how many, as a share of those substituted.
+      a, b: sets of one space, metric and length, else they are not alike.
+      tolerance: largest difference of partners, as a share of their distance from the seed, on average over pairs; for
+        tokens the number that differ, as a share of those substituted.
     """
     if (a.space, a.metric, len(a)) != (b.space, b.metric, len(b)):
         return False
     if not np.allclose(a.seeds, b.seeds, rtol=0, atol=1e-6 * (a.space.high - a.space.low)):
         return False
-    missed = _apart(a.partners, b.partners) / np.maximum(_apart(b.seeds, b.partners), 1e-12)
-    return bool(missed.mean() <= tolerance)
+    deviation = _difference(a.partners, b.partners) / np.maximum(_difference(b.seeds, b.partners), 1e-12)
+    return bool(deviation.mean() <= tolerance)
 
 
-def _apart(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Pair by pair, how much differs."""
+def _difference(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the mean absolute difference of each pair, or the share of tokens that differ."""
     differing = x != y if np.issubdtype(x.dtype, np.integer) else np.abs(x.astype(np.float64) - y)
     return np.asarray(differing.reshape(len(x), -1).mean(axis=1))

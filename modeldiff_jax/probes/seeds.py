@@ -39,7 +39,7 @@ def load_seeds(
       n: number of seeds.
       key: random key, non-negative.
       at_most: accepts fewer than `n` seeds, but at least two.
-      limits: bounds on files.
+      limits: limits on files.
     Returns:
       (n, *space.shape) in the space's dtype and range, C-ordered, and one line on where they came from.
     Raises:
@@ -55,22 +55,22 @@ def load_seeds(
         if PACKS[source][0] != space.kind:
             raise _bad(f"A pack of {space.kind} seeds is needed", f"`{source}`", "seeds")
         return pack_seeds(source, space, n, key), f"built-in {source}"
-    found = _open(source, limits)
-    if at_most and found.count > 1:
-        n = min(n, found.count)
-    if found.count < n:
-        enough = f"give more seeds, or ask for fewer: n_pairs={found.count} (--pairs {found.count})"
+    available = _open(source, limits)
+    if at_most and available.count > 1:
+        n = min(n, available.count)
+    if available.count < n:
+        fewer = f"give more seeds, or choose fewer pairs: n_pairs={available.count} (--pairs {available.count})"
         raise InvalidInputError(
-            f"Each of the {n} pairs needs a seed of its own",
-            got=f"{found.count} seeds",
-            where=found.where,
-            fix=enough if found.count > 1 else "give more seeds",
+            f"Each of the {n} pairs needs one seed",
+            got=f"{available.count} seeds",
+            where=available.where,
+            fix=fewer if available.count > 1 else "give more seeds",
         )
     rng = np.random.default_rng(key)
-    chosen = np.arange(n) if found.count == n else np.sort(rng.permutation(found.count)[:n])
-    seeds = _CONVERT[space.kind](found.take(chosen, space), space, rng, found.where)
-    used = f"{n} of {found.count}" if found.count > n else f"all {n}"
-    return np.ascontiguousarray(seeds, space.dtype), f"{found.where}, {used}"
+    chosen = np.arange(n) if available.count == n else np.sort(rng.permutation(available.count)[:n])
+    seeds = _CONVERT[space.kind](available.take(chosen, space), space, rng, available.where)
+    used = f"{n} of {available.count}" if available.count > n else f"all {n}"
+    return np.ascontiguousarray(seeds, space.dtype), f"{available.where}, {used}"
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _images(values: np.ndarray, space: ProbeSpace, rng: np.random.Generator, whe
 
 
 def _fit_images(images: np.ndarray, space: ProbeSpace) -> np.ndarray:
-    """(N, H, W, C) in [0, 1]: cropped to the space's aspect about the centre, then resized."""
+    """Returns images (N, H, W, C) in [0, 1], cropped to the space's aspect about the centre and then resized."""
     height, width, channels = space.shape
     h, w = images.shape[1:3]
     if h * width > w * height:
@@ -236,8 +236,9 @@ def _signals(values: np.ndarray, space: ProbeSpace, rng: np.random.Generator, wh
         raise _bad(f"Signal seeds are (N, {length}) or longer, one channel", f"shape {values.shape}", where)
     floats = _finite(signals, where)
     if values.dtype.kind in "iu":
-        top = np.iinfo(values.dtype)
-        floats = (floats - (top.max + 1) / 2) / ((top.max + 1) / 2) if top.min == 0 else floats / -float(top.min)
+        limits = np.iinfo(values.dtype)
+        half = (limits.max + 1) / 2
+        floats = (floats - half) / half if limits.min == 0 else floats / -float(limits.min)
     if np.abs(floats).max() > 1:
         raise _bad("Signal seeds are integer PCM or floats in [-1, 1]", f"{np.abs(floats).max():g}", where)
     starts = rng.integers(0, signals.shape[1] - length + 1, len(signals))
@@ -267,7 +268,7 @@ def _generic(values: np.ndarray, space: ProbeSpace, rng: np.random.Generator, wh
             f"Seeds lie in the range of the probe space, [{space.low:g}, {space.high:g}]",
             got=f"values from {lowest:g} to {highest:g}",
             where=where,
-            fix=f"say what the model takes: InputHint(value_range=({lowest:g}, {highest:g}))",
+            fix=f"state the model's range: InputHint(value_range=({lowest:g}, {highest:g}))",
         )
     return floats.reshape(-1, *space.shape)
 
@@ -276,7 +277,7 @@ _CONVERT = {"image": _images, "signal": _signals, "tokens": _tokens, "generic": 
 
 
 def _finite(values: np.ndarray, where: str) -> np.ndarray:
-    """The values as float32."""
+    """Returns the values as float32; raises unless all are finite."""
     floats = values.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(floats).reshape(len(floats), -1).all(axis=1))
     if bad.size:

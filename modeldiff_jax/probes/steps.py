@@ -1,4 +1,4 @@
-"""The changes that turn one probe into one sample of a model's input, each with words for people."""
+"""Steps that convert one probe to one sample of a model's input, each with its description."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from modeldiff_jax.models.inputs.space import ProbeSpace
 
 @dataclass(frozen=True)
 class Step:
-    """One change to a single probe. Equal steps compare equal, so models of one graph share a compilation.
+    """One conversion of a single probe. Equal steps compare equal, so models of one graph share a compilation.
 
     Attributes:
-      text: what is done, for people.
-      function, arguments: `function(probe, *arguments)` does it.
+      text: description for reports; empty for steps that need none.
+      function, arguments: `function(probe, *arguments)` converts the probe.
     """
 
     text: str
@@ -31,36 +31,40 @@ class Step:
         return self.function(probe, *self.arguments)
 
 
-def steps_to(own: ProbedInput, space: ProbeSpace) -> tuple[Step, ...]:
-    """From a probe of `space`, without batch, to one sample of a model's input, without batch unless it has none.
+def steps_to(probed: ProbedInput, space: ProbeSpace) -> tuple[Step, ...]:
+    """Returns the steps from a probe of `space` to one sample of a model's input, both without a batch axis.
 
     Raises:
-      NotAdaptableError: there is no way.
+      NotAdaptableError: there are none.
     """
-    return _convert_values(space, own) + _to_native(own)
+    return _convert_values(space, probed) + _to_native(probed)
 
 
-def _convert_values(space: ProbeSpace, own: ProbedInput) -> tuple[Step, ...]:
-    """From the probes' space to the model's own, in the model's value range."""
-    target = own.space
+def _convert_values(space: ProbeSpace, probed: ProbedInput) -> tuple[Step, ...]:
+    """Returns the steps from the probes' space to that of the model's input, in its value range."""
+    target = probed.space
     if "tokens" in (space.kind, target.kind):
         if space.kind != target.kind:
-            raise _not_adaptable(space, own, f"the kinds {space.kind} and {target.kind} do not turn into each other")
-        return _tokens(space, own)
+            raise _not_adaptable(
+                space, probed, f"the kinds {space.kind} and {target.kind} cannot be converted to each other"
+            )
+        return _tokens(space, probed)
     if "generic" in (space.kind, target.kind):
         if space.size != target.size:
             raise _not_adaptable(
-                space, own, f"{space.size} values are not {target.size}, and nothing says how to resize"
+                space, probed, f"{space.size} values are not {target.size}, and nothing defines how to resize them"
             )
         if space.shape == target.shape:
             return ()
         return (Step(f"reshape {_sizes(space.shape)} -> {_sizes(target.shape)}", jnp.reshape, (target.shape,)),)
     if space.kind != target.kind:
-        raise _not_adaptable(space, own, f"the kinds {space.kind} and {target.kind} do not turn into each other")
+        raise _not_adaptable(
+            space, probed, f"the kinds {space.kind} and {target.kind} cannot be converted to each other"
+        )
     steps = _image(space.shape, target.shape) if space.kind == "image" else _signal(space.shape, target.shape)
-    if (space.low, space.high) != (own.low, own.high):
-        text = f"range [{space.low:g},{space.high:g}] -> [{own.low:g},{own.high:g}]"
-        steps.append(Step(text, _affine, (space.low, space.high, own.low, own.high)))
+    if (space.low, space.high) != (probed.low, probed.high):
+        text = f"range [{space.low:g},{space.high:g}] -> [{probed.low:g},{probed.high:g}]"
+        steps.append(Step(text, _affine, (space.low, space.high, probed.low, probed.high)))
     return tuple(steps)
 
 
@@ -81,38 +85,38 @@ def _signal(source: tuple[int, ...], target: tuple[int, ...]) -> list[Step]:
     return [Step(f"resample {source[0]} -> {target[0]} samples (linear, antialiased)", _resize, (target,))]
 
 
-def _tokens(space: ProbeSpace, own: ProbedInput) -> tuple[Step, ...]:
+def _tokens(space: ProbeSpace, probed: ProbedInput) -> tuple[Step, ...]:
     steps = []
-    length, low, count = own.space.shape[0], int(own.low), int(own.high - own.low) + 1
+    length, low, count = probed.space.shape[0], int(probed.low), int(probed.high - probed.low) + 1
     if space.shape[0] != length:
-        how = "cut" if space.shape[0] > length else "repeated"
-        steps.append(Step(f"length {space.shape[0]} -> {length}, {how}", _fit_length, (length,)))
-    if space.low < own.low or space.high > own.high:
+        change = "cut" if space.shape[0] > length else "repeated"
+        steps.append(Step(f"length {space.shape[0]} -> {length}, {change}", _fit_length, (length,)))
+    if space.low < probed.low or space.high > probed.high:
         text = f"vocabulary {count} <- {int(space.high - space.low) + 1} by modulo"
         steps.append(Step(text, _wrap, (low, count)))
     return tuple(steps)
 
 
-def _to_native(own: ProbedInput) -> tuple[Step, ...]:
-    """From the model's own space to one sample of its input: layout, axes, dtype."""
-    inner = own.shape[1:] if own.layout.startswith("N") else own.shape
-    letters = own.layout.removeprefix("N")
+def _to_native(probed: ProbedInput) -> tuple[Step, ...]:
+    """Returns the steps from the space of the model's input to one sample of it: layout, axes, dtype."""
+    inner = probed.shape[1:] if probed.layout.startswith("N") else probed.shape
+    letters = probed.layout.removeprefix("N")
     steps = []
-    if (own.space.kind == "image" and letters.replace("C", "") != "HW") or letters == "CHW":
-        plain = "HWC" if "C" in letters else "HW"
-        text = f"{'N' * own.layout.startswith('N')}HWC -> {own.layout}"
-        steps.append(Step(text, _transpose, (tuple(plain.index(axis) for axis in letters),)))
-    elif own.space.shape != inner:
+    if (probed.space.kind == "image" and letters.replace("C", "") != "HW") or letters == "CHW":
+        order = "HWC" if "C" in letters else "HW"
+        text = f"{'N' * probed.layout.startswith('N')}HWC -> {probed.layout}"
+        steps.append(Step(text, _transpose, (tuple(order.index(axis) for axis in letters),)))
+    elif probed.space.shape != inner:
         steps.append(Step("", jnp.reshape, (inner,)))
-    dtype = jax.dtypes.canonicalize_dtype(own.dtype)
-    if dtype != own.space.dtype:
-        text = "" if own.space.kind == "tokens" else f"{own.space.dtype} -> {own.dtype.name}"
-        steps.append(Step(text, _cast, (dtype.name, own.low, own.high)))
+    dtype = jax.dtypes.canonicalize_dtype(probed.dtype)
+    if dtype != probed.space.dtype:
+        text = "" if probed.space.kind == "tokens" else f"{probed.space.dtype} -> {probed.dtype.name}"
+        steps.append(Step(text, _cast, (dtype.name, probed.low, probed.high)))
     return tuple(steps)
 
 
 def _channels(x: Any, channels: int) -> Any:
-    """(H, W, 1, 3 or 4) -> (H, W, channels), values in [0, 1]; grey by ITU-R BT.601, as Pillow does."""
+    """Converts (H, W, 1, 3 or 4) to (H, W, channels), values in [0, 1]; grey by ITU-R BT.601, as Pillow does."""
     if x.shape[2] == 4:
         x = x[..., :3]
     if channels == 1:
@@ -152,11 +156,11 @@ def _sizes(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def _not_adaptable(space: ProbeSpace, own: ProbedInput, why: str) -> NotAdaptableError:
-    spec = own.model.inputs[own.index]
+def _not_adaptable(space: ProbeSpace, probed: ProbedInput, why: str) -> NotAdaptableError:
+    spec = probed.model.inputs[probed.index]
     return NotAdaptableError(
         "Probes must fit the model's input",
-        got=f"probes of {space} for a model of {own.space}: {why}",
-        where=f"{own.model.origin.path}, input {spec}",
-        fix="compare models that take the same kind of data, or say with InputHint what the input is",
+        got=f"probes of {space} for a model of {probed.space}: {why}",
+        where=f"{probed.model.origin.path}, input {spec}",
+        fix="compare models that take the same kind of data, or describe the input with InputHint",
     )

@@ -1,4 +1,4 @@
-"""The kernels that can be profiled by name: their sizes, and arrays of such sizes."""
+"""Calls of the kernels that can be profiled by name, with arrays of given sizes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How the arrays of a kernel follow from a few sizes.
+    """The sizes that a kernel's arrays follow from.
 
     Attributes:
       axes: names of the sizes; with a leading `...` there may be more before them.
-      usual: the sizes taken where none are given.
+      usual: sizes used where none are given.
       shapes: sizes -> shape of each array.
-      options: further arguments, where none are given.
+      options: further arguments used where none are given.
     """
 
     axes: str
@@ -67,22 +67,23 @@ SIZES: Mapping[str, Sizes] = {
     "spearman_similarity": Sizes("M x D", (1000, 1000), _one, {}),
     "top_k": Sizes("Q x N x C", (100, 20_000, 256), _search, {"k": 10}),
 }
-"""Public name -> sizes, also of kernels that this version does not have."""
+"""Public name -> sizes; some may be kernels that this version does not have."""
 
 
 def names() -> tuple[str, ...]:
-    """The kernels that there are."""
+    """Returns the names of the kernels that can be profiled."""
     return tuple(name for name in SIZES if hasattr(kernels, name))
 
 
 @dataclass(frozen=True)
 class KernelCall:
-    """A kernel with its options, and what to call it with.
+    """A kernel with its options and arrays.
 
     Attributes:
-      function: of the arrays alone.
-      arrays: on the default device.
-      sizes: as given or usual. options: likewise.
+      function: the kernel as a function of the arrays alone.
+      arrays: its arguments, on the default device.
+      sizes: sizes of the arrays.
+      options: further arguments of the kernel.
     """
 
     function: Callable[..., Any]
@@ -98,34 +99,34 @@ def kernel_call(
 
     Args:
       name: one of `names()`.
-      sizes: as its `Sizes.axes` say; None for the usual ones.
+      sizes: one for each axis of its `Sizes.axes`; None for the usual ones.
       options: further arguments of the kernel.
       dtype: one of `DTYPES`.
       key: seed of the numbers.
-      budget: which the arrays must keep.
+      budget: limit on the arrays' bytes.
     Raises:
       InvalidInputError: sizes or an option do not fit the kernel.
       LimitExceededError: too large for the budget.
     """
-    known = SIZES[name]
+    kernel_sizes = SIZES[name]
     function = getattr(kernels, name)
-    chosen = known.usual if sizes is None else tuple(sizes)
-    if not known.fits(chosen):
+    chosen = kernel_sizes.usual if sizes is None else tuple(sizes)
+    if not kernel_sizes.fits(chosen):
         raise InvalidInputError(
-            f"The sizes of {name} are {known.axes}, each at least 1",
+            f"The sizes of {name} are {kernel_sizes.axes}, each at least 1",
             got="x".join(map(str, chosen)) or "none",
             where="profile",
-            fix=f"for example {'x'.join(map(str, known.usual))}",
+            fix=f"for example {'x'.join(map(str, kernel_sizes.usual))}",
         )
     accepted = set(inspect.signature(function).parameters)
     unknown = sorted(set(options) - accepted)
     if unknown:
         raise InvalidInputError(
-            f"The options of {name} are its own arguments", got=", ".join(unknown), where="profile", fix="leave it out"
+            f"The options of {name} are its arguments", got=", ".join(unknown), where="profile", fix="leave it out"
         )
     if dtype not in DTYPES:
         raise InvalidInputError(f"`dtype` is one of {', '.join(DTYPES)}", got=repr(dtype), where="profile")
-    shapes, kind, chosen_options = known.shapes(chosen), jnp.dtype(dtype), {**known.options, **options}
+    shapes, kind, chosen_options = kernel_sizes.shapes(chosen), jnp.dtype(dtype), {**kernel_sizes.options, **options}
     budget.check_bytes(sum(map(math.prod, shapes)) * kind.itemsize, name)
 
     def call(*arrays: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What the device can do at most, measured and never looked up: how fast it copies, how fast it multiplies."""
+"""Limits of the device, measured and not taken from a table: the rates of copies and of matrix products."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _LARGE_COPY = 2**28
 _LARGEST_COPY = 2**31
 _COPY_SECONDS = 2e-3
 _PRODUCT_SECONDS = 0.02
-"""A measurement at least this long is not one of the time it takes to start a program."""
+"""Least time of a measured product, so that the time to start a program does not count."""
 _SMALL_PRODUCT, _LARGEST_PRODUCT = 512, 8192
 _RUNS = 5
 _SMALL = 2**12
 
 ALWAYS = ("float32", "bfloat16")
-"""The kinds of product measured whether a program needs them or not."""
+"""Kinds of product that are measured in any case."""
 DEFAULT = "float32 by default"
 """Products of float32 at JAX's default precision, which on GPU and TPU rounds to fewer bits."""
 
 
 class Machine:
-    """The ceilings of the default device; each is measured when it is first asked for."""
+    """The limits of the default device; each is measured when it is first read."""
 
     def __init__(self) -> None:
         self._products: dict[str, float] = {}
@@ -38,15 +38,15 @@ class Machine:
 
     @property
     def start_seconds(self) -> float:
-        """What a program takes that computes nothing."""
+        """Seconds of a program that computes nothing."""
         if self._start is None:
-            nothing, x = jax.jit(lambda x: x + 1), _ones((), np.dtype(np.float32))
-            self._start = _shortest(lambda: nothing(x))
+            program, x = jax.jit(lambda x: x + 1), _ones((), np.dtype(np.float32))
+            self._start = _shortest(lambda: program(x))
         return self._start
 
     @property
     def copy_rate(self) -> float:
-        """Bytes a second, those read and those written, of a copy larger than every cache."""
+        """Bytes read and written per second by a copy larger than every cache."""
         if self._large is None:
             size = _LARGE_COPY
             self._large, seconds = _copy(size)
@@ -57,8 +57,10 @@ class Machine:
         return self._large
 
     def memory_rate(self, moved: float) -> float:
-        """Bytes a second for a program that moves `moved` bytes in all: the rate of a copy that moves as many, which
-        may stay in a cache, or of a large one if that is higher."""
+        """Returns the bytes per second that a program can move which moves `moved` bytes in all.
+
+        It is the rate of a copy of as many bytes, which may fit a cache, or of a large copy if that is higher.
+        """
         size = max(_SMALL, 2 ** int(np.ceil(np.log2(max(moved, 2) / 2))))
         if size >= _LARGE_COPY:
             return self.copy_rate
@@ -67,7 +69,7 @@ class Machine:
         return max(self._copies[size], self.copy_rate)
 
     def product_rate(self, kind: str) -> float:
-        """Operations a second of a large matrix product, two for each multiplication and addition.
+        """Returns the operations per second of a large matrix product, two for each multiplication and addition.
 
         Args:
           kind: a dtype's name, or `DEFAULT`.
@@ -78,13 +80,13 @@ class Machine:
 
     @property
     def products(self) -> dict[str, float]:
-        """Kind -> rate, of `ALWAYS` and of what else was asked for."""
+        """Kind of product -> rate, for `ALWAYS` and all other kinds measured so far."""
         for kind in ALWAYS:
             self.product_rate(kind)
         return dict(self._products)
 
     def to_dict(self) -> dict[str, Any]:
-        """The ceilings as JSON-able data."""
+        """Returns the limits as JSON-able data."""
         return {
             "copy_bytes_per_second": self.copy_rate,
             "products": self.products,
@@ -93,7 +95,7 @@ class Machine:
 
 
 def _shortest(call: Callable[[], Any], runs: int = _RUNS) -> float:
-    """The shortest of several runs, the first of them unmeasured."""
+    """Returns the seconds of the shortest of several runs, after one that does not count."""
     jax.block_until_ready(call())
     best = float("inf")
     for _ in range(runs):
@@ -109,9 +111,9 @@ def _ones(shape: tuple[int, ...], dtype: np.dtype[Any]) -> jax.Array:
 
 
 def _copy(size: int) -> tuple[float, float]:
-    """Bytes a second and seconds of reading and writing an array of `size` bytes.
+    """Returns bytes per second, and seconds, of reading and writing an array of `size` bytes.
 
-    It is written where it was read: memory newly asked of an operating system costs more than copying.
+    The result takes the place of the argument: to allocate new memory takes longer than to copy.
     """
     negate = jax.jit(jnp.negative, donate_argnums=0)
     x = [_ones((size // 4,), np.dtype(np.float32))]

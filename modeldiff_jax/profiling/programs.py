@@ -1,4 +1,4 @@
-"""One program: what it costs by XLA's account, how long it takes, and how near that is to what the machine can do."""
+"""Measures one program: its cost by XLA's account, its time, and how near that is to the device's limits."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _LOOP = re.compile(r"\bwhile\(")
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a profile may take.
+    """The most that profiling a program may take.
 
     Attributes:
-      bytes: of arguments, results and what a program needs beside them.
-      seconds: one program's repeated runs; one run that is longer ends them.
-      longest: seconds of one run, as far as the machine's ceilings tell beforehand.
+      bytes: memory for arguments, results and temporary arrays.
+      seconds: time of one program's repeated runs; one run that takes longer is the last.
+      longest: seconds of one run, estimated from the machine's limits.
     """
 
     bytes: int = 8 * 2**30
@@ -59,21 +59,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class ProgramProfile:
-    """What was found of one program.
+    """Costs and times of one program.
 
     Attributes:
-      name: for people.
-      calls: how often it was called in what was profiled.
+      name: name for reports.
+      calls: number of calls in the profiled work.
       inputs: dtype and shape of each array it takes; last the parameters, by number and bytes.
-      work: operations asked for.
-      moved: bytes of the inputs and parameters that results depend on, and of the results, each once.
+      work: operations of the program.
+      moved: bytes of the inputs and parameters that results depend on, and of the results, each counted once.
       xla_flops, xla_bytes: by XLA's cost analysis of the compiled program, a loop's body once; None where it has none.
-      xla_loops: whether the compiled program has loops, of which XLA's figures count one trip.
-      temporary: bytes the compiled program needs beside arguments and results; None where XLA does not say.
-      trace_seconds, lower_seconds, compile_seconds: once, apart.
-      seconds: each warm run.
-      memory_rate: bytes a second this device moves at this size. product_rates: operations a second, by kind.
-      start_seconds: of a program that does nothing.
+      xla_loops: whether the compiled program has loops; XLA's figures count one trip of each.
+      temporary: bytes of temporary arrays of the compiled program; None where XLA has no figure.
+      trace_seconds, lower_seconds, compile_seconds: time of each stage, measured once.
+      seconds: time of each warm run.
+      memory_rate: bytes per second that this device moves at this size.
+      product_rates: operations per second, by kind of product.
+      start_seconds: time of a program that does nothing.
     """
 
     name: str
@@ -95,7 +96,7 @@ class ProgramProfile:
 
     @property
     def median(self) -> float:
-        """Seconds of a run."""
+        """Median seconds of a run."""
         return statistics.median(self.seconds)
 
     @property
@@ -105,7 +106,7 @@ class ProgramProfile:
 
     @property
     def ideal_by(self) -> dict[str, float]:
-        """What could limit the program -> seconds it would take if nothing else did."""
+        """Limit (memory or a kind of product) -> seconds the program would take if it were the only one."""
         products = {kind: flops / self.product_rates[kind] for kind, flops in self.work.by_kind.items()}
         ideal = {"memory": self.moved / self.memory_rate}
         if products:
@@ -114,7 +115,7 @@ class ProgramProfile:
 
     @property
     def ideal(self) -> float:
-        """Seconds at the roofline: what bytes and operations take at the machine's own rates, whichever is longer."""
+        """Seconds at the roofline: the longer of the times for bytes and for operations at the machine's rates."""
         return max(self.ideal_by.values())
 
     @property
@@ -124,13 +125,13 @@ class ProgramProfile:
 
     @property
     def limit(self) -> str:
-        """The lowest roof: `memory`, a kind of product, or `start` where starting a program takes longer than both."""
+        """The lowest roof: `memory`, a kind of product, or `start` where starting a program takes longer."""
         if self.start_seconds > self.ideal:
             return "start"
         return max(self.ideal_by, key=self.ideal_by.__getitem__)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON-able data."""
+        """Returns the fields as JSON-able data."""
         flops = self.work.flops
         operators = list(self.work.by_operator.items())[:_OPERATORS]
         return {
@@ -187,15 +188,15 @@ def measure(
     *,
     calls: int = 1,
 ) -> Measured:
-    """Compiles a program anew, checks it against the budget, and runs it.
+    """Compiles a program again, checks it against the budget, and runs it.
 
     Args:
-      name: for people.
-      program: what to compile.
-      args: all its arguments, the static ones too.
-      machine: the ceilings.
-      budget: what it may take.
-      calls: how often it is called in what is profiled.
+      name: name for reports.
+      program: program to compile.
+      args: all its arguments, static ones included.
+      machine: limits of the device.
+      budget: limits on memory and time.
+      calls: number of calls in the profiled work.
     Raises:
       LimitExceededError: the budget is too small.
     """
@@ -208,8 +209,8 @@ def measure(
     lowered = traced.lower()
     lower_seconds = time.perf_counter() - start
     data = jax.device_put(program.partition_args(args)[1])
-    taken, given = size_in_bytes(data), size_in_bytes(traced.out_info)
-    budget.check_bytes(taken + given, name)
+    argument_bytes, result_bytes = size_in_bytes(data), size_in_bytes(traced.out_info)
+    budget.check_bytes(argument_bytes + result_bytes, name)
     products = {kind: machine.product_rate(kind) for kind in work.by_kind}
     budget.check_seconds(sum(work.by_kind[kind] / rate for kind, rate in products.items()), name)
     start = time.perf_counter()
@@ -217,14 +218,15 @@ def measure(
     compile_seconds = time.perf_counter() - start
     memory = _memory(compiled)
     temporary = None if memory is None else int(memory.temp_size_in_bytes)
-    budget.check_bytes(taken + given + (temporary or 0), name)
-    # what no result depends on is no argument of the compiled program; the arguments of some devices are padded
-    moved = given + (taken if memory is None else min(taken, int(memory.argument_size_in_bytes)))
+    budget.check_bytes(argument_bytes + result_bytes + (temporary or 0), name)
+    # compiled programs have no arguments that no result depends on, but on some devices arguments are padded
+    read_bytes = argument_bytes if memory is None else min(argument_bytes, int(memory.argument_size_in_bytes))
+    moved = result_bytes + read_bytes
 
     def run() -> Any:
         return jax.block_until_ready(compiled(*data))
 
-    flops, read = _costs(compiled)
+    flops, accessed = _costs(compiled)
     profile = ProgramProfile(
         name=name,
         calls=calls,
@@ -232,7 +234,7 @@ def measure(
         work=work,
         moved=moved,
         xla_flops=flops,
-        xla_bytes=read,
+        xla_bytes=accessed,
         xla_loops=_LOOP.search(compiled.as_text() or "") is not None,
         temporary=temporary,
         trace_seconds=trace_seconds,
@@ -247,7 +249,7 @@ def measure(
 
 
 def _times(run: Callable[[], Any], budget: Budget) -> tuple[float, ...]:
-    """Seconds of each run after a first one, which is not counted."""
+    """Returns the seconds of each run after a first one, which is not counted."""
     start = time.perf_counter()
     run()
     least = _LEAST_RUNS if time.perf_counter() - start < budget.seconds else _LEAST_ABOVE_BUDGET
@@ -260,17 +262,17 @@ def _times(run: Callable[[], Any], budget: Budget) -> tuple[float, ...]:
 
 
 def _costs(compiled: Any) -> tuple[float | None, float | None]:
-    """Operations and bytes by XLA's cost analysis; None for what this backend does not say."""
+    """Returns operations and bytes by XLA's cost analysis; None for figures that this backend lacks."""
     try:
-        found = compiled.cost_analysis() or {}
+        costs = compiled.cost_analysis() or {}
     except (NotImplementedError, jax.errors.JaxRuntimeError):
         return None, None
-    flops, read = (found.get(name, -1.0) for name in ("flops", "bytes accessed"))
-    return (float(flops) if flops >= 0 else None), (float(read) if read >= 0 else None)
+    flops, accessed = (costs.get(name, -1.0) for name in ("flops", "bytes accessed"))
+    return (float(flops) if flops >= 0 else None), (float(accessed) if accessed >= 0 else None)
 
 
 def _memory(compiled: Any) -> Any:
-    """XLA's account of a compiled program's arrays; None where this backend has none."""
+    """Returns XLA's account of a compiled program's arrays; None where this backend has none."""
     try:
         return compiled.memory_analysis()
     except (NotImplementedError, jax.errors.JaxRuntimeError):
@@ -278,8 +280,8 @@ def _memory(compiled: Any) -> Any:
 
 
 def _described(data: tuple[Any, ...]) -> tuple[str, ...]:
-    """Arguments that are one array by type and shape, and all others, which are parameters, by number and size."""
-    alone = [leaf for leaf in data if isinstance(leaf, jax.Array)]
-    rest = jax.tree.leaves([leaf for leaf in data if not isinstance(leaf, jax.Array)])
-    shown = [f"{leaf.dtype.name}[{', '.join(map(str, leaf.shape))}]" for leaf in alone]
-    return (*shown, *([f"{len(rest)} parameters, {size_in_bytes(rest):,} bytes"] if rest else []))
+    """Describes arguments that are one array by type and shape, and all parameters together by number and size."""
+    arrays = [leaf for leaf in data if isinstance(leaf, jax.Array)]
+    parameters = jax.tree.leaves([leaf for leaf in data if not isinstance(leaf, jax.Array)])
+    shown = [f"{leaf.dtype.name}[{', '.join(map(str, leaf.shape))}]" for leaf in arrays]
+    return (*shown, *([f"{len(parameters)} parameters, {size_in_bytes(parameters):,} bytes"] if parameters else []))

@@ -1,4 +1,4 @@
-"""The outcome of profiling something."""
+"""Profiles: the results of profiling."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from modeldiff_jax.runtime.environment import SCHEMA_VERSION, environment
 
 @dataclass(frozen=True)
 class Profile(HtmlReport):
-    """What a kernel, a model or a comparison costs, how long it takes, and how near that is to the machine's limit.
+    """The profile of a kernel, a model or a comparison: costs, times, and how near these are to the machine's limits.
 
     Attributes:
       subject: `kind` (`kernel`, `model` or `comparison`), `name`, `models` and `options`.
-      programs: one for a kernel or a model; for a comparison each that it ran, the longest in all first.
-      machine: the device's measured ceilings.
+      programs: one for a kernel or a model; for a comparison all that it ran, the one that took the most time first.
+      machine: the device's measured limits.
       comparison: verdict, similarity and wall time by step of a comparison; None for the others.
       trace: folder and files of the trace, or None.
-      notes: what a careful reader should know.
+      notes: remarks for a careful reader.
       key: random key.
-      seconds: wall time, `total`.
+      seconds: wall time by step.
     """
 
     subject: Mapping[str, Any]
@@ -37,7 +37,7 @@ class Profile(HtmlReport):
 
     @property
     def flops(self) -> float:
-        """Operations of all programs, as often as they were called."""
+        """Operations of all calls of all programs."""
         return sum(program.calls * program.work.flops for program in self.programs)
 
     @property
@@ -47,7 +47,7 @@ class Profile(HtmlReport):
         return sum(program.calls * program.ideal for program in self.programs) / measured if measured else None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "profile",
@@ -65,5 +65,5 @@ class Profile(HtmlReport):
         }
 
     def to_svg(self) -> str:
-        """The roofline plot: the machine's ceilings, and each program below them."""
+        """Returns the roofline plot as SVG: the machine's limits, and each program below them."""
         return roofline_plot(self.to_dict())

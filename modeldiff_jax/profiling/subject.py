@@ -1,4 +1,4 @@
-"""What can be profiled -> a `Profile`."""
+"""Profiles a kernel, a model or a comparison."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from modeldiff_jax.runtime.compilation import Program, Recorded, recording
 from modeldiff_jax.runtime.progress import Progress
 
 _LOOPS = "XLA's cost analysis counts one trip of each loop; `flops` counts all of them."
-_OPEN = "Loops whose trips only the data decide count as one trip, so `flops` and the share are lower bounds."
-_UNEVEN = "Of branches that differ, the dearest counts: `flops` and the share may be higher than what was done."
+_OPEN = "Loops whose number of trips depends on the data count as one trip, so `flops` and the share are lower bounds."
+_UNEVEN = "Of several branches the most expensive counts, so `flops` and the share may be too high."
 
 
 def profile(
@@ -40,28 +40,28 @@ def profile(
     progress: Progress | None = None,
     **options: Any,
 ) -> Profile:
-    """What a kernel, a model or a comparison costs, how long it takes, and how near that is to the machine's limit.
+    """Profiles a kernel, a model or a comparison: costs, times, and how near these are to the machine's limits.
 
     Args:
       what: the name of a kernel, or a model (`Model` or a file); `./name` is always a file.
-      other: a second model: the comparison of the two is profiled.
+      other: a second model, to profile the comparison of the two.
       shape: sizes of a kernel's arrays; None for usual ones.
-      dtype: of a kernel's arrays: "float32", "bfloat16" or "float16".
-      batch: of a model's random inputs, where it is open.
+      dtype: type of a kernel's arrays: "float32", "bfloat16" or "float16".
+      batch: batch size of a model's random inputs, for a model that takes any.
       key: random key.
-      seconds: how long each program is run, again and again, for its time.
-      max_bytes: which no program may need more of, for arguments, results and what it needs beside.
+      seconds: time for the repeated runs of each program.
+      max_bytes: most memory of one program, for arguments, results and temporary arrays.
       trace: a folder for a trace of a few runs of each program.
       progress: called before each step.
-      **options: of a kernel its own arguments (`metric`, `k`, `implementation`); of a comparison those of `compare`.
+      **options: further arguments of a kernel (`metric`, `k`, `implementation`), or of `compare` for a comparison.
 
     Raises:
-      InvalidInputError: an argument does not fit what is profiled.
+      InvalidInputError: an argument does not fit the subject.
       LimitExceededError: it would take too much memory or time.
       ModelDiffError: a model cannot be read or run.
     """
     started = time.perf_counter()
-    tell = progress or (lambda *_: None)
+    report = progress or (lambda *_: None)
     if not seconds > 0 or batch < 1:
         raise InvalidInputError(
             "`seconds` and `batch` are above 0", got=f"seconds {seconds}, batch {batch}", where="profile"
@@ -76,23 +76,23 @@ def profile(
         "batch": batch != 1,
         **dict.fromkeys(options, True),
     }
-    superfluous = [name for name, is_given in given.items() if is_given and name not in _taken(kind, options)]
+    superfluous = [name for name, is_given in given.items() if is_given and name not in _accepted(kind, options)]
     if superfluous:
         raise InvalidInputError(
-            f"A {kind} is profiled with arguments that are its own",
+            f"A {kind} is profiled with its arguments alone",
             got=", ".join(superfluous),
             where="profile",
             fix="leave them out",
         )
     outcome: dict[str, Any] | None = None
-    more: dict[str, float] = {}
+    step_seconds: dict[str, float] = {}
     if is_kernel:
-        subject, measured = _kernel(str(what), shape, dtype, key, machine, budget, options, tell)
+        subject, measured = _kernel(str(what), shape, dtype, key, machine, budget, options, report)
     elif other is None:
-        subject, measured = _model(what, batch, key, machine, budget, tell)
+        subject, measured = _model(what, batch, key, machine, budget, report)
     else:
-        subject, measured, outcome, more = _comparison(what, other, key, machine, budget, options, tell)
-    tell("Tracing", 2, 3)
+        subject, measured, outcome, step_seconds = _comparison(what, other, key, machine, budget, options, report)
+    report("Tracing", 2, 3)
     traced = write_trace(folder, [(m.profile.name, m.run) for m in measured]) if folder else None
     programs = tuple(m.profile for m in measured)
     notes = [
@@ -100,7 +100,7 @@ def profile(
         *([_UNEVEN] if any(p.work.uneven_branches for p in programs) else []),
         *([_OPEN] if any(p.work.open_loops for p in programs) else []),
     ]
-    tell("Done", 3, 3)
+    report("Done", 3, 3)
     return Profile(
         subject=subject,
         programs=programs,
@@ -109,12 +109,12 @@ def profile(
         trace=traced,
         notes=tuple(notes),
         key=key,
-        seconds={**more, "total": time.perf_counter() - started},
+        seconds={**step_seconds, "total": time.perf_counter() - started},
     )
 
 
-def _taken(kind: str, options: Mapping[str, Any]) -> set[str]:
-    """The arguments with which such a thing is profiled; a kernel checks its own."""
+def _accepted(kind: str, options: Mapping[str, Any]) -> set[str]:
+    """Returns the arguments that a kind of subject accepts; a kernel's are checked when it is called."""
     match kind:
         case "kernel":
             return {"shape", *options}
@@ -132,12 +132,12 @@ def _kernel(
     machine: Machine,
     budget: Budget,
     options: dict[str, Any],
-    tell: Progress,
+    report: Progress,
 ) -> tuple[dict[str, Any], list[Measured]]:
-    tell("Making arrays", 0, 3)
+    report("Making arrays", 0, 3)
     call = kernel_call(name, shape, options, dtype, key, budget)
-    tell("Measuring", 1, 3)
-    try:  # as kernels are compiled where they are called
+    report("Measuring", 1, 3)
+    try:  # kernels are compiled with XLA's default options, as where users call them
         measured = measure(name, Program(call.function, defaults=True), call.arrays, machine, budget)
     except (NotImplementedError, TypeError) as error:
         raise InvalidInputError(
@@ -151,9 +151,9 @@ def _kernel(
 
 
 def _model(
-    source: ModelLike, batch: int, key: int, machine: Machine, budget: Budget, tell: Progress
+    source: ModelLike, batch: int, key: int, machine: Machine, budget: Budget, report: Progress
 ) -> tuple[dict[str, Any], list[Measured]]:
-    tell("Reading the model", 0, 3)
+    report("Reading the model", 0, 3)
     model = _loaded(source)
     if not model.traceable:
         raise InvalidInputError(
@@ -168,7 +168,7 @@ def _model(
             fix="leave the batch size out",
         )
     ready = examples.model
-    tell("Measuring", 1, 3)
+    report("Measuring", 1, 3)
     args = (ready.params, *ready.arrange((), examples.inputs))
     measured = measure(Path(model.origin.path).name, Program(ready.apply), args, machine, budget)
     subject = {"kind": "model", "name": model.origin.path, "models": [ready.to_dict()], "options": {"batch": batch}}
@@ -182,14 +182,14 @@ def _comparison(
     machine: Machine,
     budget: Budget,
     options: dict[str, Any],
-    tell: Progress,
+    report: Progress,
 ) -> tuple[dict[str, Any], list[Measured], dict[str, Any], dict[str, float]]:
-    tell("Comparing", 0, 3)
-    with recording() as found:
+    report("Comparing", 0, 3)
+    with recording() as programs:
         result = compare(_loaded(a), _loaded(b), key=key, **options)
-    tell("Measuring", 1, 3)
+    report("Measuring", 1, 3)
     measured: list[Measured] = []
-    for entry in found:
+    for entry in programs:
         name = _name(entry, [m.profile.name for m in measured])
         measured.append(measure(name, entry.program, entry.args, machine, budget, calls=entry.calls))
     measured.sort(key=lambda m: -m.profile.calls * m.profile.median)
@@ -208,7 +208,7 @@ def _loaded(source: ModelLike) -> Model:
         return source
     if not isinstance(source, str | Path) or not Path(source).exists():
         raise InvalidInputError(
-            "What is profiled is a kernel's name, a model or its file",
+            "The subject of a profile is a kernel's name, a model or its file",
             got=repr(source),
             where="profile",
             fix=f"the kernels are {', '.join(names())}",
@@ -216,8 +216,8 @@ def _loaded(source: ModelLike) -> Model:
     return load(source)
 
 
-def _name(entry: Recorded, taken: list[str]) -> str:
-    """What a program is called, with a number where there are several."""
+def _name(entry: Recorded, names: list[str]) -> str:
+    """Returns the name of a program, with a number where there are several."""
     name = str(getattr(entry.program, "__qualname__", "program")).removesuffix(".__call__").lstrip("_")
-    count = sum(other.split(" ")[0] == name for other in taken)
+    count = sum(other.split(" ")[0] == name for other in names)
     return f"{name} {count + 1}" if count else name

@@ -1,4 +1,4 @@
-"""A trace of what runs, as xprof and Perfetto read it."""
+"""Traces of programs, as xprof and Perfetto read them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _RUNS = 3
 
 
 def check_folder(folder: str | Path) -> Path:
-    """The folder, made where there is none.
+    """Returns the folder, and makes it if it does not exist.
 
     Raises:
-      InvalidInputError: it cannot be one.
+      InvalidInputError: it cannot be made.
     """
     path = Path(folder)
     try:
@@ -33,8 +33,8 @@ def write_trace(folder: Path, runs: list[tuple[str, Callable[[], Any]]]) -> dict
     """Traces a few runs of each program, marked with its name.
 
     Args:
-      folder: which exists. A new folder is made in `plugins/profile/` in it.
-      runs: name and what returns when its work is done.
+      folder: an existing folder. A new folder is made in `plugins/profile/` in it.
+      runs: name of each program, and a function that returns when its work is done.
     Returns:
       `folder`, and `files` relative to it: `.xplane.pb` for xprof, `.trace.json.gz` for Perfetto.
     Raises:

@@ -1,4 +1,4 @@
-"""What a program has to do, counted before a compiler sees it: operations by kind of product, and bytes."""
+"""Counts the work of a program before compilation: operations by kind of product, and bytes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Work:
     """Operations of a program, loops as often as they run.
 
     Attributes:
-      by_kind: kind of product, as `Machine.product_rate` takes it -> operations. What is no product counts as float32.
+      by_kind: kind of product, as `Machine.product_rate` takes it -> operations. Those of no product count as float32.
       by_operator: JAX's primitive -> operations, the most first.
-      open_loops: there are loops whose trips only the data decide; they count as one trip.
-      uneven_branches: there are branches that differ in their operations; the dearest counts.
+      open_loops: whether there are loops whose number of trips depends on the data; they count as one trip.
+      uneven_branches: whether there are branches with different numbers of operations; the greatest counts.
     """
 
     by_kind: Mapping[str, float]
@@ -40,7 +40,7 @@ class Work:
 
 
 def work_of(jaxpr: Any) -> Work:
-    """Counts a traced program (`jax.jit(...).trace(...).jaxpr`)."""
+    """Counts the operations of a traced program (`jax.jit(...).trace(...).jaxpr`)."""
     by_kind, by_operator = Counter[str](), Counter[str]()
     for equation, flops in flops_by_equation(jaxpr):
         if flops:
@@ -62,7 +62,7 @@ def _kind(equation: Any) -> str:
 
 
 def _has_open_loop(jaxpr: Any) -> bool:
-    """Whether there is a loop whose trips are not known; those over a known range are scans."""
+    """Returns whether there is a loop of an unknown number of trips; loops over a known range are scans."""
     return any(
         equation.primitive.name == "while" or any(map(_has_open_loop, called_jaxprs(equation.params)))
         for equation in jaxpr.eqns
@@ -70,7 +70,7 @@ def _has_open_loop(jaxpr: Any) -> bool:
 
 
 def _has_uneven_branches(jaxpr: Any) -> bool:
-    """Whether what the data decide decides how much there is to do."""
+    """Returns whether the number of operations depends on a branch that the data decide."""
     return any(
         (equation.primitive.name == "cond" and len(set(map(count_flops, called_jaxprs(equation.params)))) > 1)
         or any(map(_has_uneven_branches, called_jaxprs(equation.params)))
@@ -79,5 +79,5 @@ def _has_uneven_branches(jaxpr: Any) -> bool:
 
 
 def size_in_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a pytree, of which only shape and dtype need be known."""
+    """Returns the bytes of all arrays of a pytree, or of their shapes and dtypes."""
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

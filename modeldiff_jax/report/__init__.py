@@ -1,4 +1,4 @@
-"""Records -> what a person or a program reads. Imports neither JAX nor any model code."""
+"""Reports: records in forms that people or programs read. Imports neither JAX nor any model code."""
 
 from modeldiff_jax.report.rendering import FORMATS as FORMATS
 from modeldiff_jax.report.rendering import Format as Format

@@ -1,6 +1,6 @@
-"""A `Document`: the content of a report, before any format decides how it looks.
+"""Documents: the content of reports, independent of their formats.
 
-Strings in a document are data, not markup: model names, node names and paths are a stranger's text, and each format
+Strings in a document are data, not markup: model names, node names and paths are untrusted text, and each format
 escapes every string it prints.
 """
 
@@ -28,9 +28,9 @@ class Table:
 
     Attributes:
       head: the columns' names.
-      rows: as many cells as `head` each.
-      numeric: numbers of the columns to align right.
-      tones: the tone of each row, where rows differ in it.
+      rows: tuples of one cell for each column.
+      numeric: indices of the columns to align right.
+      tones: the tone of each row; none where all are plain.
     """
 
     head: Sequence[str]
@@ -41,16 +41,16 @@ class Table:
 
 @runtime_checkable
 class Plot(Protocol):
-    """Anything that can be drawn."""
+    """A plot: any object that can be drawn."""
 
     def draw(self) -> Drawing:
-        """The plot as a drawing."""
+        """Returns the plot as a drawing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot and the sentence that says how to read it; formats of text alone leave it out."""
+    """A plot and a caption that explains it; text formats leave it out."""
 
     plot: Plot
     caption: str
@@ -65,10 +65,10 @@ class Document:
 
     Attributes:
       title: the command.
-      headline: the one line that matters most.
+      headline: the result in one line.
       tone: of the headline.
       blocks: the rest, in reading order.
-      made: when the record was made, and with which versions.
+      made: date and versions that the record was made with.
     """
 
     title: str

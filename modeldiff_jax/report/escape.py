@@ -1,4 +1,4 @@
-"""A stranger's text made harmless: what a terminal or a Markdown viewer would act on is shown instead."""
+"""Escapes untrusted text: characters that a terminal or a Markdown viewer would act on are shown instead."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _MARKDOWN = {ord(c): f"\\{c}" for c in "\\`*_{}[]|~#"} | {
 
 
 def printable(text: str) -> str:
-    """One line of visible characters; controls, line breaks, bidirectional marks and the like as escapes (`\\x1b`)."""
+    """Returns one line of visible characters; controls, line breaks and bidirectional marks are escaped (`\\x1b`)."""
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     return "".join(c if c.isprintable() else _visible(c) for c in text)
 
 
 def markdown(text: str) -> str:
-    """`printable` text that Markdown shows literally: no emphasis, code, links, mentions, HTML or table cells."""
+    """Returns `printable` text that Markdown shows literally: no emphasis, code, links, mentions or HTML."""
     return printable(text).translate(_MARKDOWN).replace("://", "&colon;//").replace("www.", "www&period;")
 
 

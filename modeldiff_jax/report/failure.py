@@ -1,4 +1,4 @@
-"""An error as a message for a person and as a record for a program."""
+"""Errors as messages for people and as records for programs."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from modeldiff_jax.runtime.environment import SCHEMA_VERSION, now, tool
 
 
 def message(error: BaseException) -> str:
-    """The error in a few lines, the last one ended: the rule, what was got, where, and what to do."""
+    """Returns the error in a few lines, the last one ended: the rule, what was got, where, and what to do."""
     if not isinstance(error, ModelDiffError):
-        what = printable(str(error).split("\n", 1)[0])
-        return f"Internal error: {type(error).__name__}: {what}\n  to do  report it with the output of --debug\n"
+        first_line = printable(str(error).split("\n", 1)[0])
+        return f"Internal error: {type(error).__name__}: {first_line}\n  to do  report it with the output of --debug\n"
     parts = [("got", error.got), ("where", error.where), ("to do", error.fix)]
     lines = [f"  {label:<5}  {printable(text)}" for label, text in parts if text]
     return "\n".join([f"Error: {printable(error.rule)}.", *lines]) + "\n"
 
 
 def failure(command: str, error: BaseException, exit_code: int) -> dict[str, Any]:
-    """The record printed in place of a result."""
-    known = error if isinstance(error, ModelDiffError) else ModelDiffError("Internal error", got=str(error))
+    """Returns the record that is printed in place of a result."""
+    described = error if isinstance(error, ModelDiffError) else ModelDiffError("Internal error", got=str(error))
     return {
         "schema_version": SCHEMA_VERSION,
         "command": command,
@@ -30,10 +30,10 @@ def failure(command: str, error: BaseException, exit_code: int) -> dict[str, Any
         "error": {
             "type": type(error).__name__,
             "message": str(error),
-            "rule": known.rule,
-            "got": known.got,
-            "where": known.where,
-            "fix": known.fix,
+            "rule": described.rule,
+            "got": described.got,
+            "where": described.where,
+            "fix": described.fix,
         },
         "exit_code": exit_code,
     }

@@ -1,4 +1,4 @@
-"""A record in any of the formats, and the methods that give every result its HTML."""
+"""Renders records in any format, and gives every result its HTML."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def render(record: Mapping[str, Any], form: Format, *, colour: bool = False, width: int | None = None) -> str:
-    """A command's record in one of `FORMATS`, ending in a newline.
+    """Renders a command's record in one of `FORMATS`, ending in a newline.
 
     Args:
-      record: what `to_dict()` of a result gives; `command` says which kind.
+      record: the `to_dict()` of a result; its `command` names its kind.
       form: one of `FORMATS`.
       colour: whether text may hold ANSI colours.
       width: columns of the terminal that text is fitted to; None for text that is kept or read by a program.
@@ -37,21 +37,21 @@ def render(record: Mapping[str, Any], form: Format, *, colour: bool = False, wid
 
 
 def roofline_plot(record: Mapping[str, Any]) -> str:
-    """The roofline plot of a profile's record as an SVG file."""
+    """Returns the roofline plot of a profile's record as the text of an SVG file."""
     return roofline(record).draw().to_svg(background=True)
 
 
 class HtmlReport:
-    """Gives a result that has `to_dict` an HTML page, and a view in notebooks."""
+    """Gives a result that has `to_dict` an HTML page, and an HTML fragment in notebooks."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
         raise NotImplementedError
 
     def to_html(self) -> str:
-        """The result as one self-contained HTML page."""
+        """Returns the result as one self-contained HTML page."""
         return render(self.to_dict(), "html")
 
     def _repr_html_(self) -> str:
-        """The result as an HTML fragment whose styles apply to itself alone."""
+        """Returns the result as an HTML fragment whose styles apply to itself alone."""
         return to_fragment(document(self.to_dict()))

@@ -1,1 +1,1 @@
-"""The process a program runs in: compilation, caches, threads, forks, versions, and files read and written."""
+"""The process that programs run in: compilation, caches, threads, forks, versions, and files read and written."""

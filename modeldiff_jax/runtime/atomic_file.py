@@ -1,4 +1,4 @@
-"""Writes files that are either whole or as they were before, whatever ends the process or fills the disk."""
+"""Writes files atomically: a file is whole or as it was before, even if the process ends or the disk is full."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _unfinished: set[Path] = set()
 
 
 def check_writable(path: str, inputs: Iterable[str] = ()) -> None:
-    """Refuses, before minutes of work, a result file that could not be written or would replace an input."""
+    """Raises, before minutes of work, for a result file that could not be written or would replace an input."""
     file = Path(path)
     folder = file.resolve().parent
     if file.is_dir():
@@ -29,8 +29,8 @@ def check_writable(path: str, inputs: Iterable[str] = ()) -> None:
 
 
 def _holds(place: str, file: Path) -> bool:
-    """Whether an input file or folder is, or directly holds, the file."""
-    return os.path.exists(place) and any(os.path.samefile(place, own) for own in (file, file.resolve().parent))
+    """Returns whether an input file or folder is, or directly holds, the file."""
+    return os.path.exists(place) and any(os.path.samefile(place, path) for path in (file, file.resolve().parent))
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:
@@ -48,7 +48,7 @@ def writing(path: str | os.PathLike[str], noun: str = "A result") -> Iterator[Bi
 
     Args:
       path: file to make or replace; its folder must exist.
-      noun: what the file holds, with its article, for messages: `A probe set`.
+      noun: name of the content, with its article, for messages: `A probe set`.
     Raises:
       InvalidInputError: the file cannot be written: no such folder, no permission, no space.
     """
@@ -69,7 +69,7 @@ def writing(path: str | os.PathLike[str], noun: str = "A result") -> Iterator[Bi
 
 
 def discard_unfinished() -> None:
-    """Removes what unfinished writes have left, for a process that is about to end without leaving their blocks."""
+    """Removes the files of unfinished writes, for a process that is about to end without leaving their blocks."""
     for temporary in tuple(_unfinished):
         with suppress(OSError):
             temporary.unlink()
@@ -77,7 +77,7 @@ def discard_unfinished() -> None:
 
 def _replacing(target: Path) -> Iterator[BinaryIO]:
     temporary = target.with_name(f".{secrets.token_hex(8)}.part")
-    # the system applies the umask to a new file's mode; to read the umask would change it for all threads
+    # the system applies the umask to a new file's mode; reading the umask would change it for all threads
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     _unfinished.add(temporary)
     try:

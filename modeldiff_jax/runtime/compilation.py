@@ -1,4 +1,4 @@
-"""Compiles whole programs with the options under which models run fastest.
+"""Compiles whole programs with the options that make models fastest.
 
 XLA takes options for a whole program only, so they are set where a program begins, not in kernels, which are parts of
 one. On CPU one of XLA's defaults is turned off: convolutions and matrix products by YNNPACK, with which convolutional
@@ -38,9 +38,9 @@ class Program:
     """A function compiled with `options()`; called inside another compiled function, it becomes a part of that one.
 
     Args:
-      function: to compile.
+      function: function to compile.
       static_argnums: as for `jax.jit`.
-      defaults: compiles with XLA's own options instead, as `jax.jit` does.
+      defaults: whether to compile with XLA's default options, as `jax.jit` does.
     """
 
     def __init__(
@@ -50,22 +50,22 @@ class Program:
         self._function, self._static, self._defaults = function, static_argnums, defaults
 
     @cached_property
-    def _part(self) -> Any:
+    def _nested(self) -> Any:
         return jax.jit(self._function, static_argnums=self._static)
 
     @cached_property
-    def _whole(self) -> Any:
+    def _compiled(self) -> Any:
         chosen = {} if self._defaults else options()
         return jax.jit(self._function, static_argnums=self._static, compiler_options=chosen)
 
     def __call__(self, *args: Any) -> Any:
-        """Returns what the function gives for the arguments."""
+        """Returns the function's result."""
         check_process()
         args = on_device(args)
         try:
-            result = self._whole(*args)
-        except ValueError:  # JAX takes no options inside another program; any other cause comes up again
-            return self._part(*args)
+            result = self._compiled(*args)
+        except ValueError:  # JAX takes no options inside another program; an error of another cause is raised again
+            return self._nested(*args)
         if _recorder is not None:
             _recorder.add(self, args)
         return result
@@ -82,11 +82,11 @@ class Program:
 
     def lower(self, *args: Any) -> jax.stages.Lowered:
         """Lowers the program ahead of its first call, as `jax.jit(...).lower` does."""
-        return self._whole.lower(*args)
+        return self._compiled.lower(*args)
 
     def trace(self, *args: Any) -> jax.stages.Traced:
         """Traces the program, as `jax.jit(...).trace` does."""
-        return self._whole.trace(*args)
+        return self._compiled.trace(*args)
 
 
 @dataclass
@@ -100,7 +100,7 @@ class Recorded:
 
 class _Recorder:
     def __init__(self) -> None:
-        self.found: dict[Any, Recorded] = {}
+        self.entries: dict[Any, Recorded] = {}
         self._lock = Lock()
 
     def add(self, program: Program, args: tuple[Any, ...]) -> None:
@@ -110,7 +110,7 @@ class _Recorder:
             return
         shapes = tuple((jax.numpy.shape(leaf), str(jax.numpy.result_type(leaf))) for leaf in leaves)
         with self._lock:
-            entry = self.found.setdefault((program, fixed, structure, shapes), Recorded(program, args))
+            entry = self.entries.setdefault((program, fixed, structure, shapes), Recorded(program, args))
             entry.calls += 1
 
 
@@ -121,10 +121,10 @@ _recorder: _Recorder | None = None
 def recording() -> Iterator[list[Recorded]]:
     """Records the programs called in the block, by any thread; the list is filled when the block ends."""
     global _recorder
-    recorder, before, found = _Recorder(), _recorder, list[Recorded]()
+    recorder, outer, entries = _Recorder(), _recorder, list[Recorded]()
     _recorder = recorder
     try:
-        yield found
+        yield entries
     finally:
-        _recorder = before
-        found.extend(recorder.found.values())
+        _recorder = outer
+        entries.extend(recorder.entries.values())

@@ -1,9 +1,9 @@
-"""JAX's persistent compilation cache in a folder of the user's own: the second run on a graph compiles nothing.
+"""JAX's persistent compilation cache in a private folder of the user: a second run on a graph compiles nothing.
 
 Only the command line turns it on; a library leaves its caller's JAX settings alone.
 
-JAX runs an entry as it finds it: a damaged one brings a warning in every later run, and one under another's name an
-internal error or the other program's results. So entries are written whole and hold their own name and hash; others
+JAX does not check entries: a damaged one causes a warning in every later run, and one under the name of another an
+internal error or the other program's results. So entries are written atomically and hold their name and hash; others
 are removed, and compiled again.
 """
 
@@ -21,9 +21,9 @@ from modeldiff_jax.runtime.atomic_file import writing
 from modeldiff_jax.runtime.regular_file import open_regular
 
 OVERRIDE = "MODELDIFF_CACHE_DIR"
-_JAX_OWN = "JAX_COMPILATION_CACHE_DIR"
-_JAX_OWN_LEAST = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
-_WORTH_KEEPING = 0.3  # seconds of compilation; JAX's own default of 1 s leaves out most of a small model
+_JAX_OVERRIDE = "JAX_COMPILATION_CACHE_DIR"
+_JAX_LEAST_SECONDS = "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+_WORTH_KEEPING = 0.3  # seconds of compilation; JAX's default of 1 s leaves out most of a small model
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,9 @@ def folder() -> Path | None:
 
 
 def prepare() -> Cache:
-    """Makes the folder if needed. Compiled programs are code, so nobody else may be able to write there."""
-    if os.environ.get(_JAX_OWN):
-        return Cache("on", Path(os.environ[_JAX_OWN]), f"as {_JAX_OWN} says")
+    """Makes the folder if needed, and checks it. Compiled programs are code, so only the user may write there."""
+    if os.environ.get(_JAX_OVERRIDE):
+        return Cache("on", Path(os.environ[_JAX_OVERRIDE]), f"set by {_JAX_OVERRIDE}")
     try:
         where = folder()
         if where is None:
@@ -56,7 +56,9 @@ def prepare() -> Cache:
         where.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = where.stat()
     except (OSError, RuntimeError) as error:  # RuntimeError: no home folder
-        return Cache("unusable", None, f"cannot be made: {error}; set {OVERRIDE} to a folder of your own")
+        return Cache(
+            "unusable", None, f"cannot be made: {error}; set {OVERRIDE} to a folder that only you can write to"
+        )
     if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o022):
         return Cache("unusable", where, f"others can write there; chmod 700 it, or set {OVERRIDE}")
     return Cache("on", where)
@@ -70,7 +72,7 @@ def enable() -> Cache:
 
         jax.config.update("jax_compilation_cache_dir", str(cache.folder))
         _check_entries(Path(str(cache.folder)))
-        if _JAX_OWN_LEAST not in os.environ:
+        if _JAX_LEAST_SECONDS not in os.environ:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", _WORTH_KEEPING)
     return cache
 
@@ -81,7 +83,7 @@ class CheckedEntries:
     It has the interface of `jax._src.compilation_cache_interface.CacheInterface`.
 
     Args:
-      folder: where the files are.
+      folder: the files' folder.
     """
 
     _FORMAT = b"modeldiff-cache-1\n"
@@ -90,7 +92,7 @@ class CheckedEntries:
         self._path = folder
 
     def get(self, key: str) -> bytes | None:
-        """Returns an entry; None where there is none, or it was damaged or another's and is removed."""
+        """Returns an entry; None where there is none, or where it was damaged or another's and is removed."""
         file = self._file(key)
         if not file.exists():
             return None
@@ -116,15 +118,15 @@ class CheckedEntries:
         return self._path / f"{key}-cache"
 
     def _seal(self, key: str, value: bytes) -> bytes:
-        """What stands before an entry's value: the format, and a hash of key and value."""
+        """Returns the header of an entry: the format, and a hash of key and value."""
         return self._FORMAT + hashlib.sha256(key.encode() + b"\0" + value).digest()
 
 
 def _check_entries(folder: Path) -> None:
-    """Lets JAX keep its entries as `CheckedEntries`; a JAX whose cache has another interface keeps its own."""
+    """Lets JAX keep its entries as `CheckedEntries`; a JAX whose cache has another interface is left as it is."""
     with suppress(ImportError, AttributeError):
-        from jax._src import compilation_cache as of_jax
+        from jax._src import compilation_cache as jax_cache
 
-        if of_jax._cache is None and callable(of_jax._get_cache):
+        if jax_cache._cache is None and callable(jax_cache._get_cache):
             entries: Any = CheckedEntries(folder)
-            of_jax._cache = entries
+            jax_cache._cache = entries

@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 SCHEMA_VERSION = "2.0"
-"""Of all JSON the command line prints, by `report/schema.json`: a new minor adds fields, a new major changes them."""
+"""Version of `report/schema.json`, for all JSON output: a new minor adds fields, a new major changes them."""
 
 
 def tool() -> dict[str, str | None]:
-    """Name and versions as JSON-able data, without importing JAX; None for a package that is not installed."""
+    """Returns name and versions as JSON-able data, without importing JAX; None for a package that is not installed."""
     return {
         "name": "modeldiff-jax",
         "version": installed("modeldiff-jax"),
@@ -23,7 +23,7 @@ def tool() -> dict[str, str | None]:
 
 
 def environment() -> dict[str, Any]:
-    """`created`, `tool` and `device` (kind and count) as JSON-able data."""
+    """Returns `created`, `tool` and `device` (kind and count) as JSON-able data."""
     import jax
 
     devices = jax.devices()
@@ -32,12 +32,12 @@ def environment() -> dict[str, Any]:
 
 
 def now() -> str:
-    """The date and time in UTC, to the second, by ISO 8601."""
+    """Returns the date and time in UTC, to the second, by ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def installed(distribution: str) -> str | None:
-    """The version of an installed distribution, or None."""
+    """Returns the version of an installed distribution, or None."""
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -29,7 +29,7 @@ _MOVES = frozenset(
         "transpose",
     }
 )
-"""Primitives that move values and compute none."""
+"""Primitives that move values without computing any."""
 
 
 def count_flops(jaxpr: Any) -> float:
@@ -103,12 +103,12 @@ def _flops(equation: Any) -> float:
 
 
 def _convolution(params: Any, x: tuple[int, ...], filters: tuple[int, ...], results: int) -> float:
-    """Counts no products with padding or with the zeros of a dilated input: each tap meets each value once."""
+    """Counts a convolution's operations, without products with padding or with the zeros of a dilated input."""
     outputs = filters[params["dimension_numbers"].rhs_spec[0]]
     per_output = math.prod(filters) / outputs
     per_input = math.prod(filters) / filters[params["dimension_numbers"].rhs_spec[1]]
-    met = math.prod(x) * per_input / params["feature_group_count"] / math.prod(params["window_strides"])
-    return 2.0 * min(results * per_output, met)
+    products = math.prod(x) * per_input / params["feature_group_count"] / math.prod(params["window_strides"])
+    return 2.0 * min(results * per_output, products)
 
 
 def called_jaxprs(params: Any) -> Iterator[Any]:

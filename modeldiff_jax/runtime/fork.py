@@ -1,7 +1,7 @@
 """Refuses to run JAX in a process forked off one in which JAX has run.
 
 A fork copies the memory of a process but only the thread that forks. JAX's own threads are missing in the child, which
-waits for them without end at the first compilation or the first large array.
+waits for them forever at the first compilation or the first large array.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def check_process() -> None:
 
 def _after_fork() -> None:
     global _jax_had_started
-    bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public name for this question
+    bridge = sys.modules.get("jax._src.xla_bridge")  # JAX has no public function for this
     started = getattr(bridge, "backends_are_initialized", None)
     if started is None or not started() or _jax_had_started:
         return
@@ -41,7 +41,7 @@ def _after_fork() -> None:
 
 
 def _refuse_compilation(event: str, duration_secs: float, **_: str | int) -> None:
-    """Called by JAX between the steps of a compilation. Raises for code of this package, not for the user's own."""
+    """Called by JAX between the steps of a compilation. Raises for code of this package, not for the user's."""
     frame = sys._getframe(1)
     while frame is not None:
         if str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:

@@ -23,23 +23,23 @@ from modeldiff_jax.errors import ChildFailedError, LimitExceededError
 from modeldiff_jax.limits import Limits
 
 _POLL = 0.05
-"""Seconds between two looks at the child's use; a process writes memory at 5 GB/s at most, so 250 MB in between."""
+"""Seconds between two checks of the child's use; a process writes memory at 5 GB/s at most, so 250 MB in between."""
 _LENGTH = struct.Struct("<Q")
 
 
 class Child:
-    """A child process under limits, which answers requests one at a time.
+    """A child process under limits, which responds to requests one at a time.
 
-    Its standard input takes requests and its standard output gives answers, each as 8 bytes of length and the content.
+    Its standard input takes requests and its standard output gives responses, each as 8 bytes of length and content.
 
     Args:
-      arguments: of the Python interpreter.
+      arguments: arguments of the Python interpreter.
       limits: `process_bytes`, `process_cpu_seconds` and `process_seconds` of them hold for each request.
-      answer_bytes: most bytes of one answer.
+      response_bytes: most bytes of one response.
     """
 
-    def __init__(self, arguments: Sequence[str], limits: Limits, answer_bytes: int) -> None:
-        self._limits, self._answer_bytes = limits, answer_bytes
+    def __init__(self, arguments: Sequence[str], limits: Limits, response_bytes: int) -> None:
+        self._limits, self._response_bytes = limits, response_bytes
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
@@ -55,28 +55,30 @@ class Child:
 
     @property
     def resident_bytes(self) -> int:
-        """Memory it holds now."""
+        """Bytes of memory that the process holds now."""
         return _usage(psutil.Process(self._process.pid))[0]
 
     def request(self, content: bytes, where: str) -> bytes:
-        """Sends a request and waits for the answer.
+        """Sends a request and waits for the response.
 
         Args:
-          content: of the request.
-          where: what it is about, for messages.
+          content: content of the request.
+          where: subject of the request, for messages.
         Raises:
           LimitExceededError: a limit was hit; the process has been killed.
           ChildFailedError: the process ended by itself.
         """
         watch = _Watch(self._process, self._limits, where)
         stdin, stdout = _pipes(self._process)
-        with suppress(BrokenPipeError):  # said below, with the exit status
+        with suppress(BrokenPipeError):  # reported below, with the exit status
             stdin.write(_LENGTH.pack(len(content)) + content)
             stdin.flush()
         (length,) = _LENGTH.unpack(self._read(stdout, _LENGTH.size, watch))
-        if length > self._answer_bytes:
+        if length > self._response_bytes:
             self.close()
-            raise ChildFailedError("A child process answers within bounds", got=f"{length:,} bytes", where=where)
+            raise ChildFailedError(
+                "A child process's response is within its limit", got=f"{length:,} bytes", where=where
+            )
         return self._read(stdout, length, watch)
 
     def _read(self, stream: IO[bytes], size: int, watch: _Watch) -> bytes:
@@ -101,16 +103,16 @@ class Child:
 
 
 def run(
-    arguments: Sequence[str], limits: Limits, answer_bytes: int, where: str, *, show_stderr: bool = False
+    arguments: Sequence[str], limits: Limits, response_bytes: int, where: str, *, show_stderr: bool = False
 ) -> tuple[int, bytes]:
     """Runs a child process to its end.
 
     Args:
-      arguments: of the Python interpreter.
+      arguments: arguments of the Python interpreter.
       limits: as for `Child`.
-      answer_bytes: most bytes of its standard output.
-      where: what it is about, for messages.
-      show_stderr: whether its standard error is this process's; else it is dropped.
+      response_bytes: most bytes of its standard output.
+      where: subject of the run, for messages.
+      show_stderr: whether its standard error goes to this process's; else it is discarded.
     Returns:
       Its exit status and its standard output.
     Raises:
@@ -130,8 +132,10 @@ def run(
     try:
         while part := watch.read(process.stdout, 2**20):
             output += part
-            if len(output) > answer_bytes:
-                raise ChildFailedError("A child process answers within bounds", got="too many bytes", where=where)
+            if len(output) > response_bytes:
+                raise ChildFailedError(
+                    "A child process's response is within its limit", got="too many bytes", where=where
+                )
         status = watch.wait()
     finally:
         with suppress(OSError):
@@ -144,7 +148,7 @@ def run(
 
 
 class _Watch:
-    """Looks at a child's use of memory and time while waiting for it."""
+    """Checks a child's use of memory and time while waiting for it."""
 
     def __init__(self, process: subprocess.Popen[bytes], limits: Limits, where: str) -> None:
         self._process, self._limits, self._where = process, limits, where
@@ -178,7 +182,7 @@ class _Watch:
             "A model runs in a child process to its end",
             got=got,
             where=self._where,
-            fix="the model, or one of the libraries that run it, ended the process; do not run it outside of one",
+            fix="the model, or one of the libraries that run it, ended the process; run it in child processes only",
         )
 
     def _check(self) -> None:
@@ -198,7 +202,7 @@ class _Watch:
 
 
 def _environment() -> dict[str, str]:
-    """Returns the child's environment: it imports from where the parent does, and leaves it memory of a GPU."""
+    """Returns the child's environment: it has the parent's import path, and does not take all memory of a GPU."""
     paths = os.pathsep.join(path for path in sys.path if path)
     return {**os.environ, "PYTHONPATH": paths, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 

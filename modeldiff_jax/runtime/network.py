@@ -1,4 +1,4 @@
-"""The promise of `--offline`: no network connection from this process or its children."""
+"""Implements `--offline`: no network connection from this process or its children."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _forbidden = False
 
 
 def forbid() -> None:
-    """Makes looking up a host or connecting to one from Python an error, from now on and for good."""
+    """Makes host look-ups and connections from Python an error, until the process ends."""
     global _forbidden
     if not _forbidden:
         sys.addaudithook(_refuse)

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""`progress(what, done, total)`, called before each step."""
+"""`progress(step, done, total)`, called before each step."""
 
 
-def no_progress(what: str, done: int, total: int) -> None:
+def no_progress(step: str, done: int, total: int) -> None:
     """Ignores progress."""
 
 
@@ -19,8 +19,8 @@ class StepClock:
     """Measures the wall time of named steps, and reports each step as it starts.
 
     Args:
-      progress: receives each step; None for nobody.
-      steps: how many steps there will be.
+      progress: called with each step, or None.
+      steps: number of steps in all.
     """
 
     def __init__(self, progress: Progress | None, steps: int) -> None:

@@ -32,14 +32,14 @@ def open_regular(
 
     Args:
       path: the file.
-      noun: what the file holds, with its article, for messages: `A model`.
+      noun: name of the content, with its article, for messages: `A model`.
       error: class of the errors raised.
     Raises:
       error: no such file, not a regular file, not readable, or changed before the block was left.
     """
     where = os.fspath(path)
     try:
-        check_regular(os.stat(path), noun, where, error)  # before opening, which a device may notice
+        check_regular(os.stat(path), noun, where, error)  # before opening, which may act on a device
         # O_NONBLOCK: should the file have become a pipe meanwhile, opening it does not wait
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         opened = os.fdopen(os.open(path, flags), "rb")
@@ -65,7 +65,7 @@ def unchanged(handle: int, noun: str, where: str, error: type[ModelDiffError]) -
     except OSError as unreadable:
         failure = _unreadable(noun, unreadable, where, error)
         failure.__cause__ = unreadable
-    except Exception as other:  # often because the file changed, which then is the better message
+    except Exception as other:  # often because the file changed, which is then the clearer message
         failure = other
     after = os.fstat(handle)
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -76,7 +76,7 @@ def unchanged(handle: int, noun: str, where: str, error: type[ModelDiffError]) -
 
 
 def changed(noun: str, got: str, where: str, error: type[ModelDiffError]) -> ModelDiffError:
-    """Returns the error that says that a file changed while it was read."""
+    """Returns the error for a file that changed while it was read."""
     return error(
         f"{noun} must not change while it is read",
         got=got,

@@ -1,4 +1,4 @@
-"""JAX's settings that the caller's program may have changed, for code of ours that is written for their defaults."""
+"""Runs code under JAX's default settings, which the caller's program may have changed."""
 
 from __future__ import annotations
 

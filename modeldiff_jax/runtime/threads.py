@@ -29,19 +29,19 @@ def cores() -> int:
 def each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     """Returns `[function(item) for item in items]`, with one thread for each core, under the caller's settings.
 
-    A compiled function should have been called once before, or each thread compiles it. Nothing called here may change
-    what belongs to the whole process, such as warning filters or the umask.
+    A compiled function should have been called once before, or each thread compiles it. The function must not change
+    state of the whole process, as warning filters or the umask.
     """
     threads = min(cores(), len(items))
     if threads < 2:
         return [function(item) for item in items]
-    # JAX keeps settings made by its context managers apart for each thread
-    made = {name: getattr(jax.config, f"jax_{name}") for name in _SETTINGS}
+    # settings made by JAX's context managers hold for one thread only
+    settings = {name: getattr(jax.config, f"jax_{name}") for name in _SETTINGS}
 
     def work(item: T) -> R:
-        with ExitStack() as settings:
-            for name, value in made.items():
-                settings.enter_context(getattr(jax, name)(value))
+        with ExitStack() as stack:
+            for name, value in settings.items():
+                stack.enter_context(getattr(jax, name)(value))
             return function(item)
 
     with ThreadPoolExecutor(threads) as pool:

@@ -48,7 +48,7 @@ def as_array(x: Any, dtype: Any = None) -> jax.Array:
 def saturated(x: Any) -> Any:
     """Returns 64-bit integers as int32, those beyond its range as its ends; anything else as it is.
 
-    An index then stays within or beyond its axis, and a bound that is none stays none.
+    An index then stays within or beyond its axis, and the end of a slice that exceeds every size still does.
     """
     if x is None or not np.issubdtype(x.dtype, np.integer) or x.dtype.itemsize < 8:
         return x
@@ -66,21 +66,21 @@ def in_64_bits(function: Callable[[], T]) -> T:
     Args:
       function: takes no arguments; it may read traced values from its surroundings.
     Returns:
-      The function's result, any pytree. Leaves that are no JAX arrays are those the function gave.
+      The function's result, any pytree. Leaves that are no JAX arrays are returned as they are.
     """
-    if jax.dtypes.canonicalize_dtype(np.int64) == np.int64:  # they are on
+    if jax.dtypes.canonicalize_dtype(np.int64) == np.int64:  # the process has 64-bit types
         return function()
-    kept: list[Any] = []
+    structure: list[Any] = []
 
     def arrays() -> list[Any]:
         leaves, tree = jax.tree.flatten(function())
-        kept[:] = leaves, tree
+        structure[:] = leaves, tree
         return [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
 
     with jax.enable_x64(True):
         piece, operands = _Piece.lifting(jax.make_jaxpr(arrays)())
     results = iter(_x64.bind(*operands, piece=piece))
-    leaves, tree = kept
+    leaves, tree = structure
     return jax.tree.unflatten(tree, [next(results) if isinstance(leaf, jax.Array) else leaf for leaf in leaves])
 
 
@@ -179,8 +179,8 @@ def _differentiate(primals: Sequence[Any], tangents: Sequence[Any], *, piece: _P
 
         def motion(primals: Sequence[Any], tangents: Sequence[Any]) -> list[Any]:
             def of_moving(*values: Any) -> list[Any]:
-                found = piece(*_with(primals, dict(zip(moving, values, strict=True))))
-                return [found[i] for i in moved]
+                results = piece(*_with(primals, dict(zip(moving, values, strict=True))))
+                return [results[i] for i in moved]
 
             return jax.jvp(of_moving, tuple(primals[i] for i in moving), tuple(tangents))[1]
 
@@ -199,12 +199,12 @@ def _transpose(cotangents: Sequence[Any], *arguments: Any, piece: _Piece) -> lis
         return [ad.Zero(argument.aval) if i in linear else None for i, argument in enumerate(arguments)]
 
     def back(*given: Any) -> Any:
-        known = iter(given[: len(fixed)])
-        start = [None if i in linear else next(known) for i in range(len(arguments))]
+        fixed_values = iter(given[: len(fixed)])
+        start = [None if i in linear else next(fixed_values) for i in range(len(arguments))]
 
         def forward(*values: Any) -> list[Any]:
-            found = piece(*_with(start, dict(zip(linear, values, strict=True))))
-            return [found[i] for i in present]
+            results = piece(*_with(start, dict(zip(linear, values, strict=True))))
+            return [results[i] for i in present]
 
         avals = (arguments[i].aval for i in linear)
         structs = [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals]
@@ -213,8 +213,8 @@ def _transpose(cotangents: Sequence[Any], *arguments: Any, piece: _Piece) -> lis
     given = [*fixed, *(cotangents[i] for i in present)]
     with jax.enable_x64(True):
         backward = _Piece.of(back, *given)
-    found = dict(zip(linear, _x64.bind(*given, piece=backward), strict=True))
-    return [found.get(i) for i in range(len(arguments))]
+    transposed = dict(zip(linear, _x64.bind(*given, piece=backward), strict=True))
+    return [transposed.get(i) for i in range(len(arguments))]
 
 
 def _with(values: Sequence[Any], new: dict[int, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Joins in tiles: as `self_join`, whatever dies on the way."""
+"""Joins in tiles: results equal those of `self_join`, even if processes die."""
 
 import errno
 import io
@@ -58,7 +58,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_description_says_what_to_do(rows, tmp_path, content):
+def test_a_damaged_description_is_an_error_with_a_fix(rows, tmp_path, content):
     (tmp_path / "join.json").write_bytes(content)
     for use in (lambda: join_in_tiles(rows, tmp_path, 3, tile=20), lambda: read_join(tmp_path)):
         with pytest.raises(InvalidInputError, match="description") as caught:
@@ -96,7 +96,7 @@ def npz(**arrays):
 
 
 @pytest.mark.parametrize("full_at", ["join.json", "tile-00001.npz"])
-def test_a_full_disk_costs_what_was_being_written(rows, tmp_path, monkeypatch, full_at):
+def test_a_full_disk_costs_the_file_being_written(rows, tmp_path, monkeypatch, full_at):
     real = atomic_file.os.replace
 
     def replace(source, target):
@@ -122,7 +122,7 @@ def test_the_last_tile_and_the_last_chunk_are_as_the_others(rows, tmp_path, monk
     assert joins._search._cache_size() == 1
 
 
-def test_refuses_what_is_no_matrix_of_real_numbers(rows, tmp_path):
+def test_other_arrays_than_matrices_of_real_numbers_are_refused(rows, tmp_path):
     for x in (rows[0], rows + 1j):
         with pytest.raises(InvalidInputError, match="of real numbers"):
             join_in_tiles(x, tmp_path, 3)

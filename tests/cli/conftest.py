@@ -1,4 +1,4 @@
-"""Files to compare, and a comparison that answers at once."""
+"""Files to compare, and a substitute for the comparison that returns at once."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def no_cache(monkeypatch):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A folder to stand in: a.onnx, its child b.onnx, a stranger c.onnx and three references."""
+    """Makes the current folder one with a.onnx, its child b.onnx, an unrelated c.onnx and three references."""
     monkeypatch.chdir(tmp_path)
     classifier(tmp_path / "a.onnx")
     classifier(tmp_path / "b.onnx", noise=0.05)

@@ -1,4 +1,4 @@
-"""The commands from outside: their arguments, their errors, and the real thing on small files."""
+"""The commands from outside: their arguments, their errors, and runs on small files."""
 
 import json
 import os
@@ -23,7 +23,7 @@ QUICK = ["--pairs", "12", "--steps", "3"]
 
 
 def run(*arguments):
-    """The command line in a process of its own."""
+    """Runs the command line in a new process."""
     return subprocess.run(
         [sys.executable, "-m", "modeldiff_jax.cli", *arguments],
         capture_output=True,
@@ -64,7 +64,7 @@ def test_only_commands_that_exist_are_listed():
     assert set(cli.cli.commands) == set(COMMANDS)
 
 
-def test_the_version_is_the_packages_own(capsys):
+def test_the_version_is_the_packages(capsys):
     import modeldiff_jax
 
     assert cli.main(["--version"]) == 0
@@ -129,7 +129,7 @@ def test_without_input_options_there_is_no_hint(stub, capsys):
     assert stub.calls[0]["hint"] is None
 
 
-def test_a_folder_of_references_gives_its_models_and_says_what_it_left_out(files, capsys):
+def test_a_folder_of_references_gives_its_models_and_notes_files_left_out(files, capsys):
     (files / "refs" / "README.md").write_text("about")
     arguments = ["compare", "a.onnx", "b.onnx", "--references", "refs", "c.onnx", "--format", "json", *QUICK]
     assert cli.main(arguments) == 0
@@ -165,7 +165,7 @@ def fails_with(error):
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, BaseException) else "",
 )
-def test_errors_are_told_without_a_traceback(monkeypatch, capsys, tmp_path, error, code, words):
+def test_errors_are_printed_without_a_traceback(monkeypatch, capsys, tmp_path, error, code, words):
     monkeypatch.setattr(comparison, "compare", fails_with(error))
     target = tmp_path / "result"
     assert cli.main(["compare", "a", "b", "-o", str(target)]) == code
@@ -206,7 +206,7 @@ def test_json_errors_are_records_on_stdout_and_messages_on_stderr(monkeypatch, c
     assert not list(tmp_path.iterdir())
 
 
-# Where things go
+# Output
 
 
 def test_a_result_goes_to_its_file_and_stdout_stays_empty(stub, capsys, tmp_path):
@@ -223,7 +223,7 @@ def test_a_result_never_replaces_an_input(files, capsys):
     assert (files / "b.onnx").read_bytes() == before
 
 
-# The real thing, on small files
+# Runs on small files
 
 
 @pytest.mark.parametrize("form", ["text", "json", "html", "md"])
@@ -266,7 +266,7 @@ def test_several_suspects_are_screened(files, capsys):
     assert (copy["identity"], copy["verdict"], copy["adjusted_p_value"]) == ("file", "reused", None)
 
 
-def test_descent_is_told(files, capsys):
+def test_descent_is_inferred(files, capsys):
     assert cli.main(["lineage", "a.onnx", "b.onnx", "--format", "json", *QUICK]) == 0
     record = json.loads(capsys.readouterr().out)
     VALIDATOR.validate(record)
@@ -346,7 +346,7 @@ def test_bad_seeds_are_clear_errors(files, capsys, seeds):
 
 
 @pytest.mark.parametrize("form", ["text", "json", "md"])
-def test_convert_tells_what_it_made(files, capsys, form):
+def test_convert_describes_the_result(files, capsys, form):
     assert cli.main(["convert", "a.onnx", "--format", form]) == 0
     out = capsys.readouterr().out
     assert "Gemm" in out
@@ -393,7 +393,7 @@ def test_doctor_finds_this_machine_sound(capsys, form):
 
 
 @pytest.mark.long
-def test_the_demo_tells_its_story(capsys):
+def test_the_demo_runs(capsys):
     assert cli.main(["demo", "--format", "json"]) == 0
     record = json.loads(capsys.readouterr().out)
     VALIDATOR.validate(record)
@@ -425,12 +425,12 @@ def test_a_command_runs_in_a_child_process_and_reports_as_it_would_here(files, c
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [("gone.onnx", "no such file"), ("a.onnx --limit process_bytes=1000000", "process_bytes")],
 )
-def test_errors_of_the_child_are_errors_here(files, capsys, arguments, said):
+def test_errors_of_the_child_are_errors_here(files, capsys, arguments, message):
     assert cli.main(["convert", *arguments.split(), "--isolate", "-o", "out.txt"]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not Path("out.txt").exists()
 
 

@@ -1,4 +1,4 @@
-"""A shell sees findings, failures and results without some of the models."""
+"""Exit codes: findings, failures, and results without some of the models."""
 
 import pytest
 
@@ -20,7 +20,7 @@ from tests.helpers import records
     ],
 )
 def test_fail_on_is_a_threshold(stub, verdict, fail_on, code, capsys):
-    stub.result.record = records.judged(verdict, 0.5)
+    stub.result.record = records.with_verdict(verdict, 0.5)
     assert cli.main(["compare", "a", "b", *(["--fail-on", fail_on] if fail_on else [])]) == code
     assert "modeldiff compare" in capsys.readouterr().out
 

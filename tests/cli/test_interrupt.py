@@ -65,10 +65,10 @@ with prompt_interrupt():
 
 
 @pytest.mark.parametrize(
-    "what", ["in_one_step", "in_a_pool", "in_a_pool_of_steps", "in_python", "deaf", "writing_a_file"]
+    "program", ["in_one_step", "in_a_pool", "in_a_pool_of_steps", "in_python", "deaf", "writing_a_file"]
 )
-def test_the_process_ends_soon(tmp_path, what):
-    command = [sys.executable, "-c", PROGRAM, what]
+def test_the_process_ends_soon(tmp_path, program):
+    command = [sys.executable, "-c", PROGRAM, program]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.2)

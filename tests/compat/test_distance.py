@@ -1,4 +1,4 @@
-"""scipy's distances: which arithmetic an array gets, and what differs from scipy."""
+"""scipy's distances: the arithmetic for each type of array, and differences from scipy."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ OTHER = ["object", "str", "bytes", "datetime64[s]", "timedelta64[s]", "complex64
 
 
 def counts(n=13, c=6, seed=1):
-    """Counts, among them 0, 1 and more, as of words in texts."""
+    """Returns counts, among them 0, 1 and more, as of words in texts."""
     return np.random.default_rng(seed).poisson(1.0, (n, c))
 
 
@@ -84,7 +84,7 @@ def test_other_types_are_refused_where_scipy_refuses_them_and_complex_ones_alway
 def test_complex_vectors_are_refused_by_the_functions_of_one_pair_too():
     z = np.array([[1 + 5j, 2], [1 - 5j, 2]])
     for metric in ("euclidean", "test_cosine", scipy_distance.cityblock, lambda u, v: abs(u - v).sum()):
-        if callable(metric) and metric.__name__ == "<lambda>":  # a function of one's own gets the vectors as they are
+        if callable(metric) and metric.__name__ == "<lambda>":  # a user's function gets the vectors as they are
             assert distance.pdist(z, metric) == pytest.approx([10])
         else:
             with pytest.raises(ValueError, match="hold real numbers"):
@@ -101,7 +101,7 @@ def test_special_vectors_have_scipys_distances(metric):
     np.testing.assert_allclose(distance.cdist(x, x[1:], metric), want, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("metric", [m for m in METRICS if m not in (*distance._BOOLEAN, *distance._BOOLEAN_TOO)])
+@pytest.mark.parametrize("metric", [m for m in METRICS if m not in (*distance._BOOLEAN, *distance._BOOLEAN_OR_REAL)])
 def test_distances_of_nan_are_nan(metric):
     x = np.abs(rows(13)) + 1
     options = {"seuclidean": {"V": np.ones(5)}, "mahalanobis": {"VI": np.eye(5)}}.get(metric, {})
@@ -156,7 +156,7 @@ def test_options(options):
 
 
 @pytest.mark.parametrize("metric", ["mahalanobis", "seuclidean"])
-def test_metrics_that_look_at_all_vectors(metric):
+def test_metrics_that_depend_on_all_vectors(metric):
     np.testing.assert_allclose(distance.pdist(rows(), metric), scipy_distance.pdist(rows(), metric), rtol=1e-12)
     got, want = (module.cdist(rows(), rows(7, seed=1), metric) for module in (distance, scipy_distance))
     np.testing.assert_allclose(got, want, rtol=1e-12)

@@ -49,7 +49,7 @@ def test_neighbours_are_scikit_learns(metric):
             np.testing.assert_allclose(near[0][i], far[0][i], rtol=1e-5, atol=1e-6)
 
 
-def test_ties_come_by_index_and_none_is_its_own_neighbour():
+def test_ties_are_in_order_of_index_and_none_neighbours_itself():
     x = np.repeat(rows(2), 4, axis=0)
     indices = NearestNeighbors(n_neighbors=3).fit(x).kneighbors(return_distance=False)
     np.testing.assert_array_equal(indices[:4], [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]])
@@ -100,10 +100,10 @@ def test_a_fitted_estimator_can_be_pickled():
     np.testing.assert_array_equal(again.kneighbors()[1], estimator.kneighbors()[1])
 
 
-def test_jax_queries_have_jax_answers():
+def test_jax_queries_have_jax_results():
     estimator = NearestNeighbors(n_neighbors=2).fit(rows(9))
-    assert all(isinstance(found, jax.Array) for found in estimator.kneighbors(jnp.asarray(rows(3))))
-    assert all(isinstance(found, np.ndarray) for found in estimator.kneighbors(rows(3)))
+    assert all(isinstance(result, jax.Array) for result in estimator.kneighbors(jnp.asarray(rows(3))))
+    assert all(isinstance(result, np.ndarray) for result in estimator.kneighbors(rows(3)))
     assert isinstance(pairwise_distances(jnp.asarray(rows(3))), jax.Array)
 
 

@@ -1,4 +1,4 @@
-"""scipy's own tests of its distances, from the installed scipy, run against `modeldiff_jax.compat.distance`.
+"""scipy's tests of its distances, from the installed scipy, run against `modeldiff_jax.compat.distance`.
 
 The functions of one pair are scipy's there as here; what these tests try is `cdist` and `pdist`, beside everything the
 module checks them against.
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.filterwarnings("default"), pytest.mark.long]
 
 
 def suite():
-    """scipy's test module, importing our functions under scipy's names."""
+    """Loads scipy's test module, importing our functions under scipy's names."""
     path = Path(scipy.spatial.tests.__file__).with_name("test_distance.py")
     spec = importlib.util.spec_from_file_location("scipy_distance_suite", path)
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""scikit-learn's own checks of estimators, from the installed scikit-learn, run against our `NearestNeighbors`."""
+"""scikit-learn's checks of estimators, from the installed scikit-learn, run against our `NearestNeighbors`."""
 
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks

@@ -20,7 +20,7 @@ def test_a_model_is_identical_to_itself():
     assert (result.verdict, result.ranking.identity) == ("reused", "file")
 
 
-def test_without_references_the_verdict_is_inconclusive_and_says_what_to_pass():
+def test_without_references_the_verdict_is_inconclusive_and_asks_for_references():
     result = md.compare(mlp(0), mlp(1), **FAST)
     assert result.verdict == "inconclusive"
     assert result.p_value is None
@@ -102,7 +102,7 @@ def test_references_that_are_not_ranked_are_explained():
     assert any("2 of 4 references are not ranked" in note and note.endswith("as the target.") for note in notes)
 
 
-def test_both_orientations_are_reported_with_their_own_probe_sets():
+def test_both_orientations_are_reported_with_their_probe_sets():
     result = md.compare(mlp(0), mlp(1, classes=9), **FAST)
     assert [o.made_on for o in result.orientations] == ["target", "suspect"]
     assert len({o.probes.probe_set_id for o in result.orientations}) == 2

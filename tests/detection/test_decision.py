@@ -30,14 +30,14 @@ def test_one_suspect(score, n, verdict, basis, p_value):
     assert (decision.references_needed == 19) == (verdict == "inconclusive")
 
 
-def test_the_reason_says_how_many_references_would_decide():
+def test_the_reason_gives_the_number_of_references_that_would_decide():
     assert "at least 19 unrelated models" in decide(0.99, [], alpha=0.05).reason
     assert "99 or more references would decide" in decide(2.1, null(20), alpha=0.01).reason
 
 
 @pytest.mark.parametrize("identity", ["file", "weights", "outputs"])
 @pytest.mark.parametrize("n", [0, 3, 50])
-def test_identity_decides_whatever_the_references_say(identity, n):
+def test_identity_decides_whatever_the_references(identity, n):
     decision = decide(-5.0, null(n), 0.05, identity)
     assert (decision.verdict, decision.basis, decision.references_needed) == ("reused", "identity", None)
     assert "same" in decision.reason
@@ -59,14 +59,14 @@ def test_a_reason_by_rank_states_the_ranks_p_value_and_not_the_tails(n, n_suspec
     assert f"probability {stated} at most" in decision.reason
 
 
-def test_the_tail_never_overrides_a_reference_that_scores_as_high():
+def test_the_tail_never_overrides_a_reference_that_scores_as_high_as_the_suspect():
     decision = decide(5.0, [*null(24), 6.0], alpha=0.05)
     assert decision.tail.bounded < decision.p_value
     assert decision.decisive_p_value == decision.p_value == pytest.approx(2 / 26)
 
 
 @pytest.mark.parametrize("n_suspects", [2, 13, 50])
-def test_copies_among_many_suspects_are_found_with_two_dozen_references(n_suspects):
+def test_copies_among_many_suspects_are_detected_with_two_dozen_references(n_suspects):
     alone = [decide(15.0, null(24), 0.05) for _ in range(n_suspects)]
     adjusted = adjust_p_values([d.decisive_p_value for d in alone])
     decision = [decide_among(d, p, 0.05, n_suspects) for d, p in zip(alone, adjusted, strict=True)]
@@ -83,7 +83,7 @@ def test_below_the_tails_floor_more_references_are_needed():
 @pytest.mark.parametrize(
     ("n", "n_at_least", "verdict"),
     [
-        (24, 0, "inconclusive"),  # no reference scores as high, but no rank among 24 is low enough
+        (24, 0, "inconclusive"),  # no reference scores as high as the suspect, but no rank among 24 is low enough
         (24, 1, "no_evidence"),  # not unusual even alone: 2 / 25
         (24, 12, "no_evidence"),
         (39, 1, "inconclusive"),  # alone it would be unusual: 2 / 40

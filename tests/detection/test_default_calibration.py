@@ -14,7 +14,7 @@ ENOUGH = {"n_pairs": 25, "n_steps": 3}
 CALIBRATION = json.loads(FILE.read_text("utf-8"))
 
 
-@pytest.mark.parametrize("kind", ["same_labels", "other_labels"])
+@pytest.mark.parametrize("kind", ["same_label_space", "other_label_space"])
 def test_it_holds_enough_similarities_for_the_usual_error_rates(kind):
     similarities = np.array(CALIBRATION["similarities"][kind])
     assert len(similarities) >= references_needed(0.01)
@@ -23,9 +23,9 @@ def test_it_holds_enough_similarities_for_the_usual_error_rates(kind):
 
 
 @pytest.mark.parametrize("classes", [5, 9])
-def test_image_classifiers_are_set_into_context_and_never_judged_without_references(classes):
+def test_image_classifiers_get_context_and_no_verdict_without_references(classes):
     result = md.compare(mlp(0), mlp(1, classes=classes), **ENOUGH)
-    stored = np.array(CALIBRATION["similarities"]["same_labels" if classes == 5 else "other_labels"])
+    stored = np.array(CALIBRATION["similarities"]["same_label_space" if classes == 5 else "other_label_space"])
     context = result.ranking.unrelated_pairs
     assert (context.name, context.n) == (CALIBRATION["name"], len(stored))
     assert context.share_as_high == pytest.approx(np.mean(stored >= result.similarity))

@@ -1,4 +1,4 @@
-"""Models measured in a child process: as in this one, and harmful ones are named and left out."""
+"""Models measured in a child process: results equal those of this process, and harmful models are left out."""
 
 import numpy as np
 import pytest

@@ -31,7 +31,7 @@ def test_p_values_are_those_of_single_comparisons_adjusted(references, correctio
     assert screening.findings[1].verdict == "no_evidence"
 
 
-def test_near_copies_among_many_are_found_with_few_references(references):
+def test_near_copies_among_many_are_detected_with_few_references(references):
     children = [perturbed(TARGET, 0.05, seed=seed) for seed in range(1, 14)]
     screening = md.screen(TARGET, children, references=references[:24], **FAST)
     assert {finding.verdict for finding in screening.findings} == {"reused"}

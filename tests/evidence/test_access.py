@@ -1,4 +1,4 @@
-"""Reactions restricted to an access level, and that a suspect which exposes little is still found."""
+"""Reactions restricted to an access level; a suspect that exposes little is still detected."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ EXPOSES = {
 
 
 @pytest.mark.parametrize("access", EXPOSES)
-def test_a_copy_that_exposes_little_is_found(access):
+def test_a_copy_that_exposes_little_is_detected(access):
     rng = np.random.default_rng(1)
     owner = network(rng)
     references = [function(network(rng), EXPOSES["outputs"]) for _ in range(19)]
@@ -140,12 +140,12 @@ def heads(parts):
 def test_models_without_a_label_space_and_of_several_outputs(target_outputs, suspect_outputs):
     rng = np.random.default_rng(1)
     owner = network(rng)
-    same_labels = callable(target_outputs)
-    target = target_outputs(owner) if same_labels else function(owner, EXPOSES[target_outputs])
+    same_label_space = callable(target_outputs)
+    target = target_outputs(owner) if same_label_space else function(owner, EXPOSES[target_outputs])
     arguments = settings([suspect_outputs(network(rng)) for _ in range(19)])
     comparison = md.compare(target, suspect_outputs(network(rng, owner)), **arguments)
     assert comparison.verdict == "reused"
-    assert ("logits" in comparison.evidence) == same_labels
+    assert ("logits" in comparison.evidence) == same_label_space
     assert md.compare(target, suspect_outputs(network(rng)), **arguments).ranking.score < comparison.ranking.score
 
 

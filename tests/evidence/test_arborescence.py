@@ -9,7 +9,7 @@ from modeldiff_jax.evidence.arborescence import edge_probabilities, maximum_fore
 
 
 def forests(m):
-    """All choices of parents without a cycle."""
+    """Yields all choices of parents without a cycle."""
     for parents in product(range(-1, m), repeat=m):
         if all(reaches_a_root(parents, i) for i in range(m)):
             yield np.array(parents)
@@ -32,16 +32,16 @@ def total(parents, edges, roots):
 def test_the_best_forest_and_the_probability_of_each_edge(m, seed):
     rng = np.random.default_rng([seed, m])
     edges, roots = 3 * rng.normal(size=(m, m)), rng.normal(size=m)
-    every = list(forests(m))
-    assert len(every) == (m + 1) ** (m - 1)  # Cayley's formula
-    totals = np.array([total(parents, edges, roots) for parents in every])
-    np.testing.assert_array_equal(maximum_forest(edges, roots), every[totals.argmax()])
+    all_forests = list(forests(m))
+    assert len(all_forests) == (m + 1) ** (m - 1)  # Cayley's formula
+    totals = np.array([total(parents, edges, roots) for parents in all_forests])
+    np.testing.assert_array_equal(maximum_forest(edges, roots), all_forests[totals.argmax()])
     probability = np.exp(totals) / np.exp(totals).sum()
     edge_share, root_share = edge_probabilities(edges, roots)
     for j in range(m):
-        assert root_share[j] == pytest.approx(probability[[parents[j] < 0 for parents in every]].sum())
+        assert root_share[j] == pytest.approx(probability[[parents[j] < 0 for parents in all_forests]].sum())
         for i in range(m):
-            expected = probability[[parents[j] == i for parents in every]].sum()
+            expected = probability[[parents[j] == i for parents in all_forests]].sum()
             assert edge_share[i, j] == pytest.approx(expected, abs=1e-12)
 
 
@@ -56,7 +56,7 @@ def test_a_planted_forest_is_found_through_cycles_of_every_size(m):
     edges = rng.normal(size=(m, m)) - 8
     children = np.flatnonzero(planted >= 0)
     edges[planted[children], children] += 16
-    edges[children, planted[children]] += 16  # edges in both directions tempt into a cycle
+    edges[children, planted[children]] += 16  # edges in both directions make cycles attractive
     roots = np.where(planted < 0, 30.0, 0.0)
     parents = maximum_forest(edges, roots)
     assert all(reaches_a_root(parents, i) for i in range(m))

@@ -1,4 +1,4 @@
-"""Trees of descent, on models made of random features under random heads."""
+"""Inferred descent, on models made of random features under random heads."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def react(body, head, x):
 
 
 def reactions_to_each_other(bodies, label_spaces, seed=0):
-    """All models' reactions to each model's pairs, and label spaces. Each model has random partners of its own."""
+    """Returns all models' reactions to each model's pairs, and label spaces. Each model has other random partners."""
     rng = np.random.default_rng(seed)
     heads = {space: rng.normal(size=(WIDTH, classes)) for space, classes in (("rich", 12), ("poor", 6))}
     x = rng.normal(size=(N, INPUTS))

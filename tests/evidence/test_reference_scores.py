@@ -1,4 +1,4 @@
-"""A suspect among references: exchangeable with them, and compared by the representations that fit."""
+"""A suspect among references: exchangeable with them, and compared by applicable representations."""
 
 import numpy as np
 import pytest

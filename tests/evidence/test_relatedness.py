@@ -50,7 +50,7 @@ def test_copies_score_high_and_unrelated_models_do_not(models):
 def test_representations_of_one_label_space_do_not_compare_two(models):
     scores = scores_of(models, 0, [1, 2])
     for representation in REPRESENTATIONS.values():
-        assert np.isnan(scores[representation.name][0]) == representation.same_labels
+        assert np.isnan(scores[representation.name][0]) == representation.same_label_space
         assert np.isfinite(scores[representation.name][1])
 
 
@@ -82,7 +82,7 @@ def test_a_representation_is_invariant_to_shift_scale_and_order(name):
         np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds + 3, partners + 3), vector, atol=1e-5)
     if name != "probabilities":
         np.testing.assert_allclose(REPRESENTATIONS[name].vector(5 * seeds, 5 * partners), vector, atol=1e-5)
-    if not REPRESENTATIONS[name].same_labels:
+    if not REPRESENTATIONS[name].same_label_space:
         order = rng.permutation(7)
         np.testing.assert_allclose(REPRESENTATIONS[name].vector(seeds[:, order], partners[:, order]), vector, atol=1e-5)
 

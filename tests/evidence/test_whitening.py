@@ -14,7 +14,7 @@ def similarities(products, label_spaces, references, target, shrinkage=SHRINKAGE
 
 
 def by_definition(x, label_spaces, references, shrinkage, left_out=None):
-    """The definition, with vectors instead of inner products; the ridge is that of all references."""
+    """Computes the definition with vectors instead of inner products; the ridge is that of all references."""
     x, label_spaces = x.astype(float).copy(), np.array(label_spaces)
     ridge = shrinkage * scatter(x, label_spaces, references)[1] / references.sum()
     references = references & (np.arange(len(x)) != left_out)
@@ -27,7 +27,7 @@ def by_definition(x, label_spaces, references, shrinkage, left_out=None):
 
 
 def scatter(x, label_spaces, references):
-    """Sum of the references' squares about their label space's mean, as a matrix and its trace."""
+    """Returns the sum of the references' squares about their label space's mean, as a matrix and its trace."""
     x = x.copy()
     for space in set(label_spaces.tolist()):
         x[label_spaces == space] -= x[references & (label_spaces == space)].mean(axis=0)
@@ -36,7 +36,7 @@ def scatter(x, label_spaces, references):
 
 @pytest.mark.parametrize("shrinkage", [0.05, 1.0, 100.0])
 @pytest.mark.parametrize("width", [6, 40])
-def test_inner_products_give_what_the_vectors_give(width, shrinkage):
+def test_inner_products_give_the_result_of_the_vectors(width, shrinkage):
     x = RNG.normal(size=(24, width)) + 5
     label_spaces = ["a", "b"] * 12
     rows = similarities(gram(x), label_spaces, REFERENCES, 0, shrinkage)

@@ -1,4 +1,4 @@
-"""Changes a protobuf message at random places and leaves it one: changed bytes alone rarely still parse."""
+"""Mutates protobuf messages at random places into other messages: randomly changed bytes rarely parse."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Runs a fuzz target under atheris, from the seeds of `seeds.py`; prints what libFuzzer counts."""
+"""Runs a fuzz target under atheris, from the seeds of `seeds.py`; prints libFuzzer's counts."""
 
 import sys
 import tempfile
@@ -34,7 +34,7 @@ def fuzz(target, seeds, message=None):
 
 
 def of_messages(atheris, name):
-    """A mutator of serialised messages."""
+    """Returns a mutator of serialised messages."""
     import onnx
     from google.protobuf.message import Error
 

@@ -1,4 +1,4 @@
-"""Small files to start fuzzing from: one of each kind of thing a reader takes."""
+"""Small files to start fuzzing from: one of each kind that a reader takes."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from tests.models.weights.files import legacy_file, state_dict_pickle, zip_file_
 
 
 def onnx_files():
-    """Models with weights, shape arithmetic, nested graphs, a loop, external data and a function."""
+    """Returns models with weights, shape arithmetic, nested graphs, a loop, external data and a function."""
     body = helper.make_graph(
         [node("Identity", "c", "d"), node("Add", "v one", "w")],
         "body",
@@ -66,7 +66,7 @@ def onnx_files():
 
 
 def weight_files():
-    """A safetensors file and both of PyTorch's formats."""
+    """Returns a safetensors file and both of PyTorch's formats."""
     header = {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}, "__metadata__": {"format": "np"}}
     text = json.dumps(header).encode()
     arrays = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.int64(3)}
@@ -81,7 +81,7 @@ def weight_files():
 
 
 def archive_files():
-    """Arrays alone, in an archive, and in a compressed one after other bytes."""
+    """Returns arrays alone, in an archive, and in a compressed one after other bytes."""
     streams = [io.BytesIO() for _ in range(3)]
     np.save(streams[0], np.arange(6.0).reshape(2, 3))
     np.savez(streams[1], a=np.arange(6.0), b=np.array(["x", "yz"]))

@@ -1,4 +1,4 @@
-"""What is fuzzed: whatever the bytes, only an error of ours may come out, in time and within memory."""
+"""Fuzz targets: whatever the bytes, only our errors may be raised, in time and within memory."""
 
 import io
 import tempfile
@@ -27,7 +27,7 @@ SMALL = Limits(
 
 
 def same_when_put_back(data):
-    """Whether bytes are a model; if so, with its weights cut out and put back it is the same one."""
+    """Returns whether bytes are a model; if so, splitting off and restoring its weights gives the same one."""
     split = split_initializers(io.BytesIO(data), len(data), "fuzz", smallest=1)
     try:
         whole = onnx.load_model_from_string(data)
@@ -41,7 +41,7 @@ def same_when_put_back(data):
 
 
 def reader(data, folder=None):
-    """ONNX bytes -> graph."""
+    """Reads ONNX bytes as a graph."""
     same_when_put_back(data)
     try:
         graph = read_graph(data, folder=folder, limits=SMALL)
@@ -52,7 +52,7 @@ def reader(data, folder=None):
 
 
 def conversion(data):
-    """ONNX bytes -> a model with sizes for its inputs, folded and traced."""
+    """Reads ONNX bytes as a model with sizes for its inputs, folded and traced."""
     try:
         graph = read_graph(data, limits=SMALL)
         return resolve(to_model(graph, Origin("fuzz", "onnx"), SMALL)).model
@@ -61,7 +61,7 @@ def conversion(data):
 
 
 def archives(data):
-    """Bytes -> entries of a zip archive, each whole, and arrays of a `.npy` or `.npz` file."""
+    """Reads bytes as entries of a zip archive, each whole, and arrays of a `.npy` or `.npz` file."""
     try:
         archive = ZipArchive(io.BytesIO(data), SMALL, "seed_bytes", "fuzz")
         entries = [archive.read(entry) for entry in archive.entries]
@@ -74,13 +74,13 @@ def archives(data):
             arrays = read_arrays(Path(file.name), SMALL, "seed_bytes")
         except ModelDiffError:
             arrays = None
-    for found in (entries or [], (arrays or {}).values()):
-        assert sum(array.nbytes for array in found) <= SMALL.seed_bytes
+    for arrays_read in (entries or [], (arrays or {}).values()):
+        assert sum(array.nbytes for array in arrays_read) <= SMALL.seed_bytes
     return entries, arrays
 
 
 def weights(data):
-    """Bytes -> arrays, all of which can be read to their last element."""
+    """Reads bytes as arrays, all of which can be read to their last element."""
     stream = io.BytesIO(data)
     try:
         if is_safetensors(data[:HEAD_BYTES]):

@@ -1,4 +1,4 @@
-"""The fuzz targets take their seeds, and hold on changed ones without the fuzzer."""
+"""The fuzz targets take their seeds, and pass on changed ones without the fuzzer."""
 
 import random
 
@@ -10,7 +10,7 @@ from tests.fuzz.protobuf_mutator import mutated
 
 
 def flipped(data):
-    """A third of the bytes replaced, for want of a fuzzer."""
+    """Replaces a third of the bytes, in place of a fuzzer."""
     rng = random.Random(len(data))
     return bytes(rng.randrange(256) if rng.random() < 0.3 else byte for byte in data) or b"\0"
 

@@ -1,1 +1,1 @@
-"""What tests of several folders share: one file per kind. What one folder alone needs stays beside its tests."""
+"""Helpers that tests of several folders share: one file per kind. Helpers of one folder are beside its tests."""

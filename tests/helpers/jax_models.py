@@ -1,4 +1,4 @@
-"""Small JAX models with known behaviour, for tests of the rooms above `models`."""
+"""Small JAX models with known behaviour, for tests of the packages above `models`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def mlp_apply(params, x):
 
 
 def mlp(seed=0, shape=(8, 8, 1), classes=5, width=32, name=None):
-    """A random two-layer network; equal seeds give equal weights, all share one `apply`."""
+    """Returns a random two-layer network; equal seeds give equal weights, all share one `apply`."""
     k1, k2, k3 = jax.random.split(jax.random.key(seed), 3)
     d = int(np.prod(shape))
     params = {
@@ -38,7 +38,7 @@ def mlp(seed=0, shape=(8, 8, 1), classes=5, width=32, name=None):
 
 
 def perturbed(model, scale, seed=1, name="child"):
-    """The model with noise of relative size `scale` on every weight: a stand-in for a fine-tuned child."""
+    """Returns the model with noise of relative size `scale` on every weight, as a substitute for a fine-tuned child."""
     leaves, tree = jax.tree.flatten(model.params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
     noisy = [w + scale * jnp.std(w) * jax.random.normal(k, w.shape) for w, k in zip(leaves, keys, strict=True)]
@@ -47,12 +47,12 @@ def perturbed(model, scale, seed=1, name="child"):
 
 
 def spec(shape: Shape, dtype: str = "float32", name: str = "x") -> TensorSpec:
-    """The interface of one input."""
+    """Returns the spec of one input."""
     return TensorSpec(name, shape, np.dtype(dtype))
 
 
 def flat(params: Any, *inputs: Any) -> Any:
-    """The first input, flattened per sample, times one weight."""
+    """Returns the first input, flattened per sample, times one weight."""
     x = jnp.asarray(inputs[0])
     return x.reshape(x.shape[0], -1).astype(jnp.float32) * params["w"]
 
@@ -64,5 +64,5 @@ def model(
     traceable: bool = True,
     weight: float = 1.0,
 ) -> Model:
-    """A model of any inputs."""
+    """Returns a model of any inputs."""
     return Model(apply, {"w": np.float32(weight)}, inputs, outputs, Origin("small", "test"), traceable)

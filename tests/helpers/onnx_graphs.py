@@ -10,17 +10,17 @@ FLOAT = TensorProto.FLOAT
 
 
 def value(name, shape=("n",), dtype=FLOAT):
-    """A graph's input or output."""
+    """Returns the spec of a graph's input or output."""
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
 def tensor(name, array):
-    """An initializer."""
+    """Returns an initializer."""
     return numpy_helper.from_array(np.asarray(array), name)
 
 
 def external(name, shape, location, dtype=FLOAT, **entries):
-    """An initializer whose data lie in another file."""
+    """Returns an initializer whose data are in another file."""
     proto = TensorProto(name=name, dims=shape, data_type=dtype, data_location=TensorProto.EXTERNAL)
     for key, entry in {"location": location, **entries}.items():
         proto.external_data.add(key=key, value=str(entry))
@@ -28,7 +28,7 @@ def external(name, shape, location, dtype=FLOAT, **entries):
 
 
 def model(nodes, inputs=None, outputs=None, initializers=(), opset=17, domains=(), functions=()):
-    """A ModelProto; by default `x` in and `y` out."""
+    """Returns a ModelProto; by default `x` in and `y` out."""
     inputs = [value("x")] if inputs is None else inputs
     outputs = [value("y")] if outputs is None else outputs
     graph = helper.make_graph(list(nodes), "g", inputs, outputs, list(initializers))
@@ -39,17 +39,17 @@ def model(nodes, inputs=None, outputs=None, initializers=(), opset=17, domains=(
 
 
 def node(op, inputs, outputs, **attributes):
-    """One node; names are given as one string, separated by spaces."""
+    """Returns one node; names are given as one string, separated by spaces."""
     return helper.make_node(op, inputs.split(), outputs.split(), **attributes)
 
 
 def branch(nodes, outputs, name="branch"):
-    """A nested graph without inputs."""
+    """Returns a nested graph without inputs."""
     return helper.make_graph(list(nodes), name, [], [value(o) for o in outputs.split()])
 
 
 def dense():
-    """y = relu(x @ w + b), with 8 inputs and 3 outputs."""
+    """Returns y = relu(x @ w + b), with 8 inputs and 3 outputs."""
     rng = np.random.default_rng(0)
     return model(
         [node("MatMul", "x w", "h"), node("Add", "h b", "s"), node("Relu", "s", "y")],
@@ -63,7 +63,7 @@ def dense():
 
 
 def classifier(path: Path, seed: int = 0, features: int = 16, classes: int = 5, noise: float = 0.0) -> Path:
-    """Writes Gemm, Relu, Gemm with weights from `seed`, and Gaussian `noise` on top: a stand-in for a child."""
+    """Writes Gemm, Relu, Gemm with weights from `seed`, and Gaussian `noise` added, as a substitute for a child."""
     rng, width = np.random.default_rng(seed), 32
     weights = {
         "w1": rng.normal(size=(features, width)) * (2 / features) ** 0.5,

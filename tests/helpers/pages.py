@@ -1,9 +1,9 @@
-"""Examples in Markdown pages and notebooks: their code runs, and what they print is what the page shows.
+"""Runs examples in Markdown pages and notebooks, and compares their output with the page.
 
 Blocks marked `python` run in one session, as a reader would type them; lines of `sh` blocks that begin with `modeldiff`
-run too, all others are the reader's own. A `text` block after either shows what it prints, or the beginning of that if
-its last line is `...`.
-`python -m tests.helpers.pages FILE...` writes these blocks anew, and what notebooks print.
+run too, all others are left to the reader. A `text` block after either shows its output, or the beginning of it if the
+last line is `...`.
+`python -m tests.helpers.pages FILE...` writes these blocks, and the outputs of notebooks, again.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ DOCS = ROOT / "docs"
 _FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)
 _NUMBER = re.compile(r"(-?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?)")
 _VARYING = re.compile(r"^\d{4}-\d\d-\d\d .*UTC.*$|^run\s.*$|^time\s.*$|[0-9a-f]{16,}|(?<=onnxruntime )[\d.]+", re.M)
-"""What differs from run to run: dates, versions, seconds, hashes of trained weights."""
+"""Parts that differ from run to run: dates, versions, seconds, hashes of trained weights."""
 
 
 @dataclass
 class Example:
-    """One block of code, and what it prints: None where the page does not say."""
+    """One block of code, and its output on the page; None where the page shows none."""
 
     language: str
     code: str
@@ -41,20 +41,20 @@ class Example:
 
 
 def examples(page: str) -> list[Example]:
-    """The `python` and `sh` blocks of a page, each with the `text` block that follows it."""
+    """Returns the `python` and `sh` blocks of a page, each with the `text` block that follows it."""
     fences = list(_FENCE.finditer(page))
-    found = []
+    blocks = []
     for i, fence in enumerate(fences):
         after = fences[i + 1] if i + 1 < len(fences) else None
         shown = after if after and after[1] == "text" and not page[fence.end() : after.start()].strip() else None
         if fence[1] in ("python", "sh"):
             place = slice(*shown.span(2)) if shown else slice(0, 0)
-            found.append(Example(fence[1], fence[2], shown and shown[2], place))
-    return found
+            blocks.append(Example(fence[1], fence[2], shown and shown[2], place))
+    return blocks
 
 
 def make_models(folder: Path) -> None:
-    """Writes the models that pages speak of, by the script that readers use."""
+    """Writes the models that pages use, by the script that readers use."""
     spec = importlib.util.spec_from_file_location("make_models", DOCS / "examples" / "make_models.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -62,11 +62,11 @@ def make_models(folder: Path) -> None:
 
 
 def run(example: Example, names: dict[str, object]) -> str:
-    """Runs a block in the current folder; returns what it prints.
+    """Runs a block in the current folder; returns its output.
 
     Args:
-      example: of a page.
-      names: the page's session so far.
+      example: a block of a page.
+      names: variables of the page's session.
     """
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -74,19 +74,19 @@ def run(example: Example, names: dict[str, object]) -> str:
             exec(compile(example.code, "page", "exec"), names)
         else:
             for line in command_lines(example.code):
-                wanted = re.search(r"# exits with (\d+)", line)
+                stated = re.search(r"# exits with (\d+)", line)
                 code = commands.main(shlex.split(line, comments=True)[1:])
-                assert code == int(wanted[1] if wanted else 0), line
+                assert code == int(stated[1] if stated else 0), line
     return printed.getvalue()
 
 
 def command_lines(code: str) -> list[str]:
-    """The lines of a shell block that call `modeldiff`, continued ones joined."""
+    """Returns the lines of a shell block that call `modeldiff`, continued ones joined."""
     return [line for line in code.replace("\\\n", " ").splitlines() if line.startswith("modeldiff ")]
 
 
 def alike(shown: str, printed: str) -> bool:
-    """Whether two outputs have the same words, and numbers that differ by rounding and a machine's ways only."""
+    """Returns whether two outputs have the same words, and numbers that are equal but for rounding and the machine."""
     shown, printed = shown.strip("\n"), _beginning(printed, shown)
     ours, theirs = (_NUMBER.split(" ".join(_VARYING.sub("", text).split())) for text in (shown, printed))
     if len(ours) != len(theirs) or ours[::2] != theirs[::2]:
@@ -96,7 +96,7 @@ def alike(shown: str, printed: str) -> bool:
 
 
 def _beginning(printed: str, shown: str) -> str:
-    """As many lines of an output as a page shows, with its last line `...` where it shows no more."""
+    """Returns as many lines of an output as a page shows, and `...` where the page ends in that."""
     lines = shown.strip("\n").splitlines()
     if not lines or lines[-1] != "...":
         return printed.strip("\n")
@@ -108,13 +108,13 @@ def _value(number: str) -> float:
 
 
 def labels(text: str) -> set[str]:
-    """The first words of an output's lines, where its figures are of the machine."""
+    """Returns the first words of an output's lines, for outputs whose figures depend on the machine."""
     lines = [line for line in text.splitlines() if line[:1].isalpha() and not line.startswith("install ")]
     return {line.split()[0] for line in lines}
 
 
 def rewritten(page: str) -> str:
-    """A page with all outputs as they are now; runs in the current folder."""
+    """Returns a page with current outputs; runs in the current folder."""
     names: dict[str, object] = {}
     shown = [(example, run(example, names)) for example in examples(page)]
     for example, printed in reversed(shown):
@@ -126,23 +126,23 @@ def rewritten(page: str) -> str:
 
 
 def executed(notebook: Path, folder: Path) -> Any:
-    """A notebook after running in a folder, by the kernel that Jupyter would use; of outputs only text is kept."""
+    """Runs a notebook in a folder, by the kernel that Jupyter would use, and returns it with outputs of text only."""
     import nbformat
     from nbclient import NotebookClient
 
-    made = nbformat.read(notebook, as_version=4)
-    NotebookClient(made, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
-    for cell in made.cells:
+    content = nbformat.read(notebook, as_version=4)
+    NotebookClient(content, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+    for cell in content.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
             cell.execution_count = None
             text = printed_by(cell)
             cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)] if text else []
-    return made
+    return content
 
 
 def printed_by(cell: Any) -> str:
-    """What a code cell has printed; a last expression's value is left out."""
+    """Returns the printed output of a code cell, without the value of its last expression."""
     return "".join(output.text for output in cell.outputs if output.output_type == "stream" and output.name == "stdout")
 
 

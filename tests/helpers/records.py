@@ -1,4 +1,4 @@
-"""Records made by hand, as the commands give them, for tests of the reports."""
+"""Records written by hand, like those of the commands, for tests of the reports."""
 
 from typing import Any
 
@@ -82,7 +82,7 @@ def compare(**changes: Any) -> dict[str, Any]:
     }
 
 
-def judged(verdict: str, p_value: float) -> dict[str, Any]:
+def with_verdict(verdict: str, p_value: float) -> dict[str, Any]:
     references = [
         {
             "path": f"{i}.onnx",
@@ -263,7 +263,7 @@ def screen(*verdicts: str) -> dict[str, Any]:
             "tail": None,
             "basis": "none" if verdict == "inconclusive" else "rank",
             "references_needed": 59 if verdict == "inconclusive" else None,
-            "reason": "No reference of 19 scores as high.",
+            "reason": "No reference of 19 scores as high as the suspect.",
             "unrelated_pairs": None,
             "null_scores": {} if verdict == "inconclusive" else {"related": [0.25 * k - 1 for k in range(19)]},
             "calibration": "references",
@@ -325,8 +325,8 @@ ALL = {
         failures=[failure("reference")],
     ),
     "compare-identical": compare(verdict="reused", identity="file", basis="identity", references_needed=None),
-    "compare-reused": judged("reused", 0.05),
-    "compare-no-evidence": judged("no_evidence", 0.6),
+    "compare-reused": with_verdict("reused", 0.05),
+    "compare-no-evidence": with_verdict("no_evidence", 0.6),
     "convert": convert(check=False),
     "convert-check": convert(),
     "convert-differs": convert(agrees=False),

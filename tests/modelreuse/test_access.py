@@ -1,42 +1,42 @@
-"""Every access in one command: what is run, and what the table shows of it."""
+"""Every access level in one command: which studies are run, and the table of their results."""
 
 import pytest
 
 from bench.modelreuse import access
 
-from .test_protocols import STUDY, Judged, nothing, told
+from .test_protocols import STUDY, ScoredStudy, same_root, zeros
 
 
-class Seen(Judged):
-    """A study that notes through which access it was looked at."""
+class RecordingStudy(ScoredStudy):
+    """A study that records the access levels it was restricted to."""
 
     n_pairs = 30
 
-    def __init__(self, black_box, asked):
+    def __init__(self, black_box, levels):
         super().__init__(STUDY.zoo)
         self.queries = {"a": 600, "b": 660} if black_box else {}
-        self.black_box, self.asked = black_box, asked
+        self.black_box, self.levels = black_box, levels
 
-    def through(self, level):
-        self.asked.append((self.black_box, level))
+    def with_access(self, level):
+        self.levels.append((self.black_box, level))
         return self
 
 
 @pytest.fixture
 def rows(monkeypatch):
-    monkeypatch.setattr(access, "METHODS", {"ours": told, "modeldiff": nothing})
-    asked = []
-    found = access.less_access(lambda black_box: Seen(black_box, asked))
-    assert asked == [(how, level) for how in (False, True) for level in access.LEVELS]
-    return found
+    monkeypatch.setattr(access, "METHODS", {"ours": same_root, "modeldiff": zeros})
+    levels = []
+    rows = access.less_access(lambda black_box: RecordingStudy(black_box, levels))
+    assert levels == [(black_box, level) for black_box in (False, True) for level in access.LEVELS]
+    return rows
 
 
-def test_each_method_is_judged_under_each_access(rows):
+def test_each_method_is_scored_at_each_access_level(rows):
     assert len(rows) == 4 * len(access.LEVELS)
     assert {(row["method"], row["strict_correct"]) for row in rows} == {("ours", 84), ("modeldiff", 0)}
-    assert {row["asked_suspect"] for row in rows} == {60}
-    assert {row["asked_owner"] for row in rows if row["black_box"]} == {630}
-    assert {row["asked_owner"] for row in rows if not row["black_box"]} == {None}
+    assert {row["suspect_queries"] for row in rows} == {60}
+    assert {row["owner_queries"] for row in rows if row["black_box"]} == {630}
+    assert {row["owner_queries"] for row in rows if not row["black_box"]} == {None}
 
 
 def test_the_table_has_a_line_for_each(rows):

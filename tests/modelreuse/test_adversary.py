@@ -1,44 +1,44 @@
-"""What adversaries repel and forge, on answers whose likeness is known; `test_small_zoo` runs the whole command."""
+"""Adversaries' similarity and forged claims on known reactions; `test_small_zoo` runs the whole command."""
 
 import numpy as np
 import pytest
 
 from bench.modelreuse import adversary
-from bench.modelreuse.forgery import ALPHA, METHODS, accused
+from bench.modelreuse.forgery import ALPHA, METHODS, accusation_rates
 from bench.modelreuse.likeness import likeness
 from modeldiff_jax.evidence.representations import REPRESENTATIONS
 
 RNG = np.random.default_rng(0)
-ONE, OTHER, *STRANGERS = RNG.normal(size=(6, 2, 12, 5)).astype(np.float32)
+ONE, OTHER, *UNRELATED = RNG.normal(size=(6, 2, 12, 5)).astype(np.float32)
 
 
 def cosine(a, b):
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def test_what_is_repelled_is_what_the_evidence_looks_at():
+def test_the_repelled_similarity_is_that_of_the_evidence():
     wanted = []
-    for view in REPRESENTATIONS.values():
-        one, other, *rest = (view.vector(*told) for told in (ONE, OTHER, *STRANGERS))
+    for representation in REPRESENTATIONS.values():
+        one, other, *rest = (representation.vector(*reactions) for reactions in (ONE, OTHER, *UNRELATED))
         common = np.mean(rest, axis=0)
         wanted.append(cosine(one - common, other - common))
-    np.testing.assert_allclose(likeness("evidence", ONE, OTHER, np.stack(STRANGERS)), wanted, atol=1e-4)
+    np.testing.assert_allclose(likeness("evidence", ONE, OTHER, np.stack(UNRELATED)), wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("term", ["ddv", "evidence"])
-def test_a_model_is_wholly_like_itself(term):
-    np.testing.assert_allclose(likeness(term, ONE, ONE, np.stack(STRANGERS)), 1, atol=1e-5)
+def test_a_model_has_similarity_1_with_itself(term):
+    np.testing.assert_allclose(likeness(term, ONE, ONE, np.stack(UNRELATED)), 1, atol=1e-5)
 
 
-def test_many_keys_accuse_the_innocent_unless_they_are_paid_for():
-    strangers, relatives = RNG.normal(size=(32, 60)), RNG.normal(4, 1, size=(32, 200))
-    found = accused(strangers, relatives)
-    innocent = {how: pair[0] for how, pair in found.items()}
+def test_many_keys_accuse_innocent_models_unless_corrected_for():
+    unrelated, relatives = RNG.normal(size=(32, 60)), RNG.normal(4, 1, size=(32, 200))
+    rates = accusation_rates(unrelated, relatives)
+    innocent = {how: pair[0] for how, pair in rates.items()}
     assert innocent.pop("best") > 0.5
     assert all(share <= ALPHA for share in innocent.values()), innocent
-    assert found["mean"][1] == found["same"][1] == 1.0
-    assert found["bonferroni"][1] == 0.0  # 60 references cannot pay for 32 keys
-    assert all(share == found["one"] for share in accused(strangers[:1], relatives[:1]).values())
+    assert rates["mean"][1] == rates["same"][1] == 1.0
+    assert rates["bonferroni"][1] == 0.0  # 60 references are too few for 32 keys
+    assert all(share == rates["one"] for share in accusation_rates(unrelated[:1], relatives[:1]).values())
 
 
 def test_table_and_plot_hold_every_curve():
@@ -62,4 +62,4 @@ def test_table_and_plot_hold_every_curve():
     assert "0/1" in text
     assert "1/1" in text
     assert drawn.count("<polyline") == 2 * 5
-    assert drawn.count("<circle") == 2 * 4 * 3  # without the line of the bound
+    assert drawn.count("<circle") == 2 * 4 * 3  # the line of alpha has none

@@ -1,4 +1,4 @@
-"""Rendered tasks are what they say, and the same for the same seed."""
+"""Rendered tasks have their labels and shapes, and are equal for equal seeds."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_labels_fill_the_label_space(name):
     assert set(task.train.y) == set(range(task.classes))
 
 
-def test_pictures_are_cut_from_apart():
+def test_pictures_are_cut_from_separate_parts():
     pytest.importorskip("skimage", reason="scikit-image, which holds the pictures, is not installed")
     task = make_task("pictures", 200, 40, 0)
     assert task.train.x.shape == (200, 32, 32, 3)

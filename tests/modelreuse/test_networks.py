@@ -1,4 +1,4 @@
-"""Networks train, and their ONNX files say the same as they do."""
+"""Networks train, and their ONNX files compute the same."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ def job(arch, steps=4, seed=0, **more):
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def trained(request):
-    """A network whose batch statistics are no longer the first ones."""
+    """A network whose batch statistics have changed."""
     return request.param, train([job(request.param)])[0]
 
 
@@ -33,7 +33,7 @@ def flax_logits(arch, variables, x):
     return np.asarray(Network(arch, 4).apply(variables, x.transpose(0, 2, 3, 1))[0])
 
 
-def test_the_file_says_what_the_network_says(trained, tmp_path):
+def test_the_file_computes_what_the_network_computes(trained, tmp_path):
     arch, variables = trained
     path = tmp_path / "m.onnx"
     path.write_bytes(export(arch, 4, variables))
@@ -64,10 +64,10 @@ def test_units_cover_every_layer(trained):
 
 
 @pytest.mark.long
-def test_stacked_training_is_training_alone():
+def test_stacked_training_equals_separate_training():
     jobs = [job("resnet", 2, seed) for seed in (0, 1)]
-    alone, stacked = train(jobs, stacked=False), train(jobs, stacked=True)
-    for one, other in zip(alone, stacked, strict=True):
+    separate, stacked = train(jobs, stacked=False), train(jobs, stacked=True)
+    for one, other in zip(separate, stacked, strict=True):
         for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
             np.testing.assert_allclose(a, b, atol=2e-3)
 
@@ -78,10 +78,10 @@ def test_frozen_layers_stay_and_pruned_weights_are_zero():
     keep["head"] = jax.tree.map(np.ones_like, keep["head"])
     alive = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), start["params"])
     alive["stem"]["kernel"][0] = 0
-    found = train([job("resnet", keep=keep, alive=alive)])[0]["params"]
-    np.testing.assert_array_equal(found["block1_a"]["kernel"], start["params"]["block1_a"]["kernel"])
-    assert (found["head"]["kernel"] != start["params"]["head"]["kernel"]).any()
-    assert not found["stem"]["kernel"][0].any()
+    params = train([job("resnet", keep=keep, alive=alive)])[0]["params"]
+    np.testing.assert_array_equal(params["block1_a"]["kernel"], start["params"]["block1_a"]["kernel"])
+    assert (params["head"]["kernel"] != start["params"]["head"]["kernel"]).any()
+    assert not params["stem"]["kernel"][0].any()
 
 
 @pytest.mark.long
@@ -95,7 +95,7 @@ def test_a_student_comes_nearer_to_its_teacher(lesson):
     def agreement(variables):
         return np.mean(flax_logits("resnet", variables, x).argmax(1) == flax_logits("resnet", teacher, x).argmax(1))
 
-    if lesson == "distil":  # the labels are random, so the teacher's answers are not what it learns most
+    if lesson == "distil":  # the labels are random, and weigh more than the teacher's outputs
         assert np.isfinite(flax_logits("resnet", after, x)).all()
     else:
         assert agreement(after) > agreement(before)

@@ -1,4 +1,4 @@
-"""Rules of judgement, on scores whose result is known, and folders that are not as they should be."""
+"""Rules of evaluation on scores whose result is known, and malformed folders."""
 
 import json
 
@@ -13,8 +13,8 @@ from modeldiff_jax.errors import InvalidInputError
 from .test_recipes import zoo_of
 
 
-class Judged:
-    """What protocols need of a study."""
+class ScoredStudy:
+    """The part of a study that protocols need."""
 
     key = 0
 
@@ -22,35 +22,35 @@ class Judged:
         self.zoo, self.names = zoo, list(zoo.entries)
 
 
-STUDY = Judged(zoo_of([*recipes.paper(), *recipes.beyond()]))
+STUDY = ScoredStudy(zoo_of([*recipes.paper(), *recipes.beyond()]))
 
 
-def told(study, owners, suspects, orientation):
-    """Knows who is of one root."""
+def same_root(study, owners, suspects, orientation):
+    """Scores 1 for models of one root, else 0."""
     roots = study.zoo.entries
     return np.array([[float(roots[o].root == roots[s].root) for s in suspects] for o in owners])
 
 
-def nothing(study, owners, suspects, orientation):
+def zeros(study, owners, suspects, orientation):
     return np.zeros((len(owners), len(suspects)))
 
 
-def nowhere(study, owners, suspects, orientation):
+def incomparable(study, owners, suspects, orientation):
     return np.full((len(owners), len(suspects)), -np.inf)
 
 
 @pytest.mark.parametrize(("protocol", "total"), [("strict", 84), ("pairs144", 144), ("roc", 0)])
-def test_who_knows_is_right_and_who_knows_nothing_is_not(protocol, total):
-    right = protocols.PROTOCOLS[protocol](STUDY, told, "suspect")
+def test_true_scores_are_right_and_constant_scores_are_not(protocol, total):
+    right = protocols.PROTOCOLS[protocol](STUDY, same_root, "suspect")
     assert (right["strict_correct"], right["strict_total"], right["auc"]) == (total, total, 1.0)
     assert right["tpr_at_5_fpr"] == right["tpr_at_1_fpr"] == 1.0
-    for method in (nothing, nowhere):
+    for method in (zeros, incomparable):
         wrong = protocols.PROTOCOLS[protocol](STUDY, method, "suspect")
         assert (wrong["strict_correct"], wrong["auc"], wrong["tpr_at_5_fpr"]) == (0, 0.5, 0.0)
 
 
-def test_every_kind_has_a_row_of_its_own():
-    kinds = protocols.strict(STUDY, told, "suspect")["kinds"]
+def test_every_kind_has_a_row():
+    kinds = protocols.strict(STUDY, same_root, "suspect")["kinds"]
     assert {kind for kind, row in kinds.items() if row["strict_total"]} == set(protocols.PAPER_KINDS)
     assert {"chain", "merge", "steal_label", "steal_adversarial"} <= set(kinds)
     assert "independent" not in kinds
@@ -59,12 +59,12 @@ def test_every_kind_has_a_row_of_its_own():
 def test_rates_against_a_count_by_hand():
     rng = np.random.default_rng(0)
     positives, negatives = rng.normal(1, 1, 50), rng.normal(0, 1, 400)
-    found = protocols._rates(list(positives), list(negatives))
-    assert found["auc"] == pytest.approx(np.mean(positives[:, None] > negatives))
+    rates = protocols._rates(list(positives), list(negatives))
+    assert rates["auc"] == pytest.approx(np.mean(positives[:, None] > negatives))
     for name, rate in (("tpr_at_5_fpr", 0.05), ("tpr_at_1_fpr", 0.01)):
         cut = np.sort(negatives)[-int(rate * 400) - 1]
         assert np.mean(negatives > cut) <= rate
-        assert found[name] == np.mean(positives > cut)
+        assert rates[name] == np.mean(positives > cut)
 
 
 def manifest(**changes):
@@ -81,7 +81,7 @@ def manifest(**changes):
         json.dumps(manifest(layout="CHWN")),
         json.dumps(manifest(models=[{"name": "a"}])),
         json.dumps(manifest(models=manifest()["models"] * 2)),
-        json.dumps(manifest(models=[manifest()["models"][0] | {"parent": "nobody"}])),
+        json.dumps(manifest(models=[manifest()["models"][0] | {"parent": "unknown"}])),
     ],
 )
 def test_bad_manifests_are_refused(tmp_path, text):

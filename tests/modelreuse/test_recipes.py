@@ -28,7 +28,7 @@ def test_the_84_targets_of_the_strict_rule():
     assert counts == {"transfer": 12, "quantize": 12, "prune": 36, "distill": 12, "steal": 12}
 
 
-def test_what_the_paper_lacks_adds_no_target():
+def test_kinds_that_the_paper_lacks_add_no_target():
     listed = [*recipes.paper(), *recipes.beyond()]
     assert len(protocols.targets(zoo_of(listed))) == 84
 
@@ -59,7 +59,7 @@ def efficientnet_of(name):
     return name[name.index("(") + 1 :].split(",")[0]
 
 
-def test_each_model_has_a_seed_of_its_own_and_each_zoo_others():
+def test_seeds_differ_between_models_and_between_zoos():
     listed = [*recipes.paper(), *recipes.beyond()]
     seeds = {recipe.seed(zoo) for recipe in listed for zoo in (0, 1)}
     assert len(seeds) == 2 * len(listed)

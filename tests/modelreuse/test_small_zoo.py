@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return where
 
 
-def judged(folder, capsys, *options):
+def evaluated(folder, capsys, *options):
     assert main(["evaluate", str(folder), "--pairs", "40", "--format", "json", *options]) == 0
     return json.loads(capsys.readouterr().out)
 
@@ -42,35 +42,37 @@ def test_a_second_run_makes_nothing_anew(folder):
     assert len(zoo.entries) == len(files) == 70
 
 
-def test_pruned_quantised_and_stolen_models_are_what_they_are_called(folder):
+def test_a_quantised_model_is_nearer_to_its_parent_than_a_stolen_one(folder):
     reactor = Reactor({name: Zoo(folder).path(name) for name in Zoo(folder).entries})
     x = np.random.default_rng(0).normal(size=(20, 3, 32, 32)).astype(np.float32)
     parent = "pretrain(resnet,objects)-transfer(digits,1.0)-"
-    answers = reactor.logits([parent, f"{parent}quantize(int8)-", f"{parent}steal(mobilenet)-"], x)
-    own, quantised, stolen = answers.values()
-    gap = [np.linalg.norm(other - own) / np.linalg.norm(own) for other in (quantised, stolen)]
-    assert 0 < gap[0] < gap[1]
+    outputs = reactor.logits([parent, f"{parent}quantize(int8)-", f"{parent}steal(mobilenet)-"], x)
+    owner, quantised, stolen = outputs.values()
+    difference = [np.linalg.norm(other - owner) / np.linalg.norm(owner) for other in (quantised, stolen)]
+    assert 0 < difference[0] < difference[1]
     assert len({model.apply for model in united(list(reactor.models.values()))}) < len(reactor.models) / 2
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_judges(folder, capsys, method):
-    result = judged(folder, capsys, "--method", method, "--orientation", "owner")
+def test_every_method_is_evaluated(folder, capsys, method):
+    result = evaluated(folder, capsys, "--method", method, "--orientation", "owner")
     assert result["strict_total"] == 42
     assert 0 <= result["auc"] <= 1
-    assert result["kinds"]["quantize"]["auc"] > 0.9  # all see a copy in 8 bits
+    assert result["kinds"]["quantize"]["auc"] > 0.9  # all methods detect a copy in 8 bits
 
 
 @pytest.mark.parametrize("orientation", ["owner", "suspect", "both"])
-def test_the_papers_method_finds_what_is_pruned(folder, capsys, orientation):
-    result = judged(folder, capsys, "--method", "modeldiff", "--orientation", orientation)
+def test_the_papers_method_detects_pruned_models(folder, capsys, orientation):
+    result = evaluated(folder, capsys, "--method", "modeldiff", "--orientation", orientation)
     assert result["kinds"]["prune"]["auc"] > 0.8
 
 
-def test_several_views_tell_more_than_the_decision_distances_alone(folder, capsys):
-    ours, alone = (judged(folder, capsys, "--method", m, "--orientation", "owner") for m in ("ours", "modeldiff"))
-    assert ours["auc"] > alone["auc"]
-    assert ours["strict_correct"] >= alone["strict_correct"]
+def test_several_representations_do_better_than_decision_distances_alone(folder, capsys):
+    ours, modeldiff = (
+        evaluated(folder, capsys, "--method", m, "--orientation", "owner") for m in ("ours", "modeldiff")
+    )
+    assert ours["auc"] > modeldiff["auc"]
+    assert ours["strict_correct"] >= modeldiff["strict_correct"]
 
 
 def test_thieves_hide_and_forged_claims_are_refused(folder, capsys, tmp_path):

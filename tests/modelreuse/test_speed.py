@@ -1,4 +1,4 @@
-"""The notebook's procedure in PyTorch runs the zoo's own networks."""
+"""The notebook's procedure in PyTorch runs the zoo's networks."""
 
 import numpy as np
 import pytest

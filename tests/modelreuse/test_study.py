@@ -1,4 +1,4 @@
-"""What a study shows of models, and what it asks them."""
+"""The outputs that a study exposes, and the queries that it makes."""
 
 import numpy as np
 import pytest
@@ -36,30 +36,30 @@ def study(reactor, **settings):
     return Study(Images(None), N, reactor=reactor, **settings)
 
 
-def test_access_takes_away_what_is_not_told(reactor):
-    whole, seen = (study(reactor, access=access).on_pairs("a", ["a"]) for access in ("outputs", "labels"))
-    for logits, labels in zip(whole, seen, strict=True):
+def test_access_removes_hidden_outputs(reactor):
+    whole, exposed = (study(reactor, access=access).on_pairs("a", ["a"]) for access in ("outputs", "labels"))
+    for logits, labels in zip(whole, exposed, strict=True):
         np.testing.assert_array_equal(labels["a"], np.eye(5)[logits["a"].argmax(axis=1)])
 
 
-def test_under_another_access_models_answer_no_second_time(reactor, monkeypatch):
+def test_models_are_run_once_for_all_access_levels(reactor, monkeypatch):
     whole = study(reactor)
-    answers = whole.on_pairs("a", ["a"])
+    outputs = whole.on_pairs("a", ["a"])
     monkeypatch.setattr(reactor, "logits", None)
     monkeypatch.setattr(reactor, "attack", None)
-    seen = whole.through("labels").on_pairs("a", ["a"])
-    for logits, labels in zip(answers, seen, strict=True):
+    exposed = whole.with_access("labels").on_pairs("a", ["a"])
+    for logits, labels in zip(outputs, exposed, strict=True):
         np.testing.assert_array_equal(labels["a"], np.eye(5)[logits["a"].argmax(axis=1)])
-    assert whole.on_pairs("a", ["a"])[0]["a"] is answers[0]["a"]
+    assert whole.on_pairs("a", ["a"])[0]["a"] is outputs[0]["a"]
 
 
-def test_a_black_box_is_asked_and_the_questions_counted(reactor):
-    asked = study(reactor, black_box=True)
-    partners = asked.partners("a")
+def test_queries_to_a_black_box_are_counted(reactor):
+    queried = study(reactor, black_box=True)
+    partners = queried.partners("a")
     assert partners.shape == (N, 16)
-    assert not np.array_equal(partners, asked.seeds("d"))
-    assert N < asked.queries["a"] <= N * (1 + 2 * ROUNDS)
-    assert asked.partners("a") is partners
+    assert not np.array_equal(partners, queried.seeds("d"))
+    assert N < queried.queries["a"] <= N * (1 + 2 * ROUNDS)
+    assert queried.partners("a") is partners
     assert study(reactor).queries == {}
 
 

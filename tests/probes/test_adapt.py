@@ -22,7 +22,7 @@ def probes(space, n=5, seed=0):
 
 
 def reactions(a_model, space, x, hint=None):
-    """What `flat` saw, sample by sample."""
+    """Returns the samples that `flat` got, one by one."""
     return adapt(a_model, space, hint).react(x)
 
 
@@ -34,7 +34,7 @@ def reactions(a_model, space, x, hint=None):
     [(1, 3, 8, 9), ("b", 3, 8, 9), (4, 3, 8, 9), ("b", 8, 9, 3), (1, 512), ("b", 1, 512), ("b", 512, 1), ("b", 5, 6)],
 )
 @pytest.mark.parametrize("traceable", [True, False])
-def test_in_its_own_space_a_model_sees_the_probe_itself(shape, traceable):
+def test_in_the_models_space_a_probe_is_unchanged(shape, traceable):
     a_model = model(spec(shape), traceable=traceable, apply=flat if traceable else lambda p, x: x.reshape(len(x), -1))
     space = probed_input(a_model).space
     x = probes(space)
@@ -139,7 +139,7 @@ def test_images_reach_a_model_of_flat_vectors_unchanged():
         ),
     ],
 )
-def test_every_change_is_told(space, inputs, hint, steps):
+def test_every_change_is_reported(space, inputs, hint, steps):
     assert adapt(model(*inputs), space, hint).steps == steps
 
 
@@ -156,7 +156,7 @@ def test_every_change_is_told(space, inputs, hint, steps):
         (generic_space((20,)), ("b", 21), "float32"),
     ],
 )
-def test_what_cannot_be_adapted_is_refused_naming_both(space, shape, dtype):
+def test_probes_that_cannot_be_adapted_are_refused_naming_both(space, shape, dtype):
     with pytest.raises(NotAdaptableError) as caught:
         adapt(model(spec(shape, dtype)), space)
     assert str(space) in caught.value.got
@@ -181,7 +181,7 @@ def test_probes_of_another_shape_or_type_are_refused(x):
 
 @pytest.mark.parametrize("traceable", [True, False])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_non_finite_outputs_say_which_inputs(traceable, bad, monkeypatch):
+def test_non_finite_outputs_are_an_error_that_names_the_inputs(traceable, bad, monkeypatch):
     monkeypatch.setattr(adapt_module, "_CHUNK_ROWS", 4)
     xp = jnp if traceable else np
     a_model = model(spec(("b", 6)), apply=lambda p, x: xp.where(x > 0.5, bad, x), traceable=traceable)
@@ -282,7 +282,7 @@ def test_any_number_of_probes_through_any_batch_size(n, batch, traceable, monkey
         assert set(seen) == {batch}
 
 
-def test_a_reaction_depends_on_its_own_probe_only():
+def test_a_reaction_depends_on_its_probe_only():
     adapter = adapt(model(spec(("time", 6)), apply=_batch_mean), generic_space((6,)))
     assert not adapter.react(probes(generic_space((6,)))).any()
 

@@ -40,7 +40,7 @@ def test_refuses_a_nonce_that_is_none(nonce):
 
 
 def crafted(honest):
-    """Other partners within the same ball, under the honest set's account of itself."""
+    """Other partners within the same ball, under the honest set's recipe."""
     away = np.random.default_rng(0).choice([-1, 1], honest.seeds.shape) * honest.origin["eps"]
     return replace(honest, partners=np.clip(honest.seeds + away, 0, 1).astype(np.float32))
 
@@ -65,7 +65,7 @@ def test_what_the_target_makes_is_accepted_and_only_on_the_target():
     assert not verify_commitment(made.digest, made.nonce, honest, target=target, seeds=seeds[::-1])
     assert not verify_commitment(made.digest, made.nonce, honest, target=mlp(1), seeds=seeds)
     assert not verify_commitment(made.digest, made.nonce, honest, "ab", target=target, seeds=seeds)
-    for model in (mlp(1), perturbed(target, 0.5)):  # committed to as well, but the pairs are not its own
+    for model in (mlp(1), perturbed(target, 0.5)):  # committed to as well, but the pairs were made on another model
         made = commit(honest, model.origin.content_sha256)
         assert not verify_commitment(made.digest, made.nonce, honest, target=model, seeds=seeds)
 
@@ -80,7 +80,7 @@ def test_a_forged_set_is_refused_though_it_was_committed_to(forge):
 
 
 @pytest.mark.parametrize("method", ["pgd", "search"])
-def test_a_set_is_made_again_by_its_own_account(method, tmp_path):
+def test_a_set_is_made_again_by_its_recipe(method, tmp_path):
     target = mlp(0)
     honest = make_probes(target, n_pairs=8, method=method, n_steps=2, key=3)
     honest.save(tmp_path / "probes.npz")
@@ -97,7 +97,7 @@ def test_another_devices_rounding_is_forgiven():
 
 
 def test_a_set_without_a_recipe_cannot_be_made_again():
-    with pytest.raises(InvalidInputError, match="how it was made"):
+    with pytest.raises(InvalidInputError, match="has a recipe"):
         remake_probes(probes(0), mlp(0))
 
 

@@ -27,14 +27,14 @@ def run(x, budget=200, key=0, low=0.0, high=1.0, **options):
     return search(options.pop("react", react), x, rng=np.random.default_rng(key), budget=budget, low=low, high=high)
 
 
-def score(i, answer, x, outputs):
-    """Divergence times diversity of pair i, were its partner to give `answer`."""
-    others = [math.dist(answer, outputs[j]) for j in range(len(x)) if j != i]
-    return math.dist(answer, react(x[i : i + 1])[0]) * sum(others) / len(others)
+def score(i, reaction, x, outputs):
+    """Returns divergence times diversity of pair i, if its partner's reaction were `reaction`."""
+    others = [math.dist(reaction, outputs[j]) for j in range(len(x)) if j != i]
+    return math.dist(reaction, react(x[i : i + 1])[0]) * sum(others) / len(others)
 
 
 def reference(x, rounds, key, low, high):
-    """Hill climbing in plain Python, one pair and one query at a time."""
+    """Climbs in plain Python, one pair and one query at a time."""
     rng = np.random.default_rng(key)
     partners = x.copy()
     for turn in range(rounds):
@@ -59,15 +59,15 @@ def test_all_pairs_at_once_climb_as_one_pair_at_a_time(x, high):
 
 
 @pytest.mark.parametrize("budget", [18, 29, 30, 100, 1001])
-def test_the_budget_is_never_exceeded_and_what_was_asked_is_reported(budget):
-    asked = []
+def test_the_budget_is_never_exceeded_and_queries_are_counted(budget):
+    counts = []
 
     def counting(x):
-        asked.append(len(x))
+        counts.append(len(x))
         return react(x)
 
     _, queries = run(seeds(), budget=budget, react=counting)
-    assert queries == sum(asked) <= budget
+    assert queries == sum(counts) <= budget
     assert budget - queries < 2 * len(seeds())
 
 
@@ -105,7 +105,7 @@ def test_the_generator_decides_the_partners():
 def test_known_reactions_to_the_seeds_save_their_queries():
     x = seeds()
     options = {"rng": np.random.default_rng(0), "low": 0.0, "high": 1.0}
-    partners, queries = search(react, x, budget=120, own=react(x), **options)
+    partners, queries = search(react, x, budget=120, seed_reactions=react(x), **options)
     assert queries == 120
     np.testing.assert_array_equal(partners, run(x, budget=126)[0])
 

@@ -1,4 +1,4 @@
-"""Probe sets made on a model: which attack, how much of it, and what the origin says."""
+"""Probe sets made on a model: attack, effort and origin."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ FAST = {"n_pairs": 8, "n_steps": 2}
 
 
 def with_outputs(change, components=5, name="changed"):
-    """The small network with its logits passed through `change`."""
+    """Returns the small network with its logits passed through `change`."""
     inner = mlp(0, classes=components)
 
     def apply(params, x):
@@ -30,21 +30,21 @@ def with_outputs(change, components=5, name="changed"):
     return Model(apply, inner.params, inner.inputs, inner.outputs, Origin(name, "test", "ab" * 32))
 
 
-def black_box(shape=(8, 8, 1), dtype="float32", answer=None):
-    """A numpy function; counts what it is asked."""
-    asked = []
+def black_box(shape=(8, 8, 1), dtype="float32", function=None):
+    """Returns a black box, and the list of its batch sizes so far."""
+    batches = []
 
     def apply(params, x):
-        asked.append(len(x))
+        batches.append(len(x))
         flat = np.asarray(x).reshape(len(x), -1).astype(np.float64)
-        return answer(flat) if answer else np.tanh(flat @ np.cos(np.arange(flat.shape[1] * 3)).reshape(-1, 3))
+        return function(flat) if function else np.tanh(flat @ np.cos(np.arange(flat.shape[1] * 3)).reshape(-1, 3))
 
     inputs = (TensorSpec("x", ("n", *shape), np.dtype(dtype)),)
     outputs = (TensorSpec("y", ("n", 3), np.dtype(np.float32)),)
-    return Model(apply, {}, inputs, outputs, Origin("remote", "callable"), traceable=False), asked
+    return Model(apply, {}, inputs, outputs, Origin("remote", "callable"), traceable=False), batches
 
 
-def test_a_model_with_gradients_is_attacked_by_them_and_the_origin_says_how():
+def test_a_model_with_gradients_is_attacked_by_them_and_the_origin_records_it():
     model = mlp(0)
     probes = make_probes(model, key=5, **FAST)
     assert len(probes) == 8
@@ -102,18 +102,18 @@ def test_one_component_is_measured_by_its_difference(components, metric):
 
 @pytest.mark.parametrize("budget", [33, 100, 257])
 def test_a_black_box_is_searched_within_its_budget(budget):
-    model, asked = black_box()
+    model, batches = black_box()
     probes = make_probes(model, query_budget=budget)
     assert probes.origin["method"] == "search"
-    assert probes.origin["queries"] == sum(asked) <= budget
+    assert probes.origin["queries"] == sum(batches) <= budget
     assert probes.origin["steps"] >= 5
     assert (probes.partners != probes.seeds).any()
 
 
 def test_rounds_of_the_search_can_be_given():
-    model, asked = black_box()
+    model, batches = black_box()
     probes = make_probes(model, n_pairs=6, n_steps=3)
-    assert sum(asked) == probes.origin["queries"] == 6 + 2 * 6 * 3
+    assert sum(batches) == probes.origin["queries"] == 6 + 2 * 6 * 3
     assert probes.origin["steps"] == 3
 
 
@@ -126,7 +126,7 @@ def test_tokens_are_searched_within_the_vocabulary():
     assert probes.partners.max() <= 255
 
 
-def test_all_of_few_seeds_are_used_unless_more_pairs_are_asked_for():
+def test_all_of_few_seeds_are_used_unless_n_pairs_is_given():
     seeds = np.random.default_rng(0).uniform(0, 1, (9, 8, 8, 1)).astype(np.float32)
     assert len(make_probes(mlp(0), seeds=seeds, n_steps=1)) == 9
     with pytest.raises(InvalidInputError, match="9 seeds"):
@@ -150,7 +150,7 @@ def test_models_of_one_function_share_the_compiled_attack():
 
 
 class Priced(Adapter):
-    """Stands for an adapter of a known cost."""
+    """A substitute for an adapter, of a known cost."""
 
     def __init__(self, cost):
         self.cost = cost
@@ -188,11 +188,11 @@ def test_effort_goes_down_from_all_to_the_floor_as_models_grow():
 
 
 @pytest.mark.parametrize(("pairs", "steps"), [(500, None), (None, 70), (3, 1), (500, 70)])
-def test_what_the_caller_asks_for_is_never_lowered(pairs, steps):
+def test_given_pairs_and_steps_are_never_lowered(pairs, steps):
     assert effort(Priced(1e12), pairs, steps) == (pairs or 25, steps or 2)
 
 
-def test_a_heavy_model_beside_lowers_the_pairs_but_not_those_asked_for():
+def test_a_heavy_model_beside_lowers_the_pairs_unless_they_are_given():
     heavy = [Priced(1e12)]
     assert len(make_probes(mlp(0), beside=heavy, n_steps=1)) == 25
     assert len(make_probes(mlp(0), beside=heavy, n_steps=1, n_pairs=30)) == 30
@@ -219,7 +219,7 @@ def test_bad_arguments_are_refused(bad):
         make_probes(model, **bad)
 
 
-def test_gradients_are_not_asked_of_a_black_box():
+def test_pgd_on_a_black_box_is_refused():
     with pytest.raises(InvalidInputError, match="gradients"):
         make_probes(black_box()[0], method="pgd")
 

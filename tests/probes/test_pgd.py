@@ -36,8 +36,8 @@ def seeds(n=7, low=0.0, high=1.0, shape=SHAPE):
     return np.random.default_rng(0).uniform(low, high, (n, *shape)).astype(np.float32)
 
 
-def modeldiff_loss(outputs, own):
-    target = 1000 * (own.mean(0) - own)
+def modeldiff_loss(outputs, seed_reactions):
+    target = 1000 * (seed_reactions.mean(0) - seed_reactions)
     squared = (np.asarray(outputs, np.float64) - target) ** 2
     return squared[:, 0] + 0.1 * squared[:, 1:].mean(1)
 
@@ -60,24 +60,24 @@ def test_partners_stay_in_the_ball_and_in_the_range(direction, low, high, eps):
 @pytest.mark.parametrize("components", [1, 2, 5])
 def test_the_loss_falls_toward_the_target_and_rises_away_from_it(components):
     params, x = weights(2, components=components), seeds(20)
-    own = np.asarray(curved(params, x), np.float64)
+    seed_reactions = np.asarray(curved(params, x), np.float64)
     loss = {}
     for direction in ("toward", "away"):
         partners = pgd(curved, params, x, key=KEY, direction=direction, loss="even", eps=0.1, n_steps=20)
-        target = 1000 * (own.mean(0) - own)
+        target = 1000 * (seed_reactions.mean(0) - seed_reactions)
         loss[direction] = ((np.asarray(curved(params, partners)) - target) ** 2).mean(1)
-    start = ((own - 1000 * (own.mean(0) - own)) ** 2).mean(1)
+    start = ((seed_reactions - 1000 * (seed_reactions.mean(0) - seed_reactions)) ** 2).mean(1)
     assert (loss["toward"] < start).all()
     assert (loss["away"] > start).all()
 
 
 def reference(x, w, noise, direction, eps, step, n_steps):
-    """The attack on a linear model in float64, a pair at a time."""
+    """Attacks a linear model in float64, a pair at a time."""
     x, w = x.reshape(len(x), -1).astype(np.float64), w.astype(np.float64)
-    own = x @ w
+    seed_reactions = x @ w
     partners = []
     for i in range(len(x)):
-        target = 1000 * (own.mean(0) - own[i])
+        target = 1000 * (seed_reactions.mean(0) - seed_reactions[i])
         point = np.clip(x[i] + eps * noise[i].reshape(-1), 0, 1)
         for _ in range(n_steps):
             off = point @ w - target
@@ -137,8 +137,8 @@ def test_one_compiled_loop_and_a_driven_step_agree(monkeypatch, direction):
 
 def test_known_reactions_to_the_seeds_change_nothing():
     x, params = seeds(7), weights(5)
-    own = np.asarray(curved(params, x))
-    got = pgd(curved, params, x, key=KEY, n_steps=4, own=own)
+    seed_reactions = np.asarray(curved(params, x))
+    got = pgd(curved, params, x, key=KEY, n_steps=4, seed_reactions=seed_reactions)
     np.testing.assert_allclose(got, pgd(curved, params, x, key=KEY, n_steps=4), atol=1e-6)
 
 

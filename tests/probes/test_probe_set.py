@@ -28,7 +28,7 @@ def probe_set(space=SPACES[0], n=4, seed=0, **more):
 
 
 def ramp():
-    """Pairs no random generator or compiler has a say in."""
+    """Returns pairs that depend on no random generator or compiler."""
     values = (np.arange(24, dtype=np.float32) / 24).reshape(2, 3, 2, 2)
     return ProbeSet(values[0], values[1], generic_space((2, 2)), "cosine", {"method": "ramp"})
 
@@ -181,7 +181,7 @@ def test_a_large_file_is_refused(tmp_path):
         load_probes(path, Limits(probe_bytes=1000))
 
 
-def test_a_failed_save_leaves_what_was_there(tmp_path):
+def test_a_failed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "probes.npz"
     path.mkdir()
     (path / "kept").write_text("")

@@ -37,12 +37,12 @@ RNG = np.random.default_rng(0)
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_packs_fill_the_space(space):
-    seeds, told = load_seeds(None, space, 40, 0)
+    seeds, source = load_seeds(None, space, 40, 0)
     assert seeds.shape == (40, *space.shape)
     assert seeds.dtype == space.dtype
     assert np.isfinite(seeds).all()
     assert space.low <= seeds.min() < seeds.max() <= np.float32(space.high)
-    assert told.startswith("built-in ")
+    assert source.startswith("built-in ")
     if space.size > 8:
         assert len(np.unique(seeds.reshape(40, -1), axis=0)) >= 39
 
@@ -121,11 +121,11 @@ SOUND = RNG.uniform(-1, 1, (6, 200)).astype(np.float32)
     ],
 )
 def test_arrays_are_brought_into_the_space(given, space, expected):
-    seeds, told = load_seeds(given, space, 6, 0)
+    seeds, source = load_seeds(given, space, 6, 0)
     assert seeds.dtype == space.dtype
     assert seeds.flags.c_contiguous
     np.testing.assert_allclose(seeds, expected, atol=1e-6)
-    assert told == f"array {given.dtype}{list(given.shape)}, all 6"
+    assert source == f"array {given.dtype}{list(given.shape)}, all 6"
 
 
 def test_images_are_resized_as_pillow_does():
@@ -143,16 +143,16 @@ def test_long_signals_give_a_window():
 @pytest.mark.parametrize("n", [2, 17, 30])
 def test_more_seeds_than_pairs_are_drawn_without_replacement(n):
     given = np.linspace(-1, 1, 30, dtype=np.float32)[:, None]
-    seeds, told = load_seeds(given, generic_space((1,)), n, 0)
+    seeds, source = load_seeds(given, generic_space((1,)), n, 0)
     assert len(np.unique(seeds)) == n
     assert np.isin(seeds, given).all()
-    assert told.endswith(f"{n} of 30" if n < 30 else "all 30")
+    assert source.endswith(f"{n} of 30" if n < 30 else "all 30")
     np.testing.assert_array_equal(seeds, load_seeds(given, generic_space((1,)), n, 0)[0])
     if n < 30:
         assert (seeds != load_seeds(given, generic_space((1,)), n, 1)[0]).any()
 
 
-def test_fewer_seeds_than_pairs_say_what_to_ask_for():
+def test_too_few_seeds_are_an_error_that_names_the_number():
     with pytest.raises(InvalidInputError, match="--pairs 6"):
         load_seeds(BYTES, image_space(10, 12), 7, 0)
 
@@ -168,7 +168,7 @@ def test_fewer_seeds_than_pairs_say_what_to_ask_for():
         (np.zeros((6, 5), complex), generic_space((5,)), "numbers"),
         (np.zeros((6, 10, 12, 2)), image_space(10, 12), "shape"),
         (np.zeros((6, 10)), image_space(10, 12), "shape"),
-        (FLOATS[0], image_space(10, 12), "seed of its own|N, H, W"),
+        (FLOATS[0], image_space(10, 12), "needs one seed|N, H, W"),
         (np.full((6, 10, 12, 3), np.nan), image_space(10, 12), "NaN or infinity in 6 seeds"),
         (FLOATS * 2 - 1, image_space(10, 12), r"\[0, 255\]"),
         (FLOATS * 254.5, image_space(10, 12), r"\[0, 255\]"),
@@ -201,9 +201,9 @@ def test_array_files_are_known_by_their_content(tmp_path, name):
     else:
         with path.open("wb") as file:
             np.save(file, FLOATS)
-    seeds, told = load_seeds(path, image_space(10, 12), 6, 0)
+    seeds, source = load_seeds(path, image_space(10, 12), 6, 0)
     np.testing.assert_array_equal(seeds, FLOATS)
-    assert told == f"{path}, all 6"
+    assert source == f"{path}, all 6"
     np.testing.assert_array_equal(seeds, load_seeds(str(path), image_space(10, 12), 6, 0)[0])
 
 
@@ -298,10 +298,10 @@ def folder(tmp_path):
 
 
 def test_folders_are_read_in_order_of_name(folder):
-    seeds, told = load_seeds(folder, image_space(10, 15), 6, 0)
+    seeds, source = load_seeds(folder, image_space(10, 15), 6, 0)
     levels = np.array([0, 80, 160, 40, 120, 200])  # class0, then class1
     np.testing.assert_allclose(seeds, np.broadcast_to(levels[:, None, None, None] / 255, (6, 10, 15, 3)), atol=0.004)
-    assert told == f"folder {folder}, all 6"
+    assert source == f"folder {folder}, all 6"
     assert len(load_seeds(folder, image_space(10, 15, 1), 3, 0)[0]) == 3
 
 
@@ -338,7 +338,7 @@ def test_special_files_among_images_are_refused_by_name(folder, kind):
 
 
 def test_an_image_cut_while_it_is_read_is_an_error(folder, monkeypatch):
-    """Pillow would map this bitmap, were it given the name."""
+    """Pillow would map this bitmap, if it got its name."""
     pixels = np.zeros((700, 500, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "class0" / "large.bmp")
     real = ImageOps.exif_transpose
@@ -379,7 +379,7 @@ def test_a_folder_without_images_and_a_space_without_pictures(tmp_path, folder):
         load_seeds(folder, token_space(8), 2, 0)
 
 
-def test_fewer_seeds_are_enough_where_the_number_is_only_a_wish():
+def test_fewer_seeds_are_accepted_with_at_most():
     assert len(load_seeds(BYTES, image_space(10, 12), 7, 0, at_most=True)[0]) == 6
     assert len(load_seeds(BYTES, image_space(10, 12), 4, 0, at_most=True)[0]) == 4
     with pytest.raises(InvalidInputError, match="1 seeds"):

@@ -26,25 +26,25 @@ one_default = pytest.mark.parametrize(
 
 
 def independent(model):
-    """The same graph with weights of the same spread that have nothing to do with it."""
+    """Returns the same graph with unrelated weights of the same deviation."""
     rng = np.random.default_rng(5)
     params = {name: rng.permuted(np.asarray(value)) for name, value in model.params.items()}
     return Model(
-        model.apply, params, model.inputs, model.outputs, Origin("stranger", "onnx"), conversion=model.conversion
+        model.apply, params, model.inputs, model.outputs, Origin("unrelated", "onnx"), conversion=model.conversion
     )
 
 
 @one_default
-def test_every_input_of_a_transformer_is_found_out(name):
-    found = probed_input(load(EXPORTED / f"{name}.onnx"))
-    assert found.model.inputs[found.index].name == "input_ids"
-    assert (found.space.kind, found.space.low, found.space.high) == ("tokens", 0, VOCABULARY - 1)
-    for other, value in found.others.items():
+def test_every_input_of_a_transformer_is_recognised(name):
+    probed = probed_input(load(EXPORTED / f"{name}.onnx"))
+    assert probed.model.inputs[probed.index].name == "input_ids"
+    assert (probed.space.kind, probed.space.low, probed.space.high) == ("tokens", 0, VOCABULARY - 1)
+    for other, value in probed.others.items():
         if "mask" in other:
-            assert value.shape == found.shape  # nothing cached, so nothing more to attend to
+            assert value.shape == probed.shape  # no cache, so no more positions to attend to
             assert (value == 1).all()
         elif "position" in other:
-            np.testing.assert_array_equal(value[0], np.arange(found.shape[1]))
+            np.testing.assert_array_equal(value[0], np.arange(probed.shape[1]))
         elif "past" in other:
             assert value.shape[2] == 0
 
@@ -61,10 +61,10 @@ def test_partners_are_made_by_substituting_tokens(name):
 
 
 @one_default
-def test_a_fine_tuned_copy_is_nearer_than_a_stranger(name):
+def test_a_fine_tuned_copy_is_nearer_than_an_unrelated_model(name):
     parent = load(EXPORTED / f"{name}.onnx")
     options = {"n_pairs": 12, "n_steps": 3}
     child = compare(parent, perturbed(parent, 0.05), **options)
-    stranger = compare(parent, independent(parent), **options)
+    unrelated = compare(parent, independent(parent), **options)
     assert child.similarity > 0.999
-    assert 1 - stranger.similarity > 10 * (1 - child.similarity)
+    assert 1 - unrelated.similarity > 10 * (1 - child.similarity)

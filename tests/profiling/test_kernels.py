@@ -1,4 +1,4 @@
-"""Every public kernel can be profiled, and its name stands in what is compiled of it."""
+"""Every public kernel can be profiled, and its name is in the compiled program."""
 
 import sys
 
@@ -18,7 +18,7 @@ from modeldiff_jax.profiling.programs import Budget
 
 SMALL = {"largest": (4, 300), "top_k": (4, 300, 8), "self_join": (40, 8), "rdm_similarity": (6, 8)}
 SCOPES = {"pearson_similarity": "cosine_similarity", "spearman_similarity": "cosine_similarity"}
-"""Kernels that are another one after some preparation."""
+"""Kernels that call another one after some preparation."""
 
 
 def small(name, **options):
@@ -30,7 +30,7 @@ def variants(name):
 
 
 def scopes(function, *args):
-    """What the instructions of a compiled program say of where they come from."""
+    """Returns the origins of the instructions of a compiled program."""
     return jax.jit(function).lower(*args).compile().as_text()
 
 
@@ -38,7 +38,7 @@ ALL = [(name, variant) for name in names() for variant in variants(name)]
 
 
 @pytest.mark.parametrize(("name", "variant"), ALL, ids=[".".join(pair) for pair in ALL])
-def test_a_kernels_scope_stands_in_the_compiled_program(name, variant):
+def test_a_kernels_scope_is_in_the_compiled_program(name, variant):
     try:
         call = small(name, implementation=variant)
         text = scopes(call.function, *call.arrays)
@@ -80,7 +80,7 @@ def test_sizes_that_do_not_fit_are_refused(name, sizes):
 
 @pytest.mark.parametrize(
     ("options", "dtype", "rule"),
-    [({"colour": 1}, "float32", "its own arguments"), ({}, "float33", "`dtype` is one of")],
+    [({"colour": 1}, "float32", "its arguments"), ({}, "float33", "`dtype` is one of")],
 )
 def test_wrong_options_are_refused(options, dtype, rule):
     with pytest.raises(InvalidInputError, match=rule):

@@ -1,4 +1,4 @@
-"""Ceilings: measured once, for any type, never below what was measured elsewhere."""
+"""Limits of the device: measured once, for any type, never below other measurements."""
 
 import pytest
 
@@ -8,24 +8,24 @@ from modeldiff_jax.profiling.machine import ALWAYS, DEFAULT, Machine
 
 @pytest.mark.parametrize("kind", [*ALWAYS, DEFAULT, "float16", "int8"])
 def test_every_kind_of_product_has_a_rate(kind):
-    found = Machine()
-    assert found.product_rate(kind) > 0
-    assert set(found.products) == {*ALWAYS, kind}
+    device = Machine()
+    assert device.product_rate(kind) > 0
+    assert set(device.products) == {*ALWAYS, kind}
 
 
 def test_a_ceiling_is_measured_once(monkeypatch):
-    found = Machine()
-    before = found.to_dict(), found.memory_rate(5000)
+    device = Machine()
+    before = device.to_dict(), device.memory_rate(5000)
     monkeypatch.setattr(machine, "_copy", pytest.fail)
     monkeypatch.setattr(machine, "_product", pytest.fail)
     monkeypatch.setattr(machine, "_shortest", pytest.fail)
-    assert (found.to_dict(), found.memory_rate(4800)) == before
+    assert (device.to_dict(), device.memory_rate(4800)) == before
 
 
 @pytest.mark.parametrize("moved", [0, 1, 10_000, 2**40])
-def test_what_stays_in_a_cache_may_be_faster_than_a_large_copy_and_nothing_slower(moved):
-    found = Machine()
-    assert found.memory_rate(moved) >= found.copy_rate > 0
+def test_arrays_in_a_cache_may_be_faster_than_a_large_copy_and_none_is_slower(moved):
+    device = Machine()
+    assert device.memory_rate(moved) >= device.copy_rate > 0
 
 
 def test_larger_products_are_tried_until_one_takes_long_enough(monkeypatch):

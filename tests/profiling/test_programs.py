@@ -21,17 +21,17 @@ def machine():
 
 def test_a_matrix_product(machine):
     args = jnp.ones((M, K)), jnp.ones((K, N))
-    found = measure("product", Program(jnp.matmul), args, machine, QUICK, calls=3).profile
-    assert found.work.flops == found.xla_flops == 2 * M * N * K
-    assert found.moved == 4 * (M * K + K * N + M * N)
-    assert found.xla_bytes == pytest.approx(found.moved, rel=0.01)
-    assert found.intensity == found.work.flops / found.moved
-    assert found.inputs == (f"float32[{M}, {K}]", f"float32[{K}, {N}]")
-    assert (found.calls, found.xla_loops) == (3, False)
-    assert min(found.trace_seconds, found.lower_seconds, found.compile_seconds) > 0
+    profile = measure("product", Program(jnp.matmul), args, machine, QUICK, calls=3).profile
+    assert profile.work.flops == profile.xla_flops == 2 * M * N * K
+    assert profile.moved == 4 * (M * K + K * N + M * N)
+    assert profile.xla_bytes == pytest.approx(profile.moved, rel=0.01)
+    assert profile.intensity == profile.work.flops / profile.moved
+    assert profile.inputs == (f"float32[{M}, {K}]", f"float32[{K}, {N}]")
+    assert (profile.calls, profile.xla_loops) == (3, False)
+    assert min(profile.trace_seconds, profile.lower_seconds, profile.compile_seconds) > 0
 
 
-def test_the_share_is_what_the_roofs_leave_of_the_time(machine):
+def test_the_share_follows_from_the_roofs_and_the_time(machine):
     args = {"params": {"w": jnp.ones((K, N)), "b": jnp.ones(N)}}, jnp.ones((M, K))
 
     def layer(params, x):
@@ -64,28 +64,28 @@ def test_no_program_is_much_faster_than_the_ceilings(monkeypatch):
         assert 0 < shares[-1] <= 1.5, shares
 
 
-def test_xlas_figures_are_told_to_leave_out_trips_of_loops(machine):
+def test_xlas_figures_are_marked_as_without_trips_of_loops(machine):
     def powers(x):
         return jax.lax.fori_loop(0, 50, lambda _, y: y @ x, x)
 
-    found = measure("loop", Program(powers), (jnp.ones((32, 32)),), machine, QUICK).profile
-    assert found.xla_loops
-    assert found.work.flops >= 50 * 2 * 32**3 > 40 * found.xla_flops
+    profile = measure("loop", Program(powers), (jnp.ones((32, 32)),), machine, QUICK).profile
+    assert profile.xla_loops
+    assert profile.work.flops >= 50 * 2 * 32**3 > 40 * profile.xla_flops
 
 
-def test_what_no_result_depends_on_is_not_moved(machine):
+def test_arguments_that_no_result_depends_on_do_not_count(machine):
     args = {"used": jnp.ones(100), "unused": jnp.ones(10_000)}, jnp.ones(100)
-    found = measure("part", Program(lambda params, x: params["used"] + x), args, machine, QUICK).profile
-    assert found.moved == 4 * 300
+    profile = measure("part", Program(lambda params, x: params["used"] + x), args, machine, QUICK).profile
+    assert profile.moved == 4 * 300
 
 
 def test_static_arguments_and_numbers(machine):
     program = Program(lambda power, x, y: x**power + y, static_argnums=0)
-    found = measure("power", program, (3, jnp.ones(10), 2), machine, QUICK).profile
-    assert found.inputs == ("float32[10]", "int32[]")
+    profile = measure("power", program, (3, jnp.ones(10), 2), machine, QUICK).profile
+    assert profile.inputs == ("float32[10]", "int32[]")
 
 
-def test_a_program_is_compiled_anew_and_runs_again(machine):
+def test_a_program_is_compiled_again_and_runs_again(machine):
     traced = []
 
     def function(x):
@@ -107,7 +107,7 @@ def test_a_program_is_compiled_anew_and_runs_again(machine):
         pytest.param(Budget(longest=1e-12), "runs for at most 1e-12 s", id="seconds"),
     ],
 )
-def test_what_is_beyond_the_budget_is_refused_before_it_is_compiled(machine, monkeypatch, budget, rule):
+def test_programs_beyond_the_budget_are_refused_before_compilation(machine, monkeypatch, budget, rule):
     monkeypatch.setattr(jax.stages.Lowered, "compile", pytest.fail)
     machine.product_rate("float32")
     machine.to_dict()
@@ -115,7 +115,7 @@ def test_what_is_beyond_the_budget_is_refused_before_it_is_compiled(machine, mon
         measure("large", Program(jnp.matmul), (jnp.ones((32, 32)), jnp.ones((32, 32))), machine, budget)
 
 
-def test_what_a_program_needs_beside_counts(machine):
+def test_temporary_arrays_count(machine):
     def sort_far(x):
         return jnp.sort(jnp.sin(jnp.arange(100_000.0) * x))[0]
 

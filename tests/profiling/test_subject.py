@@ -1,4 +1,4 @@
-"""Profiles of kernels, models and comparisons: whole records, readable traces, our own errors."""
+"""Profiles of kernels, models and comparisons: complete records, readable traces, our errors."""
 
 import gzip
 import json
@@ -66,7 +66,7 @@ def test_a_comparison_counts_what_it_calls(files):
     assert [side["path"] for side in record["subject"]["models"]] == ["a.onnx", "b.onnx"]
     programs = {row["name"]: row for row in record["programs"]}
     assert len(programs) == len(record["programs"]) >= 2
-    # gradients of three steps for the partners of 12 pairs, made on both sides, each with a pass forth and one back
+    # gradients of three steps for the partners of 12 pairs, made on both sides, each with a forward and a backward pass
     assert record["flops"] > 2 * 12 * 3 * 2 * PER_SAMPLE
     assert record["flops"] == sum(row["calls"] * row["flops"] for row in record["programs"])
     assert record["seconds"]["total"] > record["seconds"]["compare"] > 0

@@ -34,11 +34,11 @@ def count(function, *args):
     ],
 )  # fmt: skip
 def test_operations(function, flops):
-    found = count(function, *matrices())
-    assert found.flops == flops
-    assert found.flops == sum(found.by_operator.values())
-    assert not found.open_loops
-    assert found.uneven_branches == ("cond" in str(jax.make_jaxpr(function)(*matrices())))
+    counted = count(function, *matrices())
+    assert counted.flops == flops
+    assert counted.flops == sum(counted.by_operator.values())
+    assert not counted.open_loops
+    assert counted.uneven_branches == ("cond" in str(jax.make_jaxpr(function)(*matrices())))
 
 
 def test_a_pallas_kernel_counts_once_for_each_place_of_its_grid():
@@ -53,22 +53,22 @@ def test_a_pallas_kernel_counts_once_for_each_place_of_its_grid():
     assert count(call, jnp.ones(40)).by_operator["mul"] == 40
 
 
-def test_loops_whose_trips_the_data_decide_are_told():
+def test_loops_whose_trips_depend_on_data_are_reported():
     def halve(x):
         return jax.lax.while_loop(lambda x: x[0] > 1, lambda x: x / 2, x)
 
-    found = count(halve, jnp.ones(10))
-    assert found.open_loops
-    assert found.by_operator["div"] == 10
+    counted = count(halve, jnp.ones(10))
+    assert counted.open_loops
+    assert counted.by_operator["div"] == 10
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "int8"])
-def test_products_count_by_what_they_multiply(dtype):
-    found = count(jnp.matmul, *matrices(dtype))
-    assert found.by_kind == {dtype: PRODUCT}
+def test_products_count_by_their_type(dtype):
+    counted = count(jnp.matmul, *matrices(dtype))
+    assert counted.by_kind == {dtype: PRODUCT}
 
 
-def test_products_at_jaxs_default_precision_have_a_roof_of_their_own_off_the_cpu(monkeypatch):
+def test_products_at_jaxs_default_precision_have_a_separate_roof_off_the_cpu(monkeypatch):
     monkeypatch.setattr(work.jax, "default_backend", lambda: "gpu")
     highest = count(lambda a, b: jnp.matmul(a, b, precision="highest"), *matrices())
     assert highest.by_kind == {"float32": PRODUCT}

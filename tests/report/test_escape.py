@@ -1,4 +1,4 @@
-"""A stranger's text cannot act on a terminal or on a Markdown viewer."""
+"""Untrusted text cannot act on a terminal or on a Markdown viewer."""
 
 import string
 

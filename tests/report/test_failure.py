@@ -1,4 +1,4 @@
-"""Errors are told once, in full, and safely."""
+"""Errors are reported once, in full, and safely."""
 
 from modeldiff_jax.errors import LimitExceededError, UnsupportedModelError
 from modeldiff_jax.report.failure import failure, message

@@ -1,4 +1,4 @@
-"""Numbers are put as a reader expects them."""
+"""Numbers are formatted for readers."""
 
 import math
 

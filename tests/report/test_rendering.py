@@ -1,4 +1,4 @@
-"""Every record can be read in every format, and no name of a model can do more than be read."""
+"""Every record can be read in every format, and names of models are only text."""
 
 import copy
 
@@ -13,25 +13,25 @@ EVIL = "a\x1b[2J\u202e\nmodeldiff compare: reused|<script>`[bold red]x[/]:smile:
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("record", records.ALL.values(), ids=records.ALL)
 def test_every_record_renders_in_every_format(record, form):
-    before = copy.deepcopy(record)
+    original = copy.deepcopy(record)
     text = render(record, form)
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
     assert "None" not in text
     assert "nan" not in text
-    assert record == before
+    assert record == original
 
 
 @pytest.mark.parametrize("form", ["text", "html", "md"])
 @pytest.mark.parametrize("record", records.ALL.values(), ids=records.ALL)
-def test_every_report_says_when_and_with_what_it_was_made(record, form):
+def test_every_report_has_its_date_and_versions(record, form):
     text = render(record, form)
     assert "2026-07-31 12:00:05 UTC" in text
     assert "modeldiff-jax 0.1.0" in text.replace("\\", "")
 
 
 def poisoned(value):
-    """A record whose every free text is hostile."""
+    """Returns a record whose every free text is hostile."""
     if isinstance(value, dict):
         kept = ("command", "created", "verdict", "says", "kind", "state", "tool", "made_on", "sha256")
         return {key: entry if key in kept else poisoned(entry) for key, entry in value.items()}

@@ -1,4 +1,4 @@
-"""Programs: compiled with options of their own, and parts of other programs like any function."""
+"""Programs: compiled with their options, and parts of other programs like any function."""
 
 import jax
 import jax.numpy as jnp
@@ -62,22 +62,22 @@ def test_convolutions_stay_with_xla_on_cpu():
 
     assert "ynn" not in Program(convolve).lower(x, w).compile().as_text()
     plain = jax.jit(convolve).lower(x, w).compile().as_text()
-    own = Program(convolve, defaults=True).fresh().lower(x, w).compile().as_text()
-    assert ("ynn" in own) == ("ynn" in plain)
+    text = Program(convolve, defaults=True).fresh().lower(x, w).compile().as_text()
+    assert ("ynn" in text) == ("ynn" in plain)
 
 
 def test_recording_notes_programs_with_their_arguments_and_calls():
     square, power = Program(_square), Program(lambda n, x: x**n, static_argnums=0)
     square(1.0)
-    with compilation.recording() as found:
+    with compilation.recording() as recorded:
         for x in (jnp.ones(2), jnp.zeros(2), jnp.ones(3)):
             square(x)
         power(2, jnp.ones(2))
         power(3, jnp.ones(2))
         jax.jit(lambda x: square(x) + 1)(jnp.ones(2))  # a part of another program
-        assert found == []
+        assert recorded == []
     square(1.0)
-    calls = [(entry.program, jnp.shape(entry.args[-1]), entry.args[0], entry.calls) for entry in found]
+    calls = [(entry.program, jnp.shape(entry.args[-1]), entry.args[0], entry.calls) for entry in recorded]
     assert [(program, shape, n) for program, shape, _, n in calls] == [
         (square, (2,), 2),
         (square, (3,), 1),
@@ -87,15 +87,15 @@ def test_recording_notes_programs_with_their_arguments_and_calls():
     assert [first for program, _, first, _ in calls if program is power] == [2, 3]
 
 
-def test_recording_ends_when_what_is_recorded_fails():
+def test_recording_ends_when_the_block_fails():
     with pytest.raises(KeyError), compilation.recording():
         raise KeyError
-    with compilation.recording() as found:
+    with compilation.recording() as recorded:
         pass
     Program(_square)(1.0)
-    assert found == []
+    assert recorded == []
 
 
-def test_static_arguments_and_data_are_told_apart():
+def test_static_arguments_and_data_are_separated():
     program = Program(lambda a, b, c, d: d, static_argnums=(0, 2))
     assert program.partition_args((1, 2, 3, 4)) == ((1, 3), (2, 4))

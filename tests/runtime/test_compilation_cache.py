@@ -22,7 +22,7 @@ def clean(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 
-def test_the_folder_is_the_users_own_and_private(tmp_path):
+def test_the_folder_belongs_to_the_user_and_is_private(tmp_path):
     cache = compilation_cache.prepare()
     assert (cache.state, cache.folder) == ("on", tmp_path / "xdg" / "modeldiff")
     assert stat.S_IMODE(cache.folder.stat().st_mode) == 0o700
@@ -34,8 +34,8 @@ def test_relative_cache_homes_are_ignored(monkeypatch):
 
 
 def test_the_override_wins_and_an_empty_one_is_off(monkeypatch, tmp_path):
-    monkeypatch.setenv("MODELDIFF_CACHE_DIR", str(tmp_path / "mine"))
-    assert compilation_cache.prepare().folder == tmp_path / "mine"
+    monkeypatch.setenv("MODELDIFF_CACHE_DIR", str(tmp_path / "chosen"))
+    assert compilation_cache.prepare().folder == tmp_path / "chosen"
     monkeypatch.setenv("MODELDIFF_CACHE_DIR", "")
     assert compilation_cache.prepare().state == "off"
 
@@ -52,7 +52,7 @@ def test_a_place_that_cannot_be_a_folder_is_not_used(tmp_path):
     assert compilation_cache.prepare().state == "unusable"
 
 
-def test_jaxs_own_setting_is_left_alone(monkeypatch, tmp_path):
+def test_jaxs_setting_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax"))
     assert compilation_cache.prepare().folder == tmp_path / "jax"
     assert not (tmp_path / "xdg").exists()
@@ -126,7 +126,7 @@ def a_pipe(file, other):
 
 
 @pytest.mark.parametrize("change", [damaged, emptied, swapped, of_jax, a_pipe])
-def test_another_entry_is_removed_and_can_be_put_anew(entries, tmp_path, change):
+def test_another_entry_is_removed_and_can_be_put_again(entries, tmp_path, change):
     for key in ("one", "other"):
         entries.put(key, key.encode())
     file, other = (entries._file(key) for key in ("one", "other"))

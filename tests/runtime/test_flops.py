@@ -1,4 +1,4 @@
-"""Counted operations against XLA's own count."""
+"""Counted operations against XLA's count."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_as_xla_counts(function):
     assert ours == pytest.approx(theirs, rel=0.2, abs=10)  # XLA leaves out products with padding
 
 
-def test_a_scan_counts_each_trip_and_a_branch_its_dearest_side():
+def test_a_scan_counts_each_trip_and_a_branch_its_most_expensive_side():
     weights = jnp.ones((16, 16))
 
     def trips(n):

@@ -1,4 +1,4 @@
-"""A forked process says that JAX would hang in it, before it does."""
+"""A forked process raises before JAX hangs in it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Child processes under limits: they answer, and end with an error that names the limit."""
+"""Child processes under limits: they respond, and end with an error that names the limit."""
 
 import sys
 
@@ -13,8 +13,8 @@ import os, struct, sys, time
 while head := sys.stdin.buffer.read(8):
     content = sys.stdin.buffer.read(struct.unpack("<Q", head)[0])
     exec(content.decode())
-    answer = content[::-1]
-    sys.stdout.buffer.write(struct.pack("<Q", len(answer)) + answer)
+    response = content[::-1]
+    sys.stdout.buffer.write(struct.pack("<Q", len(response)) + response)
     sys.stdout.buffer.flush()
 """
 HARM = {
@@ -26,11 +26,11 @@ HARM = {
 
 @pytest.fixture
 def child():
-    """Starts a child that runs each request and answers with its reverse; ends it."""
+    """Starts a child that runs each request and responds with its reverse; ends it."""
     started = []
 
-    def start(limits=DEFAULT, answer_bytes=2**20):
-        started.append(Child(["-c", SERVE], limits, answer_bytes))
+    def start(limits=DEFAULT, response_bytes=2**20):
+        started.append(Child(["-c", SERVE], limits, response_bytes))
         return started[-1]
 
     yield start
@@ -38,7 +38,7 @@ def child():
         each.close()
 
 
-def test_it_answers_one_request_after_another(child):
+def test_it_responds_to_one_request_after_another(child):
     process = child()
     assert [process.request(content, "x") for content in (b"1", b"'ab'", b"#" * 100_000)] == [
         b"1",
@@ -73,9 +73,9 @@ def test_a_child_that_dies_is_an_error(child, code, said):
         child().request(code.encode(), "the model")
 
 
-def test_answers_are_bounded(child):
+def test_responses_are_bounded(child):
     with pytest.raises(ChildFailedError, match="bytes"):
-        child(answer_bytes=10).request(b"#" * 20, "the model")
+        child(response_bytes=10).request(b"#" * 20, "the model")
 
 
 def test_a_program_runs_to_its_end():

@@ -109,7 +109,7 @@ def test_errors_of_the_block_come_out_as_they_are(tmp_path):
 
 
 def test_a_file_that_is_replaced_is_read_as_it_was(tmp_path):
-    """Writers that rename a whole file into place disturb nobody."""
+    """Writers that rename a whole file into place do not disturb readers."""
     (tmp_path / "x").write_bytes(b"content")
     (tmp_path / "new").write_bytes(b"another")
     with open_regular(tmp_path / "x") as stream:

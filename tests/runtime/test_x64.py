@@ -1,4 +1,4 @@
-"""Pieces in 64-bit types, in programs of 32-bit mode: computed as in 64-bit mode, whatever is done with the program."""
+"""Pieces in 64-bit types, in programs of 32-bit mode: results are those of 64-bit mode, also after transformations."""
 
 import functools
 
@@ -67,7 +67,7 @@ ORDERS = {
 
 @functools.cache
 def right(function):
-    """What a function of an example gives in 64-bit mode."""
+    """Returns the result of a function of an example in 64-bit mode."""
     with jax.enable_x64(True):
         return jax.jit(function)(K if function is integers else X)
 
@@ -122,11 +122,11 @@ def test_the_mode_around_stays():
     assert not jax.config.jax_enable_x64
 
 
-def test_what_is_no_array_passes_through():
+def test_values_that_are_no_arrays_pass_through():
     kept = np.arange(3)
-    found = x64.in_64_bits(lambda: (kept, None, "words", 3))
-    assert found[0] is kept
-    assert found[1:] == (None, "words", 3)
+    result = x64.in_64_bits(lambda: (kept, None, "words", 3))
+    assert result[0] is kept
+    assert result[1:] == (None, "words", 3)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.float64])
@@ -140,9 +140,9 @@ def test_arrays_keep_their_types(dtype):
 @pytest.mark.parametrize("place", [np.asarray, x64.as_array], ids=["numpy", "jax"])
 def test_saturated_integers_keep_their_order(place):
     x = np.int64([-(2**63), -(2**31) - 1, -5, 0, 7, 2**31, 2**63 - 1])
-    found = x64.saturated(place(x))
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, np.clip(x, -(2**31), 2**31 - 1))
+    result = x64.saturated(place(x))
+    assert result.dtype == np.int32
+    np.testing.assert_array_equal(result, np.clip(x, -(2**31), 2**31 - 1))
     np.testing.assert_array_equal(x64.saturated(place(np.uint64([1, 2**64 - 1]))), [1, 2**31 - 1])
 
 
@@ -153,7 +153,7 @@ def test_operations_of_a_piece_are_counted():
     assert count_flops(jax.make_jaxpr(product)(X)) == 2 * 3 * 4 * 3
 
 
-def test_what_is_known_is_evaluated_at_once():
+def test_known_values_are_evaluated_at_once():
     def program(x):
         known = np.int64([3, FAR, 1])
         place = x64.in_types_of(known, lambda: jnp.argmax(jnp.asarray(known)))

@@ -1,7 +1,7 @@
 """Methods that score how related two models are: the paper's, other published ones, and ours.
 
-A method is `scores(study, owners, suspects, orientation) -> (owners, suspects)`, higher for more related; -inf where it
-cannot compare them, such as two label spaces.
+A method is `scores(study, owners, suspects, orientation) -> (owners, suspects)`, higher for more related; -inf for
+models that it cannot compare, as those of two label spaces.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _BISECTIONS = 12
 
 
 def akh(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Agreement on inputs that the prober misclassifies (Godinot et al., "QuRD", AAAI 2025).
+    """Returns agreement on inputs that the prober misclassifies (Godinot et al., "QuRD", AAAI 2025).
 
     Where there are too few errors, inputs with the smallest margins are added.
     """
@@ -21,7 +21,7 @@ def akh(study: Study, owners: Sequence[str], suspects: Sequence[str], orientatio
 
 
 def ipguard(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Agreement on points near the prober's decision boundary (Cao et al., AsiaCCS 2021).
+    """Returns agreement on points near the prober's decision boundary (Cao et al., AsiaCCS 2021).
 
     The points are found by bisection between seeds of different labels, not by the paper's gradient descent: they are
     nearer to the boundary than its stopping rule requires.
@@ -43,7 +43,7 @@ def misclassified(study: Study, prober: str) -> Float[np.ndarray, "n ..."]:
     others[rows, y] = -np.inf
     margin = of_label - others.max(axis=1)
     wrong = margin < 0
-    # one error is as good as another, so errors are taken in order; the rest by margin
+    # errors are taken in order, the others by margin
     order = np.argsort(np.where(wrong, -np.inf, margin), kind="stable")
     return x[order[: study.n_pairs]]
 

@@ -12,7 +12,7 @@ from bench.modelreuse.study import Orientation, Study
 
 
 def sac(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Minus the mean absolute difference of correlation matrices (cosine of probabilities) on misclassified inputs."""
+    """Returns minus the mean absolute difference of correlations (cosines of probabilities) on misclassified inputs."""
     everyone = sorted({*owners, *suspects})
 
     def matrices(prober: str) -> dict[str, np.ndarray]:

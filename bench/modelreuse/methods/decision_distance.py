@@ -15,7 +15,7 @@ from modeldiff_jax.probes.pgd import Direction
 
 
 def cosine(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float:
-    """Cosine similarity."""
+    """Returns the cosine similarity."""
     return float(a @ b / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-12))
 
 

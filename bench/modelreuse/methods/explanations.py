@@ -15,7 +15,7 @@ _GRID, _MASKS, _IMAGES = 4, 64, 25
 
 
 def zest(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Cosine similarity of the slopes of probabilities over which tiles of an image are shown."""
+    """Returns the cosine similarity of the slopes of probabilities over which tiles of an image are shown."""
     everyone = sorted({*owners, *suspects})
 
     def signatures(dataset: str) -> dict[str, np.ndarray]:

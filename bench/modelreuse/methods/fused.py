@@ -1,4 +1,4 @@
-"""Our method: several representations of the reactions to the same pairs, each scored against unrelated models."""
+"""Our method: several representations of the reactions to the same pairs, each scored against references."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from bench.modelreuse.study import Orientation, Study
 
 
 def weights(study: Study, owners: Sequence[str], suspects: Sequence[str], orientation: Orientation) -> np.ndarray:
-    """Mean cosine similarity of the tensors of two or more axes and equal shape; -inf for different architectures."""
+    """Returns the mean cosine of tensors of two or more axes and equal shape; -inf for different architectures."""
     del orientation  # no inputs are made
 
     def score(_: str, owner: str, suspect: str) -> float:

@@ -6,7 +6,7 @@
 The type of the arrays decides how they are computed:
 
 - numpy arrays, lists and the like: scipy's arguments, checks, errors, shapes and results. Numpy out, float64, computed
-  in float64 on the CPU whatever JAX's own settings are.
+  in float64 on the CPU, whatever JAX's settings.
 - jax arrays, traced ones too: the kernels of this package. Jax out, float32, on the arrays' device, accurate to a
   relative 1e-5 for near vectors, with gradients; for the metrics they have, without weights and `out`.
 
@@ -14,8 +14,8 @@ Two differences from scipy, both on purpose. Complex vectors are refused for eve
 imaginary part for some. And a distance of vectors with NaN is NaN, where scipy's chebyshev ignores NaN and its
 jensenshannon returns 0 between two vectors with NaN.
 
-`cdist` and `pdist` are ours: they are where time is spent. The functions of one pair, `squareform` and the checks of
-matrices are scipy's own objects, so other code recognises them.
+`cdist` and `pdist` are ours: most time is spent in them. The functions of one pair, `squareform` and the checks of
+matrices are scipy's objects, so other code recognises them.
 """
 
 from __future__ import annotations
@@ -123,10 +123,10 @@ _PAIR_PREFIX = "test_"
 """scipy's prefix for a metric computed by its function of one pair."""
 _BOOLEAN = ("dice", "rogerstanimoto", "russellrao", "sokalsneath", "yule")
 """Metrics whose function of one pair takes booleans."""
-_BOOLEAN_TOO = ("hamming", "jaccard")
+_BOOLEAN_OR_REAL = ("hamming", "jaccard")
 """Metrics whose function of one pair takes booleans if the vectors are boolean."""
 _CONVERTING = ("correlation", "cosine", "jensenshannon", "mahalanobis", "seuclidean")
-"""Metrics for which scipy accepts whatever numpy can convert to float64; the others take real numbers only."""
+"""Metrics for which scipy accepts all that numpy can convert to float64; the others take real numbers only."""
 
 
 def cdist(XA: Any, XB: Any, metric: Any = "euclidean", *, out: np.ndarray | None = None, **kwargs: Any) -> Any:
@@ -202,26 +202,26 @@ def _in_float64(
     if not callable(metric) and not isinstance(metric, str):
         raise TypeError("2nd argument metric must be a string identifier or a function.")
     name = metric.lower() if isinstance(metric, str) else getattr(metric, "__name__", "")
-    known = _ALIASES.get(name.removeprefix(_PAIR_PREFIX) if isinstance(metric, str) else name)
-    if known is None and isinstance(metric, str):
+    metric_name = _ALIASES.get(name.removeprefix(_PAIR_PREFIX) if isinstance(metric, str) else name)
+    if metric_name is None and isinstance(metric, str):
         raise InvalidInputError(f"The metric is one of {', '.join(_PAIR_FUNCTIONS)}", got=repr(metric), where=where)
-    if known is None:
+    if metric_name is None:
         values = _pair_by_pair(a, b, metric, kwargs)
     else:
-        pair = _PAIR_FUNCTIONS[known] if isinstance(metric, str) else metric
-        by_pairs = name.startswith(_PAIR_PREFIX) or pair is not _PAIR_FUNCTIONS[known]
-        converts = known in _CONVERTING or by_pairs or callable(metric)
-        left, right = (None if x is None else _as_float64(x, known, where, converts) for x in (a, b))
+        pair = _PAIR_FUNCTIONS[metric_name] if isinstance(metric, str) else metric
+        by_pairs = name.startswith(_PAIR_PREFIX) or pair is not _PAIR_FUNCTIONS[metric_name]
+        converts = metric_name in _CONVERTING or by_pairs or callable(metric)
+        left, right = (None if x is None else _as_float64(x, metric_name, where, converts) for x in (a, b))
         assert left is not None
-        options: Callable[..., dict[str, Any]] = _OPTIONS.get(known, _weights)
-        kwargs = options(known, left, right, **kwargs)
+        options: Callable[..., dict[str, Any]] = _OPTIONS.get(metric_name, _weights)
+        kwargs = options(metric_name, left, right, **kwargs)
         if by_pairs:
-            boolean = known in _BOOLEAN or (known in _BOOLEAN_TOO and a.dtype == bool)
+            boolean = metric_name in _BOOLEAN or (metric_name in _BOOLEAN_OR_REAL and a.dtype == bool)
             if boolean:
                 left, right = left.astype(bool), None if right is None else right.astype(bool)
             values = _pair_by_pair(left, right, pair, kwargs)
         else:
-            values = _matrix(known, left, right, kwargs)
+            values = _matrix(metric_name, left, right, kwargs)
     if out is None:
         return values
     if out.shape != values.shape or not out.flags.c_contiguous or out.dtype != np.float64:
@@ -241,7 +241,7 @@ def _as_float64(x: np.ndarray, metric: str, where: str, converts: bool) -> np.nd
       x: vectors.
       metric: for messages.
       where: for messages.
-      converts: whether whatever numpy can convert is accepted (strings of digits, objects), or real numbers only.
+      converts: whether to accept all that numpy can convert (strings of digits, objects), or real numbers only.
     """
     if x.dtype.kind in "biuf" or (converts and x.dtype.kind != "c"):
         return np.array(x, np.float64, order="C")

@@ -2,7 +2,7 @@
 
 Metrics that are functions of inner products take one matrix product; others go row by row. Euclidean distances come
 from a product of centred vectors unless one is small compared with the vectors, where such a product has no digits;
-then from differences. Where scipy has no distance, such as the cosine of a zero vector, the result is NaN as in scipy.
+then from differences. Where scipy has no distance, as for the cosine of a zero vector, the result is NaN as in scipy.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def distances(metric: str, a: np.ndarray, b: np.ndarray, w: np.ndarray | None, p
 @jax.named_scope("distance.float64")
 def _distances(metric: str, a: Array, b: Array, w: Array | None, p: Array) -> Array:
     if metric in _BY_COUNTS and not (metric == "dice" and w is not None):
-        if metric != "dice":  # of which scipy multiplies the numbers as they are, without weights
+        if metric != "dice":  # for which scipy multiplies numbers as they are, without weights
             a, b = (a != 0).astype(a.dtype), (b != 0).astype(b.dtype)
         return _BY_COUNTS[metric](_counts(a, b, w))
     if metric == "correlation":
@@ -85,7 +85,7 @@ def _cosine(a: Array, b: Array, w: Weights) -> Matrix:
 
 
 def _correlation(a: Array, b: Array, w: Weights | None) -> Matrix:
-    if w is None:  # a plain mean, of which a constant vector leaves exactly nothing
+    if w is None:  # a plain mean, so that a constant vector minus its mean is exactly 0
         means, w = (jnp.mean(x, 1, keepdims=True) for x in (a, b)), jnp.ones(a.shape[1])
     else:
         w = w / jnp.sum(w)
@@ -101,7 +101,7 @@ _BY_PRODUCT: dict[str, Callable[[Array, Array, Weights], Matrix]] = {
 }
 
 
-# Functions of how many entries are true in both vectors, in the first only, in the second only, in neither
+# Functions of the numbers of entries that are true in both vectors, in the first only, in the second only, in neither
 
 Counts = tuple[Matrix, Matrix, Matrix, Matrix]
 
@@ -168,7 +168,7 @@ def _canberra(u: Array, b: Array, w: Weights) -> Array:
 
 
 def _weighted_dice(u: Array, b: Array, w: Weights) -> Array:
-    # as scipy has it for numbers: not the formula that it has without weights, except for booleans
+    # scipy's formula for numbers; it differs from the one without weights, except for booleans
     unequal, both = jnp.sum(w * (u != b), 1), jnp.sum(w * ((u != 0) & (b != 0)), 1)
     return unequal / (2 * both + unequal)
 

@@ -1,4 +1,4 @@
-"""Records (what `to_dict()` of a result gives) as documents: one file per command."""
+"""Documents of records, which are the `to_dict()` of results: one file per command."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ _BY_COMMAND: Mapping[str, Callable[[Record], Document]] = {
 
 
 def document(record: Record) -> Document:
-    """The document of any command's record."""
+    """Returns the document of any command's record."""
     return _BY_COMMAND[record["command"]](record)

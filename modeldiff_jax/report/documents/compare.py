@@ -14,7 +14,7 @@ from modeldiff_jax.report.documents.common import (
     first_few,
     model_lines,
     run_line,
-    whole,
+    titled_document,
 )
 from modeldiff_jax.report.numbers import decimal
 from modeldiff_jax.report.plots.decision_distances import DecisionDistances
@@ -27,11 +27,11 @@ _MEANINGS = {
 }
 _SUPPORTS = {"reuse": "supports reuse", "neither": "neutral", "unrelated": "contradicts reuse"}
 SIMILARITY = "similarity of decision distances (cosine)"
-DEVIATIONS = "score, in standard deviations of unrelated models"
+DEVIATIONS = "score, in standard deviations of references"
 
 
 def compare_report(record: Record) -> Document:
-    """The report of one comparison."""
+    """Returns the report of one comparison."""
     verdict = record["verdict"]
     evidence = [f"{name} {decimal(score)}" for name, score in record["evidence"].items()]
     text = fields(
@@ -51,7 +51,9 @@ def compare_report(record: Record) -> Document:
         ("notes", first_few(record["notes"])),
         ("run", [run_line(record)]),
     )
-    return whole(record, f"{VERDICTS[verdict]}: {_MEANINGS[verdict]}", TONES[verdict], [text, *_figures(record)])
+    return titled_document(
+        record, f"{VERDICTS[verdict]}: {_MEANINGS[verdict]}", TONES[verdict], [text, *_figures(record)]
+    )
 
 
 def _p_value(record: Record) -> str:
@@ -113,7 +115,7 @@ def _figures(record: Record) -> list[Figure]:
         rows = [ScoreRow(name, scores[name], null[name]) for name in names]
         n = len(null[names[0]])
         caption = (
-            f"The suspect and {counted(n, 'unrelated model')}. The further the suspect stands to the right of them, "
+            f"The suspect and {counted(n, 'reference')}. The further the suspect lies to the right of them, "
             "the stronger the evidence of reuse."
         )
         figures.append(Figure(Distribution(rows, SIMILARITY if names == ["similarity"] else DEVIATIONS), caption))

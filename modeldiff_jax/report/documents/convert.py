@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modeldiff_jax.report.document import Block, Document, Table
-from modeldiff_jax.report.documents.common import Record, fields, first_few, whole
+from modeldiff_jax.report.documents.common import Record, fields, first_few, titled_document
 from modeldiff_jax.report.numbers import decimal
 
 
 def convert_report(record: Record) -> Document:
-    """The report of one conversion, and of the check against the reference runtime if there was one."""
+    """Returns the report of one conversion, and of the check against the reference runtime if there was one."""
     model, check = record["model"], record["check"]
     operators = [f"{name} {count}" for name, count in model["operators"].items()]
     rows: list[tuple[str, Sequence[str]]] = [
@@ -24,11 +24,13 @@ def convert_report(record: Record) -> Document:
         ("parameters", [f"{model['parameters']:,}, {model['parameter_bytes'] / 2**20:.1f} MiB"]),
     ]
     if check is None:
-        return whole(record, "converted; --check compares it with the reference runtime", "plain", [fields(*rows)])
-    said = "agrees with" if check["agrees"] else "DIFFERS from"
-    headline = f"{said} {check['runtime']}"
+        return titled_document(
+            record, "converted; --check compares it with the reference runtime", "plain", [fields(*rows)]
+        )
+    agreement = "agrees with" if check["agrees"] else "DIFFERS from"
+    headline = f"{agreement} {check['runtime']}"
     blocks: list[Block] = [fields(*rows, *_check_rows(check)), _outputs(check)]
-    return whole(record, headline, "good" if check["agrees"] else "bad", blocks)
+    return titled_document(record, headline, "good" if check["agrees"] else "bad", blocks)
 
 
 def _check_rows(check: Record) -> list[tuple[str, Sequence[str]]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from modeldiff_jax.report.document import Document, Table
-from modeldiff_jax.report.documents.common import TONES, VERDICTS, Record, fields, run_line, whole
+from modeldiff_jax.report.documents.common import TONES, VERDICTS, Record, fields, run_line, titled_document
 from modeldiff_jax.report.numbers import decimal, p_value
 
 
 def demo_report(record: Record) -> Document:
-    """The report of one run of the demo, a row for each model."""
+    """Returns the report of one run of the demo, a row for each model."""
     rows = record["rows"]
     compared = sum(row["verdict"] is not None for row in rows)
     table = Table(
@@ -30,4 +30,4 @@ def demo_report(record: Record) -> Document:
         [TONES[row["verdict"]] if row["verdict"] else "plain" for row in rows],
     )
     text = fields(("notes", record["notes"]), ("run", [run_line(record)]))
-    return whole(record, f"{compared} models compared with one teacher", "plain", [table, text])
+    return titled_document(record, f"{compared} models compared with one teacher", "plain", [table, text])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from modeldiff_jax.report.document import Block, Document, Table
-from modeldiff_jax.report.documents.common import Record, counted, fields, whole
+from modeldiff_jax.report.documents.common import Record, counted, fields, titled_document
 
 
 def doctor_report(record: Record) -> Document:
-    """The report of one diagnosis."""
+    """Returns the report of one diagnosis."""
     cache, tool, kernels = record["cache"], record["tool"], record["kernels"]
     size = f", {counted(cache['files'], 'file')}, {cache['bytes'] / 2**20:.1f} MiB" if cache["state"] == "on" else ""
     devices = [f"{device['id']}: {device['platform']} ({device['kind']})" for device in record["devices"]]
@@ -28,11 +28,11 @@ def doctor_report(record: Record) -> Document:
         for extra in record["extras"]
     ]
     table = Table(("extra", "needed for", "state"), extras)
-    # apart from the table, whose cells a narrow window folds: these lines are for copying
+    # not in the table, whose cells a narrow terminal folds: these lines are to be copied
     install = fields(
         *((f"install {extra['name']}", [extra["install"]]) for extra in record["extras"] if extra["install"])
     )
     blocks: list[Block] = [text, table, install] if install.rows else [text, table]
     if record["ok"]:
-        return whole(record, "everything needed is installed and works", "good", blocks)
-    return whole(record, "something needed is missing or broken", "bad", blocks)
+        return titled_document(record, "everything needed is installed and works", "good", blocks)
+    return titled_document(record, "something needed is missing or broken", "bad", blocks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modeldiff_jax.report.document import Block, Document, Figure, Table
-from modeldiff_jax.report.documents.common import VERDICTS, Record, fields, run_line, whole
+from modeldiff_jax.report.documents.common import VERDICTS, Record, fields, run_line, titled_document
 from modeldiff_jax.report.numbers import decimal, with_prefix
 from modeldiff_jax.report.plots.roofline import Roofline
 
@@ -16,7 +16,7 @@ _CAPTION = (
 
 
 def profile_report(record: Record) -> Document:
-    """The report of one profile."""
+    """Returns the report of one profile."""
     machine, programs = record["machine"], record["programs"]
     products = [f"{name} {with_prefix(rate, 'FLOP/s')}" for name, rate in machine["products"].items()]
     subject = fields(
@@ -35,16 +35,16 @@ def profile_report(record: Record) -> Document:
         [_compiled(row) for row in programs],
         frozenset({1, 2, 3, 4, 5, 6}),
     )
-    rest = fields(*_comparison(record), ("notes", record["notes"]), ("run", [run_line(record)]))
-    blocks: list[Block] = [subject, measured, compiled, Figure(roofline(record), _CAPTION), rest]
+    run = fields(*_comparison(record), ("notes", record["notes"]), ("run", [run_line(record)]))
+    blocks: list[Block] = [subject, measured, compiled, Figure(roofline(record), _CAPTION), run]
     if not programs:
-        return whole(record, "no program was compiled", "plain", blocks)
-    together = " over all programs" if len(programs) > 1 else f"; the limit is {programs[0]['limit']}"
-    return whole(record, f"{100 * record['share']:.0f} % of the roofline{together}", "plain", blocks)
+        return titled_document(record, "no program was compiled", "plain", blocks)
+    scope = " over all programs" if len(programs) > 1 else f"; the limit is {programs[0]['limit']}"
+    return titled_document(record, f"{100 * record['share']:.0f} % of the roofline{scope}", "plain", blocks)
 
 
 def roofline(record: Record) -> Roofline:
-    """The roofline plot of a profile."""
+    """Returns the roofline plot of a profile."""
     machine = record["machine"]
     points = [(row["name"], row["intensity"], row["flops_per_second"]) for row in record["programs"]]
     return Roofline(machine["copy_bytes_per_second"], machine["products"], points)

@@ -12,18 +12,18 @@ from modeldiff_jax.report.documents.common import (
     first_few,
     model_lines,
     run_line,
-    whole,
+    titled_document,
 )
 from modeldiff_jax.report.documents.compare import DEVIATIONS, SIMILARITY
 from modeldiff_jax.report.numbers import decimal, p_value
 from modeldiff_jax.report.plots.distribution import Distribution, ScoreRow
 
 _MOST_DRAWN = 40
-"""Suspects in the plot."""
+"""Most suspects in the plot."""
 
 
 def screen_report(record: Record) -> Document:
-    """The report of one screening, a row for each suspect."""
+    """Returns the report of one screening, a row for each suspect."""
     rows = record["rows"]
     gravest = max((row["verdict"] for row in rows), key=list(TONES).index, default="no_evidence")
     table = Table(
@@ -54,17 +54,17 @@ def screen_report(record: Record) -> Document:
         ("notes", first_few(record["notes"])),
         ("run", [run_line(record)]),
     )
-    return whole(record, _headline(record), TONES[gravest], [table, *_figure(record), text])
+    return titled_document(record, _headline(record), TONES[gravest], [table, *_figure(record), text])
 
 
 def _headline(record: Record) -> str:
-    """Counts suspects by verdict; one that could not be decided on must not read as cleared."""
+    """Returns the numbers of suspects by verdict; an undecided one must not read as cleared."""
     rows = record["rows"]
     count = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in TONES}
     needed = max((row["references_needed"] or 0 for row in rows), default=0)
     parts = [f"{count['reused']} of {counted(len(rows), 'suspect')} reused"]
     if count["inconclusive"]:
-        parts.append(f"{count['inconclusive']} undecided, for want of references ({needed} would decide)")
+        parts.append(f"{count['inconclusive']} undecided, for lack of references ({needed} would decide)")
     if count["no_evidence"]:
         parts.append(f"{count['no_evidence']} without evidence of reuse")
     failed = sum(failure["role"] == "suspect" for failure in record["failures"])
@@ -72,7 +72,7 @@ def _headline(record: Record) -> str:
 
 
 def _verdict(row: Record) -> str:
-    """The verdict, with what it rests on where that is not the rank among references."""
+    """Returns the verdict, with its basis where that is not the rank among references."""
     basis = f" ({row['basis']})" if row["basis"] in ("identity", "tail") else ""
     return f"{VERDICTS[row['verdict']]}{basis}"
 
@@ -82,7 +82,7 @@ def _hash(side: Record) -> str:
 
 
 def _figure(record: Record) -> list[Figure]:
-    """The ranked scores of the suspects that have any to be ranked among."""
+    """Returns the plot of the ranked suspects; none where no suspect is ranked."""
     ranked = [(row, "related" if "related" in row["null_scores"] else "similarity") for row in record["rows"]]
     drawn = [
         ScoreRow(row["suspect"]["path"], row["score"], row["null_scores"][name])
@@ -93,5 +93,5 @@ def _figure(record: Record) -> list[Figure]:
         return []
     label = DEVIATIONS if any(name == "related" for _, name in ranked) else SIMILARITY
     left_out = f" The first {_MOST_DRAWN} of {len(drawn)} suspects." if len(drawn) > _MOST_DRAWN else ""
-    caption = f"Each suspect among unrelated models: further to the right is stronger evidence of reuse.{left_out}"
+    caption = f"Each suspect among references: further to the right is stronger evidence of reuse.{left_out}"
     return [Figure(Distribution(drawn[:_MOST_DRAWN], label), caption)]

@@ -1,1 +1,1 @@
-"""One file a format that a document is written in."""
+"""Formats of documents: one file per format."""

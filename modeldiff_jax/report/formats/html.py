@@ -1,7 +1,7 @@
-"""A document as HTML: a whole page, or a fragment for a notebook.
+"""Documents as HTML: a whole page, or a fragment for a notebook.
 
 A page has no script and loads nothing, so it can be mailed and filed. A fragment carries styles that apply to itself
-alone. Neither sets a colour for its text or background, so both are readable on light and on dark; one sheet of styles
+alone. Neither sets a colour for its text or background, so both are readable on light and on dark; one style sheet
 serves a wide window, a phone and paper.
 """
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _LONGEST_WORD = 32
-"""Characters beyond which a word is broken anywhere: hashes, and names that were made to push a column aside."""
+"""Characters beyond which a word is broken anywhere: hashes, and names made to push other columns aside."""
 
 
 def to_html(document: Document) -> str:
-    """The document as a whole page, the last line ended."""
+    """Returns the document as a whole page, the last line ended."""
     return _render("page.html", document)
 
 
 def to_fragment(document: Document) -> str:
-    """The document as one element with its styles, for a page that has styles of its own."""
+    """Returns the document as one element with its styles, to be put into another page."""
     return _render("fragment.html", document)
 
 
@@ -47,7 +47,7 @@ def _style() -> Markup:
 
 @cache
 def _environment() -> Environment:
-    """The templates; whatever they print is escaped, and made visible where it is not printable."""
+    """Returns the templates' environment, which escapes all strings and makes unprintable characters visible."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -72,14 +72,14 @@ def _finalize(value: Any) -> Any:
 
 
 def _breakable(value: str) -> Markup:
-    """A stranger's text that a narrow column breaks behind the separators of a path, and within endless words only."""
+    """Returns untrusted text that a narrow column breaks after the separators of a path, or within very long words."""
     from markupsafe import Markup, escape
 
     parts = []
     for word in re.split(r"(\s+)", printable(value)):
         pieces = Markup("<wbr>").join(escape(piece) for piece in re.findall(r"[^/\\_:.,-]*[/\\_:.,-]*", word) if piece)
-        endless = any(len(piece) > _LONGEST_WORD for piece in re.split(r"[/\\_:.,-]", word))
-        parts.append(Markup('<span class="long">{}</span>').format(pieces) if endless else pieces)
+        too_long = any(len(piece) > _LONGEST_WORD for piece in re.split(r"[/\\_:.,-]", word))
+        parts.append(Markup('<span class="long">{}</span>').format(pieces) if too_long else pieces)
     return Markup("").join(parts)
 
 

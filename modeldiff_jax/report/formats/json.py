@@ -1,4 +1,4 @@
-"""A record as JSON: plain ASCII, so that no byte of a stranger's name reaches a terminal, and no NaN."""
+"""Records as JSON: plain ASCII, so that no byte of an untrusted name reaches a terminal, and no NaN."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 
 def to_json(record: Mapping[str, Any]) -> str:
-    """The record as indented JSON, the last line ended. Numbers that are not finite become null."""
+    """Returns the record as indented JSON, the last line ended. Numbers that are not finite become null."""
     return json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"
 
 
 @cache
 def schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of everything the command line prints as JSON."""
+    """Returns the JSON schema (draft 2020-12) of everything the command line prints as JSON."""
     text = files("modeldiff_jax.report").joinpath("schema.json").read_text("utf-8")
     return dict(json.loads(text))
 

@@ -1,4 +1,4 @@
-"""A document as GitHub-flavoured Markdown, for pull requests and notes."""
+"""Documents as GitHub-flavoured Markdown, for pull requests and notes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modeldiff_jax.report.escape import markdown
 
 
 def to_markdown(document: Document) -> str:
-    """The document as Markdown, the last line ended."""
+    """Returns the document as Markdown, the last line ended."""
     blocks = [_block(block) for block in document.blocks if not isinstance(block, Figure)]
     head = [f"## {markdown(document.title)}", f"**{markdown(document.headline)}**"]
     return "\n\n".join([*head, *blocks, markdown(document.made)]) + "\n"

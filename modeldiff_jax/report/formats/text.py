@@ -1,4 +1,4 @@
-"""A document as plain text: the same lines wherever it is read, fitted to the window and in colour on a terminal."""
+"""Documents as plain text: the same lines everywhere, fitted to the window and in colour on a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STYLES: Mapping[Tone, str] = {"plain": "bold", "good": "bold green", "bad": "bo
 
 
 def to_text(document: Document, *, colour: bool = False, width: int | None = None) -> str:
-    """The document as lines of text, the last one ended.
+    """Returns the document as lines of text, the last one ended.
 
     Args:
       colour: whether the text may hold ANSI colours.
@@ -54,7 +54,7 @@ def _fields(block: Fields, width: int | None) -> str:
 
 
 def _table(block: Table, colour: bool, width: int | None) -> str:
-    """The table as wide as it is; in a window it has room in, texts are folded and numbers stay whole."""
+    """Returns the table's lines; in a window wide enough for its numbers, texts are folded to fit."""
     from rich.table import Table as Grid
     from rich.text import Text
 
@@ -84,7 +84,7 @@ def _styled(text: str, style: str, colour: bool) -> str:
 
 
 def _printed(renderable: object, colour: bool, width: int) -> str:
-    """What rich makes of it, whatever the environment says of terminals, without spaces at the ends of lines."""
+    """Returns text as rich renders it, independent of the environment, without spaces at the ends of lines."""
     from rich.console import Console
 
     stream = io.StringIO()
@@ -102,4 +102,4 @@ def _printed(renderable: object, colour: bool, width: int) -> str:
     )
     console.print(renderable, crop=False, soft_wrap=False)
     lines = stream.getvalue().rstrip("\n").split("\n")
-    return "\n".join(_LAST_SPACES.sub(lambda found: found[1].replace(" ", ""), line) for line in lines)
+    return "\n".join(_LAST_SPACES.sub(lambda match: match[1].replace(" ", ""), line) for line in lines)

@@ -1,4 +1,4 @@
-"""Two models' decision distance vectors against each other, a dot for each probe pair."""
+"""Scatter plot of two models' decision distances, a dot for each probe pair."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from modeldiff_jax.report.plots.axes import COLOURS, Axis, Drawing, Frame, dot
 
 _SIZE = 220
 _MOST = 1000
-"""Pairs drawn; of more, evenly spaced ones."""
+"""Most pairs drawn; where there are more, evenly spaced ones are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class DecisionDistances:
     suspect: Sequence[float]
 
     def draw(self) -> Drawing:
-        """The plot: dots along a line through the origin mean a similarity near 1."""
+        """Returns the plot: dots along a line through the origin mean a similarity near 1."""
         step = max(1, -(-len(self.target) // _MOST))
         pairs = list(zip(self.target, self.suspect, strict=True))[::step]
         x = Axis.around([0.0, *(x for x, _ in pairs)], "distance by the target", marks=4)

@@ -1,4 +1,4 @@
-"""Scores of suspects beside the distribution of the same scores of unrelated models."""
+"""Plot of suspects' scores beside the distribution of the references' scores."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ _LONGEST_NAME = 18
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One suspect's score, and what unrelated models score by the same measure.
+    """One suspect's score, and the references' scores by the same measure.
 
     Attributes:
       name: of the suspect, or of the score.
       score: the suspect's.
-      unrelated: scores of unrelated models; may be empty.
+      references: the references' scores; may be empty.
     """
 
     name: str
     score: float
-    unrelated: Sequence[float]
+    references: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A row for each score, on one axis: unrelated models as bars, the suspect as a mark.
+    """A row for each score, on one axis: references as bars, the suspect as a mark.
 
     Attributes:
       rows: one or more.
@@ -42,19 +42,19 @@ class Distribution:
     label: str
 
     def draw(self) -> Drawing:
-        """The plot."""
-        x = Axis.around([value for row in self.rows for value in (row.score, *row.unrelated)], self.label)
+        """Returns the plot."""
+        x = Axis.around([value for row in self.rows for value in (row.score, *row.references)], self.label)
         height = _ROW * len(self.rows)
         frame = Frame(x, Axis(0, len(self.rows), ()), _LEFT, _TOP, _WIDTH - _LEFT - _RIGHT, height)
         legend = [
             bar(_LEFT, 10, 12, 10, COLOURS[0], opacity=0.6),
-            text(_LEFT + 18, 19, "unrelated models"),
+            text(_LEFT + 18, 19, "references"),
             dot(_LEFT + 150, 15, COLOURS[1], radius=5),
             text(_LEFT + 160, 19, "suspect"),
         ]
         rows = [element for i, row in enumerate(self.rows) for element in _row(frame, i, row)]
         return Drawing(
-            "Scores of the suspect and of unrelated models",
+            "Scores of the suspect and of references",
             _WIDTH,
             _TOP + height + 46,
             (*legend, *frame.x_grid(), *rows),
@@ -67,7 +67,7 @@ def _row(frame: Frame, i: int, row: ScoreRow) -> Iterator[str]:
     name = row.name if len(row.name) <= _LONGEST_NAME else f"...{row.name[3 - _LONGEST_NAME :]}"
     yield text(frame.left - 8, base - _ROW / 2 + 4, name, anchor="end")
     step = frame.width / _BINS
-    shares = [frame.x.share(value) for value in row.unrelated if math.isfinite(value)]
+    shares = [frame.x.share(value) for value in row.references if math.isfinite(value)]
     counts = Counter(min(int(share * _BINS), _BINS - 1) for share in shares)
     tallest = max(counts.values(), default=1)
     for place, count in sorted(counts.items()):
@@ -81,8 +81,8 @@ def _row(frame: Frame, i: int, row: ScoreRow) -> Iterator[str]:
             opacity=0.6,
         )
     x, _ = frame.place(row.score, 0)
-    reached = sum(value >= row.score for value in row.unrelated)
-    hint = f"{row.name}: {row.score:.4g}; reached by {reached} of {len(row.unrelated)} unrelated models"
+    reached = sum(value >= row.score for value in row.references)
+    hint = f"{row.name}: {row.score:.4g}; reached by {reached} of {len(row.references)} references"
     yield f'<path d="M{x} {base}V{base - _ROW + 6}" stroke="{COLOURS[1]}" stroke-width="2"/>'
     yield dot(x, base - _ROW + 8, COLOURS[1], radius=5, hint=hint)
     yield text(frame.left + frame.width + 8, base - _ROW / 2 + 4, f"{row.score:.3g}")

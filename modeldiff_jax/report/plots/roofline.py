@@ -15,7 +15,7 @@ _ROOM = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Roofline:
-    """The limits of a device, and where programs stand below them.
+    """The limits of a device, and programs below them.
 
     Attributes:
       memory: bytes per second of the sloping roof.
@@ -28,7 +28,7 @@ class Roofline:
     points: Sequence[tuple[str, float, float]]
 
     def draw(self) -> Drawing:
-        """The plot; programs without operations have no place on it and are left out."""
+        """Returns the plot; programs without operations have no place on it and are left out."""
         points = [point for point in self.points if point[1] > 0 and point[2] > 0]
         rates = list(self.products.values())
         x = Axis.decades([x for _, x, _ in points] + [r / self.memory for r in rates], "operations per byte", _ROOM)
@@ -43,7 +43,7 @@ class Roofline:
         for i, (name, rate) in enumerate(self.products.items()):
             start, end = frame.place(rate / self.memory, rate), frame.place(frame.x.high, rate)
             yield line(*start, *end, width=1.5)
-            # the highest roof's name above it, the others' below and beside one another: rates may be near
+            # the highest roof's name above it, the others' below and beside one another: rates may be close
             beside = end[0] - 4 - i * _LABEL
             yield text(beside, end[1] - 5 if rate == top else end[1] + 14, f"{name} {rate:.3g}", anchor="end")
 

@@ -1,10 +1,10 @@
-"""The doctor's report gives the line that installs what is missing, in one piece."""
+"""The doctor's report has the line that installs missing packages, unbroken."""
 
 from modeldiff_jax.report import render
 from tests.helpers import records
 
 
-def test_the_line_that_installs_what_is_missing_can_be_copied():
+def test_the_line_that_installs_missing_packages_can_be_copied():
     line = "/usr/bin/python3 -m pip install 'onnxruntime>=1.20'"
     assert line in render(records.doctor(), "text")
     assert line in render(records.doctor(), "text", width=80)

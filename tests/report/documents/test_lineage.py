@@ -4,7 +4,7 @@ from modeldiff_jax.report import render
 from tests.helpers import records
 
 
-def test_children_stand_indented_below_their_parent():
+def test_children_are_indented_below_their_parent():
     table = render(records.lineage(None, 0, 1, None), "text").split("\n\n")[1].splitlines()
     assert [line.split("onnx")[0] for line in table[1:]] == ["0.", "  1.", "    2.", "3."]
     assert "none of these" in table[1]

@@ -49,13 +49,13 @@ def test_a_page_is_whole_and_loads_nothing(record):
 
 
 def selectors(style):
-    """Every selector of a sheet of styles, those inside media queries too."""
+    """Returns every selector of a style sheet, including those inside media queries."""
     inner = re.sub(r"@media[^{]*\{((?:[^{}]*\{[^{}]*\})*)\s*\}", r"\1", style)
     return [part.strip() for rule in re.findall(r"([^{}]+)\{", inner) for part in rule.split(",")]
 
 
 def test_a_fragment_styles_itself_alone():
-    fragment = to_fragment(document(records.judged("reused", 0.05)))
+    fragment = to_fragment(document(records.with_verdict("reused", 0.05)))
     assert not re.search(r"<(html|body|head|!doctype)\b", fragment)
     (style,) = re.findall(r"<style>(.*?)</style>", fragment, re.S)
     names = selectors(style)
@@ -64,8 +64,8 @@ def test_a_fragment_styles_itself_alone():
     assert Nesting(fragment).open == []
 
 
-def test_the_colours_of_text_and_ground_are_the_reader_s():
-    page = render(records.judged("reused", 0.05), "html")
+def test_the_colours_of_text_and_background_are_the_readers():
+    page = render(records.with_verdict("reused", 0.05), "html")
     (style,) = re.findall(r"<style>(.*?)</style>", page, re.S)
     assert not re.search(r"[{;]\s*(color|background(-color)?)\s*:(?!\s*none)", style)
     assert '<meta name="color-scheme" content="light dark">' in page
@@ -77,7 +77,7 @@ def test_every_cell_names_its_column_for_narrow_windows():
 
 
 def test_hashes_and_versions_are_whole():
-    page = render(records.judged("reused", 0.05), "html")
+    page = render(records.with_verdict("reused", 0.05), "html")
     assert "ab" * 32 in page
     assert records.PROBE_SET_ID in page
     assert "jax 0.12.0" in page

@@ -15,22 +15,22 @@ from tests.helpers import records
 VALIDATOR = Draft202012Validator(schema())
 RECORDS = {
     **records.ALL,
-    "error": failure("compare", InvalidModelError("A model is a file", got="a folder", where="x", fix="look"), 2),
+    "error": failure("compare", InvalidModelError("A model is a file", got="a folder", where="x", fix="check"), 2),
     "bug": failure("demo", ZeroDivisionError("division by zero"), 2),
 }
 
 
-def test_the_schema_is_a_schema():
+def test_the_schema_is_valid():
     Draft202012Validator.check_schema(schema())
 
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
-def test_records_print_as_the_schema_says(record):
+def test_records_follow_the_schema(record):
     VALIDATOR.validate(json.loads(to_json(record)))
 
 
 def paths(value, path=()):
-    """The path to every field of a record, in nested objects and lists too."""
+    """Yields the path to every field of a record, in nested objects and lists too."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, entry in entries:
         if isinstance(value, dict):

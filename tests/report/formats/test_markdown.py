@@ -16,4 +16,6 @@ def test_tables_keep_their_columns():
 
 
 def test_there_is_no_colour():
-    assert render(records.judged("reused", 0.05), "md", colour=True) == render(records.judged("reused", 0.05), "md")
+    assert render(records.with_verdict("reused", 0.05), "md", colour=True) == render(
+        records.with_verdict("reused", 0.05), "md"
+    )

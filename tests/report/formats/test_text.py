@@ -1,4 +1,4 @@
-"""Text is stable where it is kept, fitted to the window where it is read, and in colour where that is asked for."""
+"""Text is stable in files, fitted to the window on terminals, and in colour on request."""
 
 import re
 
@@ -28,7 +28,7 @@ def test_the_environment_does_not_change_text(monkeypatch, variable):
     assert [render(record, "text", colour=colour) for colour in (False, True)] == texts
 
 
-def test_kept_tables_have_a_line_for_each_row():
+def test_tables_in_files_have_a_line_for_each_row():
     record = records.screen("reused", "no_evidence")
     record["rows"][0]["suspect"]["path"] = "a/very/long/folder/" * 15 + "model.onnx"
     lines = render(record, "text").splitlines()

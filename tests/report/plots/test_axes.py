@@ -1,4 +1,4 @@
-"""Axes hold their values, have round marks, and drawings take the colours of the page they stand on."""
+"""Axes hold their values, have round marks, and drawings take the colours of their page."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -52,7 +52,7 @@ def test_y_goes_up():
     assert frame.place(1, 1) == (110, 20)
 
 
-def test_only_a_file_of_its_own_has_a_background():
+def test_only_a_separate_file_has_a_background():
     drawing = Drawing("<title>", 100, 50, (text(0, 0, "a & b"), dot(1, 1, "red", hint="<x>")))
     assert "white" not in drawing.to_svg()
     assert "white" in drawing.to_svg(background=True)

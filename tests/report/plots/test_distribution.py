@@ -1,4 +1,4 @@
-"""The suspect stands among unrelated models as its score does."""
+"""The plot places the suspect among the references by its score."""
 
 import math
 import xml.etree.ElementTree as ElementTree
@@ -15,14 +15,14 @@ def drawn(*rows):
 
 
 def marks(tree):
-    """Places of the suspects' marks, and of the bars, without the legend's."""
+    """Returns places of the suspects' marks, and of the bars, without the legend's."""
     dots = [float(e.attrib["cx"]) for e in tree.iter(f"{SVG}circle")][1:]
     bars = [(float(e.attrib["x"]), float(e.attrib["width"])) for e in tree.iter(f"{SVG}rect")][1:]
     return dots, bars
 
 
 @pytest.mark.parametrize(("score", "beyond"), [(9.0, True), (-9.0, False)])
-def test_the_suspect_stands_right_or_left_of_lower_and_higher_scores(score, beyond):
+def test_the_suspect_is_right_or_left_of_lower_and_higher_scores(score, beyond):
     (dot,), bars = marks(drawn(ScoreRow("related", score, [-1.0, 0.0, 0.5, 1.0])))
     assert all((x + width < dot) == beyond for x, width in bars)
 
@@ -30,13 +30,13 @@ def test_the_suspect_stands_right_or_left_of_lower_and_higher_scores(score, beyo
 def test_every_row_has_its_mark_and_the_count_of_scores_that_reach_it():
     tree = drawn(ScoreRow("a", 1.0, [0.0, 1.0, 2.0]), ScoreRow("b", 3.0, []))
     hints = [title.text for title in tree.iter(f"{SVG}title")]
-    assert "a: 1; reached by 2 of 3 unrelated models" in hints
+    assert "a: 1; reached by 2 of 3 references" in hints
     assert len(marks(tree)[0]) == 2
 
 
-@pytest.mark.parametrize("unrelated", [[], [0.5], [0.5] * 999, [math.nan, math.inf], [-1e300, 1e300]])
-def test_everything_is_inside(unrelated):
-    tree = drawn(ScoreRow("x" * 500, 0.5, unrelated))
+@pytest.mark.parametrize("references", [[], [0.5], [0.5] * 999, [math.nan, math.inf], [-1e300, 1e300]])
+def test_everything_is_inside(references):
+    tree = drawn(ScoreRow("x" * 500, 0.5, references))
     width, height = float(tree.attrib["width"]), float(tree.attrib["height"])
     for element in tree.iter():
         assert all(

@@ -1,4 +1,4 @@
-"""The plot is whole, to scale, and harmless whatever programs are called."""
+"""The plot is complete, to scale, and harmless whatever the names of programs."""
 
 import xml.etree.ElementTree as ElementTree
 
