@@ -124,11 +124,11 @@ def shape(x: Padded, /, *, start: int = 0, end: int | None = None) -> Value:
     first, last, _ = slice(start, end).indices(x.value.ndim)
     if not first <= x.axis < last:
         return np.asarray(x.value.shape[first:last], np.int64)
-    sizes = [x.dimension.kept if axis == x.axis else size for axis, size in enumerate(x.value.shape)]
+    sizes = [x.dimension.n_real if axis == x.axis else size for axis, size in enumerate(x.value.shape)]
     return astype(jnp.stack([jnp.asarray(size, np.int32) for size in sizes[first:last]]), np.int64)
 
 
 @padded_shape_reader("Size", domain=ONNX)
 def size(x: Padded, /) -> Value:
     """Number of elements in real rows."""
-    return astype(x.dimension.kept * (x.value.size // x.dimension.size), np.int64)
+    return astype(x.dimension.n_real * (x.value.size // x.dimension.size), np.int64)

@@ -161,7 +161,7 @@ def test_string_labels_are_places_in_a_list_under_jit():
     labels, scores = expected(proto, {"x0": X})
     found, ours = jax.jit(convert(proto).apply)({}, X)
     assert found.words == ("a", "b", "c")
-    assert found.places.dtype == np.int32
+    assert found.indices.dtype == np.int32
     assert np.asarray(found).tolist() == list(labels)
     assert_same(ours, [scores])
 
