@@ -24,7 +24,7 @@ class ChannelAxes(dict[str, int]):
     """Axis of channels in the graph, by name, of values from kernels that compute channels last."""
 
     def of_inputs(self, node: Node) -> int | None:
-        """Returns the axis of channels if the node is elementwise and reads values that are listed here, all of one axis."""
+        """Returns the axis of channels of an elementwise node that reads such values, if it is one for all of them."""
         axes = {self[name] for name in node.inputs if name in self}
         return axes.pop() if len(axes) == 1 and traits_of(node).elementwise(node.attributes) else None
 
@@ -41,7 +41,7 @@ class ChannelAxes(dict[str, int]):
 
 
 def in_channels_last(function: Callable[..., Value], axis: int) -> Callable[..., Value]:
-    """Returns an elementwise function computed with `axis` of its inputs at the end; its result has it in place again."""
+    """Returns an elementwise function that moves `axis` of its inputs to the end, and back in its result."""
 
     def moved(*arguments: Value, **attributes: Any) -> Value:
         rank = max(np.ndim(value) for value in arguments if value is not None)

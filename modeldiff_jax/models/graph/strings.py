@@ -27,7 +27,7 @@ from modeldiff_jax.runtime import x64
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Strings:
-    """An array of strings chosen by traced data: a pytree of indices into a list of words, which numpy reads as strings.
+    """An array of strings chosen by traced data: a pytree of indices into a list of words. Numpy reads it as strings.
 
     Attributes:
       indices: int32 of any shape.

@@ -1,4 +1,4 @@
-"""Registration of ONNX's operators: the registry's decorator with ONNX's own domain as the default."""
+"""Registers ONNX's operators: the registry's decorator with `ai.onnx` as the default domain."""
 
 from __future__ import annotations
 
@@ -33,6 +33,6 @@ def op(name: str, *, since: int = 1, domain: str = ONNX) -> Callable[[F], F]:
 
 
 def _rename(function: FunctionType, name: str) -> None:
-    """Renames a function, in tracebacks and profiles as well: those show the name of its code."""
+    """Renames a function and its code, whose name tracebacks and profiles show."""
     function.__name__ = function.__qualname__ = name
     function.__code__ = function.__code__.replace(co_name=name, co_qualname=name)
