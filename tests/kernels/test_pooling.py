@@ -29,7 +29,7 @@ def windows_of(options):
 
 def held(windows, place):
     """For one window: the indices of its taps that lie in the input, and how many lie in the input or its padding."""
-    axes = [window.places()[i] for window, i in zip(windows, place, strict=True)]
+    axes = [window.positions()[i] for window, i in zip(windows, place, strict=True)]
     inside = [[int(p) for p in places if 0 <= p < w.size] for places, w in zip(axes, windows, strict=True)]
     counted = [sum(-w.before <= p < w.size + w.after for p in places) for places, w in zip(axes, windows, strict=True)]
     return list(itertools.product(*inside)), math.prod(counted)
@@ -77,7 +77,7 @@ def test_places(options, column_major):
     @jax.jit
     def both(x):
         largest = pooling.max_pool(x, windows)
-        return largest, pooling.max_pool_places(x, largest, windows, column_major=column_major)
+        return largest, pooling.max_pool_indices(x, largest, windows, column_major=column_major)
 
     largest, places = map(np.asarray, both(X))
     flat = (np.moveaxis(X, 2, 3) if column_major else X).reshape(-1)

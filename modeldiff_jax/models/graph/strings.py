@@ -115,9 +115,9 @@ def on_indices(node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
     def map_words(*arguments: Value, **attributes: Any) -> Any:
         """Computes the operator's result for each word, and reads the results at the indices."""
         position, value = next((i, v) for i, v in enumerate(arguments) if isinstance(v, Strings))
-        scalars = [None if v is None else np.reshape(v, ()) for v in arguments]
-        scalars[position] = np.array(value.words, object)
-        table = np.asarray(function(*scalars, **attributes))
+        inputs = [v if v is None or i == position else np.reshape(v, ()) for i, v in enumerate(arguments)]
+        inputs[position] = np.array(value.words, object)
+        table = np.asarray(function(*inputs, **attributes))
         if table.dtype == object:
             results = encoded(table)
             return Strings(results.indices[value.indices], results.words)

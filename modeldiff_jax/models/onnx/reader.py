@@ -213,7 +213,7 @@ class _Reader:
     def nodes(
         self, protos: Sequence[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
     ) -> list[Node]:
-        """Reads nodes in the order they run, calls of functions inlined; Constant nodes become constants of the graph."""
+        """Reads nodes in the order they run, calls of functions inlined; Constant nodes become constants."""
         nodes: list[Node] = []
         self.limits.check("nodes", self.n_nodes + len(protos), where=self.where)
         for proto in in_order(protos, self.where):

@@ -95,8 +95,8 @@ def test_a_long_chain_backwards():
     assert (graph.nodes[0].inputs, graph.nodes[-1].outputs) == (("x",), ("y",))
 
 
-def test_a_long_circle_is_refused_in_few_words():
-    with pytest.raises(InvalidModelError, match="wait for itself") as caught:
+def test_a_long_cycle_is_refused_in_few_words():
+    with pytest.raises(InvalidModelError, match="form no cycle") as caught:
         read_graph(reversed_chain(20_000, closed=True).SerializeToString())
     assert len(str(caught.value)) < 500
 

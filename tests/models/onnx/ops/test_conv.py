@@ -132,7 +132,7 @@ def test_bias_is_optional_and_channels_may_be_concrete():
         ((4, 2, 3, 3), {}, "input's channels"),
         ((4, 3, 3), {}, "rank"),
         ((4, 3, 3, 3), {"kernel_shape": [2, 2]}, "kernel_shape"),
-        ((4, 3, 3, 3), {"strides": [1]}, "one a spatial axis"),
+        ((4, 3, 3, 3), {"strides": [1]}, "one for each spatial axis"),
         ((4, 3, 3, 3), {"strides": [0, 1]}, "positive"),
         ((4, 3, 3, 3), {"pads": [1, 1]}, "two entries"),
         ((4, 3, 3, 3), {"auto_pad": "SAME"}, "auto_pad"),
