@@ -248,9 +248,9 @@ def test_a_program_for_another_platform_than_the_default_one_does_without(varian
     for platform, call in CUSTOM_CALL.items():
         assert [other for other in lowered if call in lowered[other]] == [platform] * (platform == PLATFORMS[variant])
     keys, weight = queries_of(3, 21)
-    look = jax.jit(partial(bin_maxima.bin_maxima, precision="bfloat16", implementation=variant))
+    maxima = jax.jit(partial(bin_maxima.bin_maxima, precision="bfloat16", implementation=variant))
     want = bin_maxima.reference(keys, weight, p, "bfloat16")
-    np.testing.assert_allclose(look(keys, weight, p), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(maxima(keys, weight, p), want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", PLATFORMS)
@@ -292,8 +292,8 @@ def test_a_database_of_another_platform_is_searched_by_xla(variant, machine):
     for p, cause in ((here, "prepared on another platform"), (there, "the database is on {'cpu'}")):
         with pytest.raises(NotImplementedError, match=cause):
             top_k(rows[:3], p, 3, implementation=variant)
-    look = bin_maxima.bin_maxima(*queries_of(3, 8), there, "bfloat16")
-    np.testing.assert_array_equal(look, bin_maxima.xla(*queries_of(3, 8), there, "bfloat16"))
+    maxima = bin_maxima.bin_maxima(*queries_of(3, 8), there, "bfloat16")
+    np.testing.assert_array_equal(maxima, bin_maxima.xla(*queries_of(3, 8), there, "bfloat16"))
 
 
 def test_a_gpu_without_the_instructions_is_refused(monkeypatch):

@@ -1,4 +1,4 @@
-"""Black boxes: what a callable may give, what it is given, and what is refused by name."""
+"""Black boxes: results a callable may return, arguments it gets, and refusals that name it."""
 
 import time
 

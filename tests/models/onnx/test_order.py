@@ -1,4 +1,4 @@
-"""Files whose nodes stand in any order, as onnxruntime takes them and its quantiser writes them."""
+"""Files with nodes in any order, as onnxruntime accepts and its quantiser writes them."""
 
 import itertools
 
@@ -48,14 +48,14 @@ def choice():
 
 @pytest.mark.parametrize("x", [X, X - 5])
 def test_nested_graphs_read_what_stands_behind_them(x):
-    ours = convert(choice())
-    assert_same(ours.apply(ours.params, x), [-2 * x if x.max() < 0 else 2 * x])
+    output = convert(choice())
+    assert_same(output.apply(output.params, x), [-2 * x if x.max() < 0 else 2 * x])
 
 
 def test_onnxruntime_takes_them_too():
     proto = model(CHAIN[::-1], [value("x", (2,))])
-    ours = convert(proto)
-    assert_same(ours.apply(ours.params, X), expected(proto, {"x": X}))
+    output = convert(proto)
+    assert_same(output.apply(output.params, X), expected(proto, {"x": X}))
 
 
 def test_a_name_of_a_nested_graph_makes_nobody_wait():

@@ -35,7 +35,7 @@ def params(names, slow=()):
         ]
         for name in names
     }
-    return [pytest.param(name, marks=found) for name, found in marks.items()]
+    return [pytest.param(name, marks=result) for name, result in marks.items()]
 
 
 def for_each(names, slow=()):
@@ -64,15 +64,15 @@ def scratch():
 
 def scales(graph):
     """Names of vectors that multiply or divide: for those, values near one keep signals alive through many layers."""
-    found = set()
+    result = set()
     for node in reversed(graph.node):
         if node.op_type == "Mul":
-            found.update(node.input)
+            result.update(node.input)
         elif node.op_type == "BatchNormalization":
-            found.update((node.input[1], node.input[4]))
-        elif node.op_type == "Unsqueeze" and node.output[0] in found:
-            found.add(node.input[0])
-    return found
+            result.update((node.input[1], node.input[4]))
+        elif node.op_type == "Unsqueeze" and node.output[0] in result:
+            result.add(node.input[0])
+    return result
 
 
 @functools.lru_cache(maxsize=1)  # there is one file, which the next model overwrites
@@ -137,13 +137,13 @@ def as_tuple(outputs):
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def assert_close(ours, expected, share):
+def assert_close(actual, expected, share):
     """Every output within `share` of the expected one's range."""
-    for mine, other in zip(as_tuple(ours), as_tuple(expected), strict=True):
-        mine, other = np.asarray(mine, np.float64), np.asarray(other, np.float64)
-        assert mine.shape == other.shape
+    for value, other in zip(as_tuple(actual), as_tuple(expected), strict=True):
+        value, other = np.asarray(value, np.float64), np.asarray(other, np.float64)
+        assert value.shape == other.shape
         span = np.ptp(other) or np.max(np.abs(other)) or 1
-        assert np.max(np.abs(mine - other)) <= share * span
+        assert np.max(np.abs(value - other)) <= share * span
 
 
 @every_model
@@ -175,12 +175,12 @@ def without_softmax(path, to):
 
 def closed_over(jaxpr):
     """Bytes of the arrays a jaxpr holds, nested ones included."""
-    found = sum(np.asarray(const).nbytes for const in jaxpr.consts)
+    result = sum(np.asarray(const).nbytes for const in jaxpr.consts)
     for equation in jaxpr.jaxpr.eqns:
         for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "jaxpr") and hasattr(v, "consts")):
             if hasattr(value, "jaxpr") and hasattr(value, "consts"):
-                found += closed_over(value)
-    return found
+                result += closed_over(value)
+    return result
 
 
 @every_model

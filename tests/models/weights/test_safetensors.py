@@ -45,12 +45,12 @@ def test_values_of_every_type(tmp_path, padding):
         at += array.nbytes
     text = json.dumps(header).encode() + b" " * padding  # data need not be aligned
     file = written(tmp_path / "w.safetensors", text, b"".join(a.tobytes() for a in arrays.values()))
-    found = load_weights(file)
-    assert list(found) == list(arrays)
+    result = load_weights(file)
+    assert list(result) == list(arrays)
     for name, array in arrays.items():
-        assert found[name].dtype == array.dtype
-        assert not found[name].flags.writeable
-        np.testing.assert_array_equal(found[name], array)
+        assert result[name].dtype == array.dtype
+        assert not result[name].flags.writeable
+        np.testing.assert_array_equal(result[name], array)
 
 
 def test_scalars_and_empty_tensors(tmp_path):

@@ -81,7 +81,7 @@ class Variation:
 @functools.cache
 def originals():
     """The suite's single-node cases of plain tensors that onnxruntime may know, one for each name."""
-    found = []
+    result = []
     for name, case in cases()["node"].items():
         graph = case.model.graph
         if len(graph.node) != 1 or name.endswith("_expanded") or not case.data_sets:
@@ -104,19 +104,19 @@ def originals():
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         values = tuple(v.astype(object) if v is not None and v.dtype.kind in "UT" else v for v in values)
         n_outputs = max(i + 1 for i, n in enumerate(node.output) if n)
-        found.append(Variation(node.op_type, node.domain, newest, attributes, values, n_outputs, name))
-    return found
+        result.append(Variation(node.op_type, node.domain, newest, attributes, values, n_outputs, name))
+    return result
 
 
 @functools.cache
 def _attribute_values():
     """(operator, attribute) -> every value that the suite gives it."""
-    found = defaultdict(list)
+    result = defaultdict(list)
     for variation in originals():
         for name, value in variation.attributes.items():
-            if not any(_same(value, other) for other in found[variation.op, name]):
-                found[variation.op, name].append(value)
-    return found
+            if not any(_same(value, other) for other in result[variation.op, name]):
+                result[variation.op, name].append(value)
+    return result
 
 
 def _same(a, b):
@@ -126,14 +126,14 @@ def _same(a, b):
 def varied(original, seed):
     """The variation of a case under a seed, by one to three changes; `None` where none applies or it grew too large."""
     rng = np.random.default_rng([seed, zlib.crc32(original.origin.encode())])
-    found = original
+    result = original
     with np.errstate(all="ignore"):
         for _ in range(rng.integers(1, 4)):
             changes = rng.choice(len(_CHANGES), 4, p=_SHARES)
-            found = next((new for i in changes if (new := _CHANGES[i](found, rng)) is not None), found)
-    if not found.changes or sum(v.size for v in found.inputs if v is not None) > _MOST_ELEMENTS:
+            result = next((new for i in changes if (new := _CHANGES[i](result, rng)) is not None), result)
+    if not result.changes or sum(v.size for v in result.inputs if v is not None) > _MOST_ELEMENTS:
         return None
-    return found
+    return result
 
 
 def _changed(variation, change, **fields):

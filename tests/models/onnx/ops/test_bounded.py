@@ -62,17 +62,17 @@ def test_as_many_rows_as_there_are_then_zeros(case, size):
     for i, example in enumerate(examples):
         want = expected(proto, dict(zip(names, [*example, *fixed], strict=True)))
         count = want[0].shape[axes[0]]
-        *outputs, mask, found = (part[i] for part in together)
-        assert found == count
+        *outputs, mask, result = (part[i] for part in together)
+        assert result == count
         np.testing.assert_array_equal(mask, np.arange(size) < count)
-        for ours, theirs, axis in zip(outputs, want, axes, strict=True):
+        for output, reference, axis in zip(outputs, want, axes, strict=True):
             if axis is None:
-                np.testing.assert_array_equal(ours, theirs)
+                np.testing.assert_array_equal(output, reference)
                 continue
-            assert ours.shape[axis] == size
+            assert output.shape[axis] == size
             kept = min(count, size)
-            np.testing.assert_array_equal(rows(ours, axis, 0, kept), rows(theirs, axis, 0, kept))
-            assert not rows(ours, axis, kept, size).any()
+            np.testing.assert_array_equal(rows(output, axis, 0, kept), rows(reference, axis, 0, kept))
+            assert not rows(output, axis, kept, size).any()
 
 
 def test_what_is_kept_has_a_derivative():

@@ -18,7 +18,7 @@ OPERATORS = {"Conv": conv, "ConvTranspose": conv_transpose}
 
 
 def onnxruntime_result(op_type, inputs, attributes):
-    """What onnxruntime makes of one node."""
+    """Returns the output of onnxruntime for one node."""
     names = "xwb"[: len(inputs)]
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in zip(names, inputs, strict=True)]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * inputs[0].ndim)

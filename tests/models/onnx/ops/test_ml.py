@@ -159,11 +159,11 @@ def test_string_labels_are_places_in_a_list_under_jit():
     attrs = trees.nodes() | trees.weights("class", range(3)) | {"classlabels_strings": ["a", "b", "c"]}
     proto = node_model("TreeEnsembleClassifier", [X], attrs, n_outputs=2, domain=ML)
     labels, scores = expected(proto, {"x0": X})
-    found, ours = jax.jit(convert(proto).apply)({}, X)
-    assert found.words == ("a", "b", "c")
-    assert found.indices.dtype == np.int32
-    assert np.asarray(found).tolist() == list(labels)
-    assert_same(ours, [scores])
+    result, output = jax.jit(convert(proto).apply)({}, X)
+    assert result.words == ("a", "b", "c")
+    assert result.indices.dtype == np.int32
+    assert np.asarray(result).tolist() == list(labels)
+    assert_same(output, [scores])
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_tree_ensemble_that_asks_for_sets(post):
     x = RNG.integers(0, 12, (40, 5)).astype(np.float32)  # onnxruntime has sets of whole numbers only
     attrs = ensemble(1, 3, members=True)
     exchanged = {1: 2, 2: 1}.get(post, post)  # onnxruntime numbers softmax and logistic the other way round
-    theirs = node_model("TreeEnsemble", [x], attrs | {"post_transform": exchanged}, 17, 1, "ai.onnx.ml", ml_opset=5)
-    check("TreeEnsemble", [x], attrs | {"post_transform": post}, ml_opset=5, want=expected(theirs, {"x0": x}))
+    reference = node_model("TreeEnsemble", [x], attrs | {"post_transform": exchanged}, 17, 1, "ai.onnx.ml", ml_opset=5)
+    check("TreeEnsemble", [x], attrs | {"post_transform": post}, ml_opset=5, want=expected(reference, {"x0": x}))
 
 
 @pytest.mark.parametrize(

@@ -132,15 +132,15 @@ def named(values):
 @pytest.mark.parametrize("dtype", NARROW, ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
 def test_as_in_float32(case, dtype):
-    found = Narrow(case, dtype)
-    bound, traced = split_static(found.proto, found.model, found.feeds)
-    found.compare(jax.jit(bound.apply)(bound.params, *traced))
+    result = Narrow(case, dtype)
+    bound, traced = split_static(result.proto, result.model, result.feeds)
+    result.compare(jax.jit(bound.apply)(bound.params, *traced))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[0] in FOLDED], ids=lambda case: case[0])
 def test_constants_fold_as_in_float32(case):  # numpy alone adds bfloat16 up in bfloat16
-    found = Narrow(case, ml_dtypes.bfloat16)
-    found.compare(found.model.apply(found.model.params, *found.feeds.values()))
+    result = Narrow(case, ml_dtypes.bfloat16)
+    result.compare(result.model.apply(result.model.params, *result.feeds.values()))
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=lambda dtype: np.dtype(dtype).name)
