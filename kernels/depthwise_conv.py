@@ -36,7 +36,7 @@ _MAX_TAPS = 64
 
 
 class Window(NamedTuple):
-    """How a filter moves along one spatial axis."""
+    """The movement of a filter along one spatial axis."""
 
     taps: int
     stride: int

@@ -1,7 +1,7 @@
 """Exact search: the k nearest rows of a database for each query, without materialising the queries x rows scores.
 
 Types: as in `paired`: real numbers in, float32 arithmetic and float32 out. Products are in full float32, whatever
-`jax_default_matmul_precision` says, except in the first pass over a database prepared in lower precision.
+`jax_default_matmul_precision` says, except in the first stage over a database prepared in lower precision.
 
 Exactness: the result is the order of `paired_distances` (for "dot", of the sum of products in float32) over all rows,
 ties by index. A first stage ranks all rows by inner products. The best of them are measured again by `paired`'s

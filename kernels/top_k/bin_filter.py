@@ -13,7 +13,7 @@ from modeldiff_jax.kernels.top_k.certificate import code_error_bound, is_certifi
 from modeldiff_jax.kernels.top_k.exact import Neighbours, Queries, measure_candidates
 
 SPARE = 5
-"""Candidates kept beyond k. Certification needs a gap between the k-th row and those left out."""
+"""Candidates beyond k. Certification needs a gap between the k-th row and all rows that are not measured."""
 
 
 def bins_kept(k: int, precision: str) -> int:

@@ -77,6 +77,6 @@ def test_results_in_64_bit_mode(name):
 @every_call
 def test_results_can_be_pickled(name):
     result = CALLS[name](X, Y)
-    again = pickle.loads(pickle.dumps(result))
-    assert type(again) is type(result)
-    assert_same(again, result)
+    restored = pickle.loads(pickle.dumps(result))
+    assert type(restored) is type(result)
+    assert_same(restored, result)

@@ -98,8 +98,8 @@ def test_whatever_is_changed_only_our_errors_come_out(tmp_path_factory, changes,
     stream = io.BytesIO()
     np.savez(stream, a=np.arange(4.0)) if archive else np.save(stream, np.arange(4.0))
     data = bytearray(stream.getvalue())
-    for at, byte in changes:
-        data[at % len(data)] = byte
+    for start, byte in changes:
+        data[start % len(data)] = byte
     path = tmp_path_factory.getbasetemp() / "changed"
     path.write_bytes(data)
     try:

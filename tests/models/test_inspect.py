@@ -151,16 +151,16 @@ def test_links_made_after_loading_are_refused_too(external_file, tmp_path):
 
 def test_the_runtime_sees_bytes_only(dense_file, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
-    seen = []
+    calls = []
     original = onnxruntime.InferenceSession
 
     def session(data, *args, **kwargs):
-        seen.append(type(data))
+        calls.append(type(data))
         return original(data, *args, **kwargs)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     check_against_runtime(dense_file, load(dense_file))
-    assert seen == [bytes]
+    assert calls == [bytes]
 
 
 def test_what_the_runtime_refuses_is_our_error(tmp_path):

@@ -135,6 +135,6 @@ def check_transforms(op, inputs, attrs=None, opset=17):
         batch = [np.stack([v, np.flip(v)]) for v in traced]
         slope, numeric, mapped, singles = everything(weights, step, batch)
         assert all(np.isfinite(part).all() for part in slope.values())
-        along = sum(np.sum(slope[i] * step[i]) for i in floats)
-        np.testing.assert_allclose(along, numeric, rtol=1e-5, atol=1e-6)
+        derivative = sum(np.sum(slope[i] * step[i]) for i in floats)
+        np.testing.assert_allclose(derivative, numeric, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(mapped, singles, rtol=1e-12, atol=1e-12)

@@ -87,8 +87,8 @@ def test_raw_data_written_twice_are_left_to_protobuf():
     """Which takes the last."""
     first, last = (np.full(2**15, i, np.float32) for i in (1, 2))
     proto = model([node("Add", "x w", "y")], initializers=[tensor("w", first), tensor("v", first)])
-    again = TensorProto(raw_data=last.tobytes()).SerializeToString()
-    whole = proto.graph.initializer[0].SerializeToString() + again
+    repeated = TensorProto(raw_data=last.tobytes()).SerializeToString()
+    whole = proto.graph.initializer[0].SerializeToString() + repeated
     proto.graph.ClearField("initializer")
     header = b"\x2a" + initializers._varint(len(whole))
     graph = proto.graph.SerializeToString() + header + whole

@@ -311,23 +311,23 @@ def test_gradient_matches_a_finite_difference(name, tmp_path):
     examples = examples_of(name)
     model = examples.model
     assert model.has_gradients
-    at = model.input_names.index(main_input(model).name)
+    input_index = model.input_names.index(main_input(model).name)
     arrays = [examples.inputs[n] for n in model.input_names]
     rng = np.random.default_rng(3)
     weights = [rng.standard_normal(np.shape(out)) for out in as_tuple(model(*arrays))]
 
     def objective(model):
         def weighted(parameters, x):
-            outputs = model.apply(parameters, *arrays[:at], x, *arrays[at + 1 :])
+            outputs = model.apply(parameters, *arrays[:input_index], x, *arrays[input_index + 1 :])
             return sum(jnp.sum(w * out) for w, out in zip(weights, as_tuple(outputs), strict=True))
 
         return weighted
 
-    single = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[at]), np.float64)
+    single = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[input_index]), np.float64)
     with jax.enable_x64(True):
         wide = in_double(name, tmp_path)
         assert {leaf.dtype for leaf in jax.tree.leaves(wide.params) if leaf.dtype.kind == "f"} == {np.dtype(np.float64)}
-        x, run, step = np.asarray(arrays[at], np.float64), jax.jit(objective(wide)), 1e-6
+        x, run, step = np.asarray(arrays[input_index], np.float64), jax.jit(objective(wide)), 1e-6
         gradient = np.asarray(jax.jit(jax.grad(objective(wide), 1))(wide.params, x))
         assert gradient.dtype == np.float64
         random = rng.standard_normal(gradient.shape)
@@ -360,6 +360,6 @@ def test_export_with_a_symbolic_batch(name):
     if not symbolic:
         return
     exported = jax.export.export(jax.jit(model.apply))(jax.eval_shape(lambda: model.params), *structs)
-    again = jax.export.deserialize(exported.serialize())
+    repeated = jax.export.deserialize(exported.serialize())
     inputs, outputs = in_one_call(name)
-    assert_close(as_tuple(again.call(model.params, *inputs)), outputs, 1e-5)
+    assert_close(as_tuple(repeated.call(model.params, *inputs)), outputs, 1e-5)

@@ -157,7 +157,7 @@ def concat(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> in
 
 
 @row_by_row("Slice")
-def cut(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
+def slices(xs: Sequence[Value], axes: Axes, attributes: Mapping[str, Any]) -> int | None:
     """Accepts slices along axes other than that of the rows."""
     named = (xs[3] if len(xs) > 3 else None) if len(xs) > 1 else attributes["axes"]
     count = np.size(xs[1]) if len(xs) > 1 else len(attributes["starts"])

@@ -44,8 +44,8 @@ def _off(want, got):
         wrong = ~np.isclose(got.astype(np.float64), want.astype(np.float64), rtol, atol, equal_nan=True)
     if not np.any(wrong):
         return None
-    at = np.unravel_index(np.argmax(wrong), want.shape)
-    return f"{int(np.sum(wrong))} of {want.size}, {got[at]!r} for {want[at]!r}"
+    position = np.unravel_index(np.argmax(wrong), want.shape)
+    return f"{int(np.sum(wrong))} of {want.size}, {got[position]!r} for {want[position]!r}"
 
 
 def concrete(model, feeds):

@@ -161,8 +161,8 @@ def _of_attribute(variation, rng):
         case _:
             choices = list(known)
             if value:
-                at = rng.integers(len(value))
-                choices += [[v + step * (i == at) for i, v in enumerate(value)] for step in (1, -1)]
+                position = rng.integers(len(value))
+                choices += [[v + step * (i == position) for i, v in enumerate(value)] for step in (1, -1)]
                 choices.append(list(value)[::-1])
     if name in variation.attributes and not declared.required and rng.random() < 0.2:
         others = {k: v for k, v in variation.attributes.items() if k != name}
@@ -184,9 +184,9 @@ def _of_optional_input(variation, rng):
     ]
     if not optional:
         return None
-    at = optional[rng.integers(len(optional))]
-    inputs = tuple(None if i == at else v for i, v in enumerate(variation.inputs))
-    return _changed(variation, f"without input {at}", inputs=inputs)
+    position = optional[rng.integers(len(optional))]
+    inputs = tuple(None if i == position else v for i, v in enumerate(variation.inputs))
+    return _changed(variation, f"without input {position}", inputs=inputs)
 
 
 def _of_type(variation, rng):
@@ -228,17 +228,17 @@ def _of_size(variation, rng):
 
 def _of_axis(variation, rng):
     """One more axis, or one less, of one input."""
-    at = rng.integers(len(variation.inputs)) if variation.inputs else 0
-    if not variation.inputs or variation.inputs[at] is None:
+    position = rng.integers(len(variation.inputs)) if variation.inputs else 0
+    if not variation.inputs or variation.inputs[position] is None:
         return None
-    x = variation.inputs[at]
+    x = variation.inputs[position]
     if rng.random() < 0.5 and x.ndim and len(x):
         x, change = x[0], "one axis less"
     else:
         x, change = x[None], "one axis more"
-    x = np.asarray(x, variation.inputs[at].dtype)
-    inputs = tuple(x if i == at else v for i, v in enumerate(variation.inputs))
-    return _changed(variation, f"input {at} of {change}", inputs=inputs)
+    x = np.asarray(x, variation.inputs[position].dtype)
+    inputs = tuple(x if i == position else v for i, v in enumerate(variation.inputs))
+    return _changed(variation, f"input {position} of {change}", inputs=inputs)
 
 
 def _of_values(variation, rng):
@@ -246,8 +246,8 @@ def _of_values(variation, rng):
     present = [i for i, v in enumerate(variation.inputs) if v is not None and v.size]
     if not present:
         return None
-    at = present[rng.integers(len(present))]
-    x = variation.inputs[at]
+    position = present[rng.integers(len(present))]
+    x = variation.inputs[position]
     if x.dtype.kind == "f":
         kind = ["halves", "zeros", "opposites", "far", "near"][rng.integers(5)]
         x = {
@@ -261,8 +261,10 @@ def _of_values(variation, rng):
         kind, x = "negated", ~x
     else:
         kind, x = "turned round", np.flip(x) if x.ndim else x
-    inputs = tuple(np.ascontiguousarray(x).reshape(v.shape) if i == at else v for i, v in enumerate(variation.inputs))
-    return _changed(variation, f"input {at} {kind}", inputs=inputs)
+    inputs = tuple(
+        np.ascontiguousarray(x).reshape(v.shape) if i == position else v for i, v in enumerate(variation.inputs)
+    )
+    return _changed(variation, f"input {position} {kind}", inputs=inputs)
 
 
 def _of_opset(variation, rng):

@@ -70,16 +70,16 @@ def test_as_many_rows_as_there_are_then_zeros(case, size):
                 np.testing.assert_array_equal(output, reference)
                 continue
             assert output.shape[axis] == size
-            kept = min(count, size)
-            np.testing.assert_array_equal(rows(output, axis, 0, kept), rows(reference, axis, 0, kept))
-            assert not rows(output, axis, kept, size).any()
+            n_real = min(count, size)
+            np.testing.assert_array_equal(rows(output, axis, 0, n_real), rows(reference, axis, 0, n_real))
+            assert not rows(output, axis, n_real, size).any()
 
 
 def test_what_is_kept_has_a_derivative():
-    x, kept = np.float32([[1, 2], [3, 4], [5, 6]]), np.array([True, False, True])
-    model = convert(node_model("Compress", [x, kept], {"axis": 0})).bounded(5)
-    slope = jax.jit(jax.grad(lambda x: jnp.sum(model.apply(model.params, x, kept)[0] ** 2)))(x)
-    np.testing.assert_array_equal(slope, 2 * x * kept[:, None])
+    x, condition = np.float32([[1, 2], [3, 4], [5, 6]]), np.array([True, False, True])
+    model = convert(node_model("Compress", [x, condition], {"axis": 0})).bounded(5)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(model.apply(model.params, x, condition)[0] ** 2)))(x)
+    np.testing.assert_array_equal(slope, 2 * x * condition[:, None])
 
 
 def test_a_condition_longer_than_its_axis_is_refused():

@@ -96,7 +96,7 @@ class Tree:
 
     def grow(self, tree, depth):
         me, self.next = self.next, self.next + 1
-        at = len(self.rows)
+        row = len(self.rows)
         if depth == 0 or (depth < 3 and self.rng.random() < 0.3):
             self.rows.append((tree, me, 0, "LEAF", 0.0, 0, 0, 0))
             self.leaves.append((tree, me))
@@ -104,7 +104,7 @@ class Tree:
         self.rows.append(None)
         value = float(np.float32(self.rng.choice(X.ravel())))
         children = self.grow(tree, depth - 1), self.grow(tree, depth - 1)
-        self.rows[at] = (tree, me, int(self.rng.integers(5)), str(self.rng.choice(self.modes)), value, *children, 1)
+        self.rows[row] = (tree, me, int(self.rng.integers(5)), str(self.rng.choice(self.modes)), value, *children, 1)
         return me
 
     def nodes(self):
