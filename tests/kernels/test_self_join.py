@@ -38,7 +38,7 @@ def test_nearest_others_agree_with_float64(metric, variant):
 @pytest.mark.parametrize(("k", "room"), [(3, 2**17), *(pytest.param(*x, marks=long) for x in [(3, 0), (60, 0)])])
 def test_with_room_for_tables_of_all_rows_or_without(k, room, monkeypatch):
     rows = neighbours.clustered(703, 7, spread=0.5)
-    monkeypatch.setattr(_self_join, "_MOST_KEPT", room)
+    monkeypatch.setattr(_self_join, "_MOST_STORED", room)
     jax.clear_caches()
     index = self_join(rows, k)[1]
     jax.clear_caches()
