@@ -38,7 +38,7 @@ def _sets(mode: np.ndarray, values: np.ndarray) -> tuple[np.ndarray | None, np.n
     ends = np.flatnonzero(np.isnan(values))
     if ends.size != np.count_nonzero(uses_set) or ends[-1] != values.size - 1:
         got = f"{ends.size} sets for {np.count_nonzero(uses_set)} nodes"
-        raise InvalidModelError("Each node of mode MEMBER has a set, which ends in NaN", got=got)
+        raise InvalidModelError("Each node that tests membership has a set, which ends in NaN", got=got)
     lengths = np.diff(ends, prepend=-1)
     check_made((ends.size, int(lengths.max())))
     table = np.full((ends.size, lengths.max()), np.nan, values.dtype)

@@ -267,7 +267,7 @@ def test_tree_ensemble_that_asks_for_sets(post):
         ({"leaf_targetids": [0, 4]}, "target"),
         ({"leaf_targetids": [0]}, "same nodes"),
         ({"nodes_modes": numpy_helper.from_array(np.uint8([7]))}, "mode"),
-        ({"nodes_modes": numpy_helper.from_array(np.uint8([6]))}, "has one"),
+        ({"nodes_modes": numpy_helper.from_array(np.uint8([6]))}, "has a set"),
         ({"aggregate_function": 4}, "aggregate_function"),
     ],
 )
