@@ -17,11 +17,11 @@ from modeldiff_jax.report.plots.axes import Axis
 DOCS = RESULTS.parent.parent / "docs"
 HEAD = """# Benchmarks of the kernels
 
-Written by `python -m bench.tables` from `bench/results/`, where the versions, the spread of the seconds and the other
-contestants are. Ratios are times as a share of the best peer's in the same round, two threads each: median, and in
-brackets the least and the greatest of all rounds. Below 1 the kernel is faster. Compilation is apart, in the column of
-the first call. The floor is what no way can do without: bytes and multiplications at the rates of the same run; of
-searches the matrix product alone, by numpy, and of `largest` one maximum of each row.
+Written by `python -m bench.tables` from `bench/results/`, with the versions, the spread of the seconds and the other
+contestants. Ratios are times as a share of the best peer's in the same round, two threads each: median, and in
+brackets the least and the greatest of all rounds. Below 1 the kernel is faster. Compilation is only in the column of
+the first call. The floor is a time that no method can beat: bytes and multiplications at the rates of the same run; for
+searches the matrix product alone, by numpy, and for `largest` one maximum of each row.
 """
 Rows = list[list[str]]
 

@@ -1,10 +1,10 @@
-"""Numerical operations below everything else. They import jax, numpy and the package's errors only.
+"""Numerical operations that the rest of the package builds on. They import jax, numpy and the package's errors only.
 
 Each file or folder holds one operation, always in this order: a preface (types, stability, rules, bounds), the public
 function, `reference` (the definition), `xla` (compiled for any device), `pallas_gpu` and `pallas_tpu` where they exist,
 and `VARIANTS`, the table of names for `implementation`.
 
-  bin_maxima/          largest score of each bin of a database, fused on GPUs and TPUs: the first pass of a search
+  bin_maxima/          largest score of each bin of a database, fused on GPUs and TPUs: the first stage of a search
   convolution.py       convolution and its transpose, dense or grouped
   correlation.py       Pearson's and Spearman's correlation between all vectors of two matrices
   cosine.py            cosine similarity between all vectors of two matrices
@@ -14,14 +14,14 @@ and `VARIANTS`, the table of names for `implementation`.
   paired/              distances between two arrays of vectors, pair by pair, in nine metrics
   pairwise.py          the same distances between all vectors of two arrays
   pooling.py           maxima, means and p-norms over windows
-  ragged.py            pairwise distances of many models whose vectors differ in length
+  ragged.py            pairwise distances within each of many arrays whose vectors differ in length
   rdm.py               similarity of two dissimilarity matrices
   resize.py            axes resampled: nearest, linear and cubic
   self_join.py         near pairs within one set of vectors
   sharded.py           search and self-join over the devices of a mesh
   top_k/               the nearest rows of a database, exactly
 
-These serve them:
+The operations use these:
 
   buckets.py           sizes that shapes are rounded up to, to compile fewer programs
   dispatch.py          selection of the variant that serves a call

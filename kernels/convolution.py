@@ -39,7 +39,7 @@ _FEW_GROUPS = 8
 
 
 class Geometry(NamedTuple):
-    """How a filter moves over an input whose entries are first spread apart. One entry per spatial axis."""
+    """The movement of a filter over an input whose entries are first spread apart. One entry per spatial axis."""
 
     strides: tuple[int, ...]
     padding: tuple[tuple[Any, Any], ...]

@@ -39,7 +39,8 @@ def pearson_similarity(
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
-      (M, K), float32, in [-1, 1]. Constant vectors and NaN: see the head of this file.
+      (M, K), float32, in [-1, 1]: 1 between two constant vectors, 0 between a constant and another one, and NaN in the
+      row or column of a vector with NaN or an infinity.
 
     Raises:
       InvalidInputError: not two matrices of one width, a type is not real, or an unknown variant.
@@ -62,7 +63,7 @@ def _similarity(
 
 
 VARIANTS = cosine.VARIANTS
-"""Those of the cosine, which a correlation is after centring."""
+"""The variants of the cosine, which is the correlation of centred vectors."""
 
 
 def ranks(x: Float[Array, "*rows d"]) -> Float[Array, "*rows d"]:

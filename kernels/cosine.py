@@ -40,7 +40,8 @@ def cosine_similarity(
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
-      (M, K), float32, in [-1, 1]. Zero vectors and NaN: see the head of this file.
+      (M, K), float32, in [-1, 1]: 1 between two zero vectors, 0 between a zero and another one, and NaN in the row or
+      column of a vector with NaN or an infinity.
 
     Raises:
       InvalidInputError: not two matrices of one width, a type is not real, or an unknown variant.

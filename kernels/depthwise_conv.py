@@ -1,4 +1,4 @@
-"""Depthwise convolution: each channel has filters of its own.
+"""Depthwise convolution: each channel is convolved with filters for that channel alone.
 
 On a CPU, XLA's grouped convolution takes 5 to 90 times longer than necessary for these, and its input gradient up to
 170 times. There, `xla` multiplies shifted slices of the padded input by one weight per channel and adds them up,
@@ -36,7 +36,7 @@ _MAX_TAPS = 64
 
 
 class Window(NamedTuple):
-    """How a filter moves along one spatial axis."""
+    """The movement of a filter along one spatial axis."""
 
     taps: int
     stride: int
@@ -68,7 +68,7 @@ def depthwise_conv(
     layout: Layout = "channels_first",
     implementation: str | None = None,
 ) -> Float[Array, "n ..."]:
-    """Convolves each channel with its own filters, in any number of spatial axes.
+    """Convolves each channel with filters for that channel alone, in any number of spatial axes.
 
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
@@ -269,7 +269,7 @@ def _inputs_by_tap(x: Array, windows: Windows) -> Callable[[tuple[int, ...]], Ar
 def _materialised(x: Array) -> Array:
     """Returns `x`, computed once. XLA would recompute it in the sum of each tap.
 
-    An optimisation barrier does not prevent that; padding with zeros, which are cut off again, does.
+    An optimisation barrier does not prevent that, but appending zeros and removing them does.
     """
     padded = lax.optimization_barrier(pad_spatial(x, [(0, 1, 0)] * (x.ndim - 2)))
     return padded[(slice(None), *(slice(size) for size in x.shape[1:-1]))]

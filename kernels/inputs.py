@@ -24,13 +24,13 @@ ArrayInput: TypeAlias = AnyArray | SupportsDLPack
 
 
 def as_float32(x: ArrayInput | Any, where: str) -> jax.Array:
-    """Converts an array to float32 on the default device, or on its own if it is a jax array.
+    """Converts an array to float32, on its device if it is a jax array, else on the default device.
 
     float16 and bfloat16 convert exactly. float64 and integers above 2**24 are rounded to nearest, and values beyond
     float32's range become infinite. Booleans become 0 and 1.
 
     Args:
-      x: array with at least one axis, whose last one is not empty. Anything else is refused.
+      x: array with at least one axis, the last one not empty.
       where: kernel and argument, for messages.
 
     Raises:
@@ -44,8 +44,8 @@ def as_float32(x: ArrayInput | Any, where: str) -> jax.Array:
             "The last axis holds the entries of a vector, at least one", got=f"shape {array.shape}", where=where
         )
     if isinstance(array, np.ndarray):
-        # Cast in numpy: outside 64-bit mode jax would first wrap an int64 to int32. The copy also keeps later writes
-        # to the caller's array out of jax's.
+        # Cast in numpy: outside 64-bit mode jax would first wrap an int64 to int32. The copy also protects the result
+        # from later writes to the caller's array.
         with np.errstate(over="ignore", invalid="ignore"):
             return jax.device_put(array.astype(np.float32))
     return array.astype(jnp.float32)
@@ -61,11 +61,11 @@ def _from_dlpack(x: SupportsDLPack | Any, where: str) -> AnyArray:
         )
     try:
         # numpy keeps 64-bit types, which jax narrows; jax reads bfloat16 and other devices, which numpy does not.
-        view = np.from_dlpack(x)
-        return jax.dlpack.from_dlpack(x) if view.dtype == np.float32 else view  # float32 is shared, not copied
+        array = np.from_dlpack(x)
+        return jax.dlpack.from_dlpack(x) if array.dtype == np.float32 else array  # float32 is shared, not copied
     except (BufferError, RuntimeError, TypeError, ValueError):
         pass
     try:
         return jax.dlpack.from_dlpack(x)
-    except Exception as cause:  # every library raises an exception type of its own
+    except Exception as cause:  # libraries raise exceptions of different types
         raise InvalidInputError("A dlpack array can be read by jax", got=str(cause), where=where) from cause

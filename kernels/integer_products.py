@@ -1,9 +1,9 @@
-"""Matrix products and convolutions of 8-bit integers, exact, in the float32 units every device is fast at.
+"""Exact matrix products and convolutions of 8-bit integers, computed in float32, for which every device is fast.
 
-An integer less its zero point has at most 9 bits, and float32 adds whole numbers exactly, in any order, below 2**24:
-that holds for sums of 258 products, and of 514 where one side is int8 around 0. Longer sums are cut into pieces of that
-length and added in int32. The pieces cost no more multiplications than the whole. XLA's own integer convolution on CPU
-takes 25 to 33 times as long as its float32 one.
+An integer minus its zero point has at most 9 bits, and float32 adds whole numbers below 2**24 exactly, in any order:
+that holds for sums of 258 products, and of 514 if one factor is int8 with zero point 0. Longer sums are computed as
+partial sums of that length, which are added in int32 and cost no further multiplications. XLA's integer convolution on
+CPU takes 25 to 33 times as long as its float32 one.
 
 Types: int8 and uint8, in any combination; sums wrap round as int32 does.
 """
@@ -26,7 +26,7 @@ from modeldiff_jax.kernels.inputs import AnyArray
 from modeldiff_jax.kernels.rounding import saturate
 
 _EXACT = 2**24
-"""Up to here float32 holds every whole number."""
+"""Largest number up to which float32 holds every whole number."""
 
 
 def integer_matmul(
@@ -68,7 +68,7 @@ def integer_convolution(
     dilation: Sequence[int],
     groups: int = 1,
 ) -> Integer[Array, "n o ..."]:
-    """Returns the convolution of x - x_zero (0 in the padding) with w - w_zero, in int32.
+    """Returns the convolution of x - x_zero, padded with 0, with w - w_zero, in int32.
 
     Args:
       x: (N, C, spatial...). w: (O, C / groups, taps...).
@@ -78,7 +78,7 @@ def integer_convolution(
     most = _EXACT // max(largest_magnitude(x.dtype, x_zero) * largest_magnitude(w.dtype, w_zero), 1)
     wide = _centred(x, x_zero, lambda values: values.reshape(1, -1, *(1,) * (x.ndim - 2)))
     filters = _centred(w, w_zero, lambda values: values.reshape(-1, *(1,) * (w.ndim - 1)))
-    return _total(_pieces(wide, filters, tuple(strides), tuple(padding), tuple(dilation), groups, most))
+    return _total(_partial_sums(wide, filters, tuple(strides), tuple(padding), tuple(dilation), groups, most))
 
 
 def requantize(
@@ -96,7 +96,7 @@ def requantize(
 
 
 def largest_magnitude(dtype: Any, zero_point: Any) -> int:
-    """Returns a bound on |x - zero_point| for `x` of a type; a closer one where the zero point is a numpy array."""
+    """Returns a bound on |x - zero_point| for `x` of a type; a tighter one if the zero point is a numpy array."""
     info = np.iinfo(dtype)
     low, high = int(info.min), int(info.max)
     if zero_point is None:
@@ -125,15 +125,15 @@ def _as_columns(values: Array) -> Array:
 
 
 def _parts(length: int, most: int) -> list[slice]:
-    """Cuts `length` into as few, equally long pieces of at most `most` as possible."""
+    """Returns the fewest slices of nearly equal length, at most `most`, that cover `length` entries."""
     n = -(-length // max(most, 1))
     ends = [length * i // n for i in range(n + 1)] if n else []
     return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
-def _total(pieces: Sequence[Array]) -> Array:
-    """Adds whole numbers in float32 up in int32."""
-    first, *others = (piece.astype(jnp.int32) for piece in pieces)
+def _total(partial_sums: Sequence[Array]) -> Array:
+    """Adds whole numbers, given in float32, in int32."""
+    first, *others = (partial_sum.astype(jnp.int32) for partial_sum in partial_sums)
     for other in others:
         first = first + other
     return first
@@ -142,27 +142,27 @@ def _total(pieces: Sequence[Array]) -> Array:
 _Padding = tuple[tuple[Any, Any], ...]
 
 
-def _pieces(
+def _partial_sums(
     x: Array, w: Array, strides: tuple[int, ...], padding: _Padding, dilation: tuple[int, ...], groups: int, most: int
 ) -> list[Array]:
-    """Returns convolutions of at most `most` products an output, which add up to the whole one.
+    """Returns convolutions of at most `most` products for each output, which add up to the whole one.
 
-    A filter is cut along its channels, and where one channel is too long along its taps.
+    A filter is split along its channels and, if one channel has too many taps, along these.
     """
     products = int(np.prod(w.shape[1:]))
     if products <= most or max(w.shape[1:]) == 1:
         return [convolve(x, w, strides=strides, padding=padding, dilation=dilation, groups=groups)]
     axis = 1 if w.shape[1] > 1 else 1 + int(np.argmax(w.shape[1:]))
-    pieces = []
+    sums = []
     for part in _parts(w.shape[axis], most * w.shape[axis] // products):
-        some, cut = w[(slice(None),) * axis + (part,)], padding
+        filters, part_padding = w[(slice(None),) * axis + (part,)], padding
         if axis == 1:
             grouped = x.reshape(x.shape[0], groups, -1, *x.shape[2:])[:, :, part]
-            seen = grouped.reshape(x.shape[0], -1, *x.shape[2:])
-        else:  # the input stays; its padding makes up for the taps left out
-            i, seen = axis - 2, x
+            inputs = grouped.reshape(x.shape[0], -1, *x.shape[2:])
+        else:  # the whole input; its padding is reduced by the extent of the other taps
+            i, inputs = axis - 2, x
             (before, after), step = padding[i], dilation[i]
-            moved = (before - part.start * step, after - (w.shape[axis] - part.stop) * step)
-            cut = (*padding[:i], moved, *padding[i + 1 :])
-        pieces += _pieces(seen, some, strides, cut, dilation, groups, most)
-    return pieces
+            shifted = (before - part.start * step, after - (w.shape[axis] - part.stop) * step)
+            part_padding = (*padding[:i], shifted, *padding[i + 1 :])
+        sums += _partial_sums(inputs, filters, strides, part_padding, dilation, groups, most)
+    return sums

@@ -42,7 +42,8 @@ def largest(
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
-      values (..., k), float32, descending, and indices (..., k), int32. Ties and NaN: see the head of this file.
+      values (..., k), float32, descending, and indices (..., k), int32. Equal scores are ordered by index; NaN ranks
+      with minus infinity, and is returned as NaN.
 
     Raises:
       InvalidInputError: `k` is not from 1 to N, a type is not real, or an unknown variant.
@@ -66,7 +67,7 @@ def _rankable(scores: Float[Array, "*rows n"]) -> Float[Array, "*rows n"]:
 @partial(jax.jit, static_argnames="k")
 @jax.named_scope("largest.reference")
 def reference(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"], Int[Array, "*rows k"]]:
-    """Sorts each row and keeps its head: the definition."""
+    """Sorts each row and returns the first `k` scores: the definition."""
     order = jnp.argsort(_rankable(lax.stop_gradient(scores)), axis=-1, stable=True, descending=True)[..., :k]
     return jnp.take_along_axis(scores, order, axis=-1), order.astype(jnp.int32)
 
@@ -133,11 +134,11 @@ def xla(scores: Float[Array, "*rows n"], k: int) -> tuple[Float[Array, "*rows k"
 
 
 def _argtop_k_by_slices(rows: Float[Array, "b n"], k: int, slices: int) -> Int[Array, "b k"]:
-    """Returns the same as `argtop_k`, of scores that may hold NaN, in one pass over them.
+    """Returns the same as `argtop_k`, for scores that may hold NaN, in one pass over them.
 
-    Bin j holds entry j of each slice, so all maxima come from elementwise comparisons of whole slices. Such bins are
-    not ordered by index. Rows where a bin left out ties with the last one kept, and rows with NaN, are therefore ranked
-    again by `argtop_k`.
+    Bin j holds entry j of each slice, so all maxima are elementwise maxima of whole slices. These bins are not ordered
+    by index. Rows in which another bin ties with the last of the k best, and rows with NaN, are therefore ranked again
+    by `argtop_k`.
     """
     n = rows.shape[1]
     length = -(-n // slices)
@@ -149,9 +150,9 @@ def _argtop_k_by_slices(rows: Float[Array, "b n"], k: int, slices: int) -> Int[A
     bins = argtop_k(maxima, k + 1)
     last_two = jnp.take_along_axis(maxima, bins[:, -2:], axis=1, mode="promise_in_bounds")
     unsettled = jnp.isnan(jnp.sum(maxima, axis=1)) | ~(last_two[:, 0] > last_two[:, 1])
-    kept = lax.sort(bins[:, :-1], dimension=1)
+    best = lax.sort(bins[:, :-1], dimension=1)
     starts = jnp.arange(len(parts), dtype=jnp.int32)[None, :, None] * length
-    index = (starts + kept[:, None, :]).reshape(-1, len(parts) * k)
+    index = (starts + best[:, None, :]).reshape(-1, len(parts) * k)
     candidates = jnp.take_along_axis(rows, jnp.minimum(index, n - 1), axis=1, mode="promise_in_bounds")
     position = argtop_k(jnp.where(index < n, candidates, -jnp.inf), k)  # candidates are ordered by index
     order = jnp.take_along_axis(index, position, axis=1, mode="promise_in_bounds")

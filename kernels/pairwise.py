@@ -1,13 +1,13 @@
 """Distances between all vectors of an array and all vectors of another: (..., N, C), (..., N', C) -> (..., N, N').
 
-Without a second array, distances within one: a representational dissimilarity matrix (RDM) is one of these.
+Without a second array, they are the distances within the first, such as a representational dissimilarity matrix (RDM).
 
-Metrics, types, bounds, the zero rule and the NaN rule are those of `paired`, and so is the accuracy: a distance here
-equals the one `paired` gives for the same pair, to a relative 1e-5. Cosine, correlation and the two euclidean metrics
+Metrics, types, bounds, the zero rule and the NaN rule are those of `paired`, and so is the accuracy: each distance
+equals that of `paired` for the same pair, to a relative 1e-5. Cosine, correlation and the two euclidean metrics
 come from one matrix product of centred or unit vectors, in full float32 whatever `jax_default_matmul_precision` says.
 The absolute error of such a product is harmless for large distances and ruins small ones, so pairs below `_NEAR` are
-computed again as `paired` does, from the difference of the two vectors, in small tiles. Data whose vectors are mostly
-near each other therefore take up to the time of the other metrics, which are computed in tiles throughout.
+computed again as in `paired`, from the difference of the two vectors, in small tiles. Data whose vectors are mostly
+near each other therefore take up to the time of the other metrics, which are computed in tiles entirely.
 
 Bounds: without `b` the result is exactly symmetric (except for kl) and its diagonal is 0, or NaN for vectors with NaN.
 
@@ -53,7 +53,7 @@ def pairwise_distances(
     """Returns the distance between each vector of `a` and each of `b`, or of `a` if there is no `b`.
 
     Args:
-      a: (..., N, C), real numbers. Each index of the leading axes, a model for example, has a matrix of its own.
+      a: (..., N, C), real numbers. Each index of the leading axes, a model for example, gives another matrix.
       b: (..., N', C), with the leading axes of `a`; or None for `a` itself.
       metric: as in `paired_distances`.
       condensed: whether to return only the N (N - 1) / 2 distances above the diagonal, row by row (scipy's order).
@@ -214,7 +214,7 @@ def _fill(
 
     def fill_tile(number: Array, distances: Array) -> Array:
         model, row, column = position(number.astype(jnp.int32))
-        # The last tile of a row or column is shifted back to fit, over what is there already.
+        # The last tile of a row or column is shifted back to fit, and overlaps the one before.
         row = jnp.minimum(row * rows, a.shape[1] - rows)
         column = jnp.minimum(column * columns, right.shape[1] - columns)
         values = compute(a, right, model, row, column)[None]

@@ -1,7 +1,7 @@
-"""Access to Pallas: differences between versions of jax, and whether this machine has the device.
+"""Access to Pallas: differences between versions of jax, and checks for the device.
 
-Whatever is missing raises `NotImplementedError`, which passes the call on to the next variant: a jax without the
-backend, or a package that the backend imports and jax does not require (absl-py).
+If anything is missing, a backend in this version of jax or a package that the backend imports and jax does not require
+(absl-py), the functions raise `NotImplementedError`, by which the call goes to the next variant.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pallas_tpu() -> Any:
 
 
 def gpu_load(ref: Any, layout: Any) -> Array:
-    """Loads from a GPU's memory into registers of a layout, each thread by itself."""
+    """Loads from a GPU's memory into registers of a layout, one thread at a time."""
     load = pallas_gpu().load
     index = ((),) if "idx" in inspect.signature(load).parameters else ()  # jax before 0.11
     return load(ref, *index, layout=layout, optimized=False)
@@ -55,7 +55,7 @@ def gpu_interpreter() -> Any:
 
 
 def device_of(platform: str) -> Any:
-    """Returns the first default device if it is of a platform that there are kernels for.
+    """Returns the first default device, if it belongs to a platform and has the instructions that kernels need.
 
     Args:
       platform: "cuda" or "tpu".
@@ -73,5 +73,5 @@ def device_of(platform: str) -> Any:
 
 
 def processors() -> int:
-    """Returns how many thread blocks a GPU runs at once if each occupies a whole multiprocessor."""
+    """Returns the number of thread blocks that a GPU runs at once if each occupies a whole multiprocessor."""
     return int(getattr(jax.devices()[0], "core_count", None) or 132) if jax.default_backend() == "gpu" else 132

@@ -1,11 +1,11 @@
 """Pooling: maxima, means and p-norms over windows that move along the spatial axes.
 
-XLA's own window reductions have a slow derivative on CPU: for a 3 x 3 maximum of stride 2 over 64 channels of 112 x 112
-the gradient takes about a half of their time by shifted slices, one axis after another, with stride 1 a seventh, and
-the values themselves no longer.
+XLA's window reductions have a slow derivative on CPU. Here windows are shifted slices, combined one axis after another:
+for a 3 x 3 maximum over 64 channels of 112 x 112 the gradient takes about half the time with stride 2 and a seventh
+with stride 1, and the values take no longer.
 
 Types: maxima of any type; means and norms of any floating type, those of float16 and bfloat16 accumulated in float32.
-NaN: a window with NaN in it gives NaN. Gradients: a maximum's goes to the first of equals.
+NaN: the result of a window with NaN is NaN. Gradients: that of a maximum goes to the first of equal entries.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ Layout: TypeAlias = Literal["channels_first", "channels_last"]
 
 @dataclass(frozen=True, slots=True)
 class PoolingWindow:
-    """How one spatial axis is cut into windows.
+    """The windows along one spatial axis.
 
     Attributes:
-      taps: entries of a window. stride: from one window to the next. dilation: from one tap to the next.
-      before, after: padding that the model asks for.
-      beyond: padding after that, which only the last window reaches.
-      size: of the axis. outputs: number of windows.
+      taps: number of entries of a window. stride: distance between windows. dilation: distance between taps.
+      before, after: padding, as requested.
+      beyond: further padding at the end, which only the last window covers.
+      size: size of the axis. outputs: number of windows.
     """
 
     taps: int
@@ -47,17 +47,17 @@ class PoolingWindow:
     outputs: int
 
     def slices(self, padded: Num[Array, ...], axis: int) -> list[Array]:
-        """Returns the padded array at each tap of all windows."""
-        reach = self.stride * (self.outputs - 1) + 1
+        """Returns, for each tap, the entries of the padded array that it reads in all windows."""
+        extent = self.stride * (self.outputs - 1) + 1
         return [
-            jax.lax.slice_in_dim(padded, i * self.dilation, i * self.dilation + reach, self.stride, axis)
+            jax.lax.slice_in_dim(padded, i * self.dilation, i * self.dilation + extent, self.stride, axis)
             for i in range(self.taps)
         ]
 
     def filled(self, x: Num[Array, ...], axis: int, fill: Any) -> list[Array]:
-        """Returns the unpadded array at each tap of all windows, `fill` where a tap falls into the padding.
+        """Returns, for each tap, the entries of the unpadded array that it reads in all windows, `fill` in the padding.
 
-        Where windows stride, no slice reads all of a padded copy: to fill each slice takes a quarter of the time.
+        With a stride above 1 each slice is padded by itself, which takes a quarter of the time of padding the array.
         """
         if self.stride == 1 or not isinstance(self.size, int):
             return self.slices(_padded(x, (self,), fill, first=axis), axis)
@@ -65,16 +65,16 @@ class PoolingWindow:
         for shift in range(-self.before, (self.taps - 1) * self.dilation - self.before + 1, self.dilation):
             first = min(max(-(shift // self.stride), 0), self.outputs)
             last = min(max((self.size - 1 - shift) // self.stride + 1, first), self.outputs)
-            places = np.arange(first, last) * self.stride + shift
-            low, high = (places[0], places[-1] + 1) if places.size else (0, 0)
+            positions = np.arange(first, last) * self.stride + shift
+            low, high = (positions[0], positions[-1] + 1) if positions.size else (0, 0)
             inside = jax.lax.slice_in_dim(x, int(low), int(high), self.stride, axis)
             ends = [(0, 0, 0)] * x.ndim
             ends[axis] = (first, self.outputs - last, 0)
             taps.append(jax.lax.pad(inside, jnp.asarray(fill, x.dtype), ends))
         return taps
 
-    def places(self) -> np.ndarray:
-        """Returns where each tap of each window falls in the unpadded axis, (outputs, taps)."""
+    def positions(self) -> np.ndarray:
+        """Returns the position of each tap of each window in the unpadded axis, (outputs, taps)."""
         return np.arange(self.outputs)[:, None] * self.stride + np.arange(self.taps) * self.dilation - self.before
 
 
@@ -84,62 +84,62 @@ def pooling_window(
     """Returns the windows along one axis.
 
     Args:
-      size: of the axis, an int or a symbolic size.
+      size: size of the axis, an int or a symbolic size.
       taps, stride, dilation: of the windows, in entries.
       before, after: padding, in entries.
       ceil: whether a last window that begins within the input, or the padding before it, may end beyond the padding.
 
     Raises:
-      InvalidInputError: a length or a pad that is none, or no window fits.
+      InvalidInputError: a window size, stride or dilation is not positive, a pad is negative, or no window fits.
     """
     if min(taps, stride, dilation) < 1 or (isinstance(before, int) and min(before, after) < 0):
         raise InvalidInputError(
             "Window sizes, strides and dilations are positive, pads not negative",
             got=f"{taps}, {stride}, {dilation}, {before} and {after}",
         )
-    reach = (taps - 1) * dilation + 1
-    room = size + before + after - reach
-    outputs = room // stride + 1
+    extent = (taps - 1) * dilation + 1
+    last_start = size + before + after - extent
+    outputs = last_start // stride + 1
     if ceil:
-        outputs = -(-room // stride) + 1
+        outputs = -(-last_start // stride) + 1
         if (outputs - 1) * stride >= size + before:
             outputs -= 1
-    if isinstance(room, int) and outputs < 1:
-        raise InvalidInputError("A pooling window must fit its padded input", got=f"{reach} over {size}")
-    beyond = max((outputs - 1) * stride + reach - (size + before + after), 0) if ceil else 0
+    if isinstance(last_start, int) and outputs < 1:
+        raise InvalidInputError("A pooling window must fit its padded input", got=f"{extent} over {size}")
+    beyond = max((outputs - 1) * stride + extent - (size + before + after), 0) if ceil else 0
     return PoolingWindow(taps, stride, dilation, before, after, beyond, size, outputs)
 
 
 def max_pool(
     x: Num[Array, "n ..."], windows: Sequence[PoolingWindow], *, layout: Layout = "channels_first"
 ) -> Num[Array, "n ..."]:
-    """Returns the largest entry of each window; padding is never it, unless a window holds nothing else.
+    """Returns the largest entry of each window; padding counts only in a window of nothing but padding.
 
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
-      windows: one a spatial axis.
-      layout: where the channels are in `x` and in the result.
+      windows: one for each spatial axis.
+      layout: axis of the channels in `x` and in the result.
     """
     return _in_layout(lambda x: _combined(x, windows, _larger, _least(x.dtype)), layout, x)
 
 
-def max_pool_places(
+def max_pool_indices(
     x: Num[Array, "n c ..."],
     largest: Num[Array, "n c ..."],
     windows: Sequence[PoolingWindow],
     *,
     column_major: bool = False,
 ) -> Int[Array, "n c ..."]:
-    """Returns where each window's largest entry (or NaN) lies: in the flat input, the first of equals.
+    """Returns the index of each window's largest entry (or NaN) in the flat input, the first of equal ones.
 
-    Padding is never that place, although an entry may be as low as what padding is filled with; a window of nothing but
-    padding has the place -1.
+    It is never the index of padding, although an entry may be as low as the value that padding is filled with; for a
+    window of nothing but padding it is -1.
 
     Args:
       x: (N, C, spatial...).
-      largest: what `max_pool` gives for it.
-      windows: one a spatial axis.
-      column_major: count the first spatial axis as the fastest, not the last one.
+      largest: result of `max_pool` for `x`.
+      windows: one for each spatial axis.
+      column_major: whether the first spatial axis varies fastest in the flat input, not the last one.
     """
     taps = _padded(x, windows, _least(x.dtype), first=2)[..., None]
     for axis, window in enumerate(windows, start=2):  # (n, c, outputs..., taps of all axes, the last axis fastest)
@@ -147,21 +147,22 @@ def max_pool_places(
         taps = stacked.reshape(*stacked.shape[:-2], stacked.shape[-2] * stacked.shape[-1])
     spatial = [w.size for w in windows]
     weights = np.cumprod([1, *spatial[:-1]]) if column_major else np.cumprod([1, *spatial[:0:-1]])[::-1]
-    # of each tap of each window: (outputs..., taps)
+    # flat index of each tap of each window within its channel, and whether it is not padding: (outputs..., taps)
     flat: np.ndarray = np.zeros((1,), np.int64)
     inside: np.ndarray = np.ones((1,), bool)
     for i, (window, weight) in enumerate(zip(windows, weights, strict=True)):
-        places = window.places().reshape((1,) * i + (window.outputs,) + (1,) * (len(windows) - 1 - i) + (1, -1))
-        flat = flat[..., :, None] + places * weight
-        inside = inside[..., :, None] & (places >= 0) & (places < window.size)
+        shape = (1,) * i + (window.outputs,) + (1,) * (len(windows) - 1 - i) + (1, -1)
+        positions = window.positions().reshape(shape)
+        flat = flat[..., :, None] + positions * weight
+        inside = inside[..., :, None] & (positions >= 0) & (positions < window.size)
         flat, inside = flat.reshape(*flat.shape[:-2], -1), inside.reshape(*inside.shape[:-2], -1)
     is_largest = jnp.asarray(inside)[None, None] & ((taps == largest[..., None]) | (taps != taps))
     tap = jnp.argmax(is_largest, -1)
-    found = jnp.take_along_axis(jnp.asarray(flat)[None, None], tap[..., None], -1)[..., 0]
-    start = jnp.arange(x.shape[0] * x.shape[1]).reshape((x.shape[0], x.shape[1]) + (1,) * len(windows))
-    index = start * int(np.prod(spatial)) + found
-    held = jnp.asarray(inside).any(-1)[None, None]
-    return index if inside.any(-1).all() else jnp.where(held, index, -1)
+    index_in_channel = jnp.take_along_axis(jnp.asarray(flat)[None, None], tap[..., None], -1)[..., 0]
+    channel = jnp.arange(x.shape[0] * x.shape[1]).reshape((x.shape[0], x.shape[1]) + (1,) * len(windows))
+    index = channel * int(np.prod(spatial)) + index_in_channel
+    has_entry = jnp.asarray(inside).any(-1)[None, None]
+    return index if inside.any(-1).all() else jnp.where(has_entry, index, -1)
 
 
 def average_pool(
@@ -175,9 +176,9 @@ def average_pool(
 
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
-      windows: one a spatial axis.
-      count_padding: whether padding counts as zeros; what lies beyond the padding never counts.
-      layout: where the channels are in `x` and in the result.
+      windows: one for each spatial axis.
+      count_padding: whether padding counts as zeros; entries beyond the padding never count.
+      layout: axis of the channels in `x` and in the result.
     """
 
     def averaged(x: Array) -> Array:
@@ -190,13 +191,13 @@ def average_pool(
 def average_pool_in_row_order(
     x: Float[Array, "n c ..."], windows: Sequence[PoolingWindow], *, count_padding: bool = False
 ) -> Float[Array, "n c ..."]:
-    """Returns the mean of each window of (N, C, spatial...), whose taps are added up one by one, row by row.
+    """Returns the mean of each window of (N, C, spatial...), whose taps are added one by one, row by row.
 
-    `average_pool` adds up one axis after another; the last bits differ.
+    `average_pool` sums over one axis after another; the last bits differ.
     """
     taps = [_padded(x, windows, 0, first=2)]
     for axis, window in enumerate(windows, start=2):
-        taps = [piece for tap in taps for piece in window.slices(tap, axis)]
+        taps = [entries for tap in taps for entries in window.slices(tap, axis)]
     return _mean(functools.reduce(jnp.add, taps), windows, count_padding, first=2)
 
 
@@ -207,9 +208,9 @@ def lp_pool(
 
     Args:
       x: (N, C, spatial...), or (N, spatial..., C) with `channels_last`.
-      windows: one a spatial axis.
+      windows: one for each spatial axis.
       p: positive.
-      layout: where the channels are in `x` and in the result.
+      layout: axis of the channels in `x` and in the result.
     """
 
     def norms(x: Array) -> Array:
@@ -220,21 +221,21 @@ def lp_pool(
 
 def global_average_pool(x: Float[Array, "n c ..."]) -> Float[Array, "n c ..."]:
     """Returns the mean of each channel of (N, C, spatial...), with spatial axes of size 1."""
-    return _over_places(jnp.mean, _accumulated(x)).astype(x.dtype)
+    return _over_space(jnp.mean, _accumulated(x)).astype(x.dtype)
 
 
 def global_max_pool(x: Num[Array, "n c ..."]) -> Num[Array, "n c ..."]:
     """Returns the largest entry of each channel of (N, C, spatial...), with spatial axes of size 1."""
-    return _over_places(jnp.max, x)
+    return _over_space(jnp.max, x)
 
 
 def global_lp_pool(x: Float[Array, "n c ..."], p: float) -> Float[Array, "n c ..."]:
     """Returns the p-norm of each channel of (N, C, spatial...), with spatial axes of size 1."""
-    return _root(_over_places(jnp.sum, _raised(_accumulated(x), p)), p).astype(x.dtype)
+    return _root(_over_space(jnp.sum, _raised(_accumulated(x), p)), p).astype(x.dtype)
 
 
 def _in_layout(pool: Callable[[Array], Array], layout: Layout, x: Array) -> Array:
-    """Pools channels last, as convolutions leave and take them."""
+    """Pools with the channels last, as convolutions return and read them."""
     if layout == "channels_last":
         return pool(x)
     return jnp.moveaxis(pool(jnp.moveaxis(x, 1, -1)), -1, 1)
@@ -257,7 +258,7 @@ def _padded(x: Array, windows: Sequence[PoolingWindow], fill: Any, first: int) -
 
 
 def _larger(a: Array, b: Array) -> Array:
-    """Returns the larger, the first of equals (so that a gradient goes to one place), NaN if either is."""
+    """Returns the larger value, the first of equals (so that one of them gets the gradient), or NaN if either is."""
     return jnp.where((b > a) | (b != b), b, a)
 
 
@@ -266,7 +267,7 @@ def _least(dtype: Any) -> Any:
 
 
 def _mean(total: Array, windows: Sequence[PoolingWindow], count_padding: bool, first: int) -> Array:
-    """Divides the sums of windows, whose spatial axes begin at `first`, by the number of entries that count."""
+    """Divides the sums of windows, whose spatial axes begin at axis `first`, by the number of entries that count."""
     counts = [_counts(window, count_padding) for window in windows]
     if all(isinstance(count, int) for count in counts):
         return divide(total, jnp.asarray(int(np.prod(counts)), total.dtype))
@@ -278,12 +279,12 @@ def _mean(total: Array, windows: Sequence[PoolingWindow], count_padding: bool, f
 
 
 def _counts(window: PoolingWindow, count_padding: bool) -> Any:
-    """Returns how many taps of each window count: one number where it is the same for all."""
+    """Returns the number of taps of each window that count, as one number if it is the same for all."""
     if not window.beyond and (count_padding or not (window.before or window.after)):
         return window.taps
     low, high = (-window.before, window.size + window.after) if count_padding else (0, window.size)
-    places = window.places()
-    return ((places >= low) & (places < high)).sum(1)
+    positions = window.positions()
+    return ((positions >= low) & (positions < high)).sum(1)
 
 
 def _accumulated(x: Array) -> Array:
@@ -295,14 +296,14 @@ def _raised(x: Array, p: float) -> Array:
 
 
 def _root(total: Array, p: float) -> Array:
-    positive = total > 0  # at 0 the root's slope is infinite
+    positive = total > 0  # at 0 the derivative of the root is infinite
     return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / p), 0)
 
 
-def _over_places(reduce: Callable[..., Array], x: Array) -> Array:
-    """Reduces over all places, channels last, as convolutions leave and take them.
+def _over_space(reduce: Callable[..., Array], x: Array) -> Array:
+    """Reduces over all spatial axes with the channels last, as convolutions return and read them.
 
-    Over the last axes it would make XLA copy a network's arrays to and fro between the two orders.
+    With the channels first, XLA would convert a network's arrays between the two layouts.
     """
     y = reduce(jnp.moveaxis(x, 1, -1), tuple(range(1, x.ndim - 1)), keepdims=True)
     return jnp.moveaxis(y, -1, 1)

@@ -5,8 +5,8 @@ rows. The keys are unit rows for cosine, centred unit rows for correlation, the 
 euclidean the rows minus their common mean, with minus half the squared norm as bias. Keys of dot and euclidean are
 scaled by one power of two. Other metrics (cityblock, chebyshev, hamming, jensenshannon, kl) have no keys.
 
-`precision` is that of the first pass over all rows only. Results do not depend on it: each one is certified against the
-error of the codes, or searched for again in float32.
+`precision` is that of the first stage over all rows only. Results do not depend on it: each one is certified against
+the error of the codes, or searched for again in float32.
 
   float32     the keys themselves
   bfloat16    half the bytes, and faster on devices that multiply bfloat16 faster
@@ -17,7 +17,7 @@ error of the codes, or searched for again in float32.
 NaN rule: a row with NaN or an infinity has no key and ranks last.
 
 Padding: outside `jit`, databases of up to 16384 rows are padded with rows of zeros to one of a few sizes, so that
-databases of nearby sizes share compiled programs (see `buckets`). Padding is never found.
+databases of nearby sizes share compiled programs (see `buckets`). Padding is never part of a result.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ PRECISIONS = ("float32", "certified", "bfloat16", "int8", "sign")
 BIN = 8
 """Rows per bin. Filters keep the largest score of each bin; keys are padded to whole bins."""
 BLOCK_BINS = 128
-"""Bins that accelerators process at once, or a multiple of what they do."""
+"""Bins that accelerators process at once, or a multiple of their number."""
 _TILE = 1024
 """Largest number of rows of a tile."""
 _CPU_ROWS = 32
 """Tiles on a CPU are a multiple of this many rows, so they hold whole bins of any size up to this."""
 _LANES = {"cpu": 1, "tpu": 128}
-"""Multiple that the entries of bfloat16 codes are padded to: what a device loads at once. Other devices take 64."""
+"""Number of entries a device loads at once; bfloat16 codes are padded to multiples of it. Other devices load 64."""
 
 
 class Codes(NamedTuple):
@@ -73,7 +73,7 @@ class Prepared:
 
     Attributes:
       padded_rows: (P, C) float32, the N rows and P - N rows of zeros.
-      n: N as an array, of which programs do not depend as they do on a number.
+      n: N as an array, so that programs do not depend on its value.
       keys: (padded, C) float32, or None for metrics without keys; `padded` is a whole number of tiles.
       bias: (padded,) float32, -inf for padding and for rows with NaN or an infinity.
       centre: (C,) mean subtracted from rows and queries; zero except for euclidean metrics.
@@ -81,7 +81,7 @@ class Prepared:
       radius: largest norm of a key.
       codes: keys in low precision, or None for float32.
       metric: name of the metric.
-      precision: precision of the first pass.
+      precision: precision of the first stage.
       count: N as a number, for checks.
     """
 
@@ -128,7 +128,7 @@ def _flatten(p: Prepared) -> tuple[tuple[tuple[GetAttrKey, Any], ...], tuple[Any
 
 
 def _unflatten(static: tuple[Any, ...], leaves: Iterable[Any]) -> Prepared:
-    """Rebuilds a database without the checks of its constructor: jax puts anything in the place of arrays."""
+    """Rebuilds a database without the checks of its constructor, since jax puts other objects in place of arrays."""
     p = object.__new__(Prepared)
     for name, value in zip((*_LEAVES, *_STATIC), (*leaves, *static), strict=True):
         object.__setattr__(p, name, value)
@@ -144,10 +144,10 @@ def prepare(database: ArrayInput, metric: str = "cosine", precision: str = "floa
     Args:
       database: (N, C), real numbers, N and C at least 1.
       metric: "cosine", "correlation", "dot", "euclidean", "sqeuclidean", or another metric of `paired_distances`.
-      precision: "float32", "certified", "bfloat16", "int8" or "sign"; of the first pass only, not of results.
+      precision: "float32", "certified", "bfloat16", "int8" or "sign"; of the first stage only, not of results.
 
     Returns:
-      The rows in float32, their keys, and codes of the keys where the precision asks for them.
+      The rows in float32, their keys and, for a lower precision, codes of the keys.
 
     Raises:
       InvalidInputError: not a matrix, no rows, or an unknown name.
@@ -180,7 +180,7 @@ def _cpu_multiplies_bfloat16_faster() -> bool:
 
 
 def _rows_per_tile(rows: int, tiles: int, backend: str) -> int:
-    """Rows of each of nearly equal tiles: whole bins, on accelerators whole blocks of bins."""
+    """Returns the rows of each of nearly equal tiles: whole bins, on accelerators whole blocks of bins."""
     multiple = _CPU_ROWS if backend == "cpu" else BIN * BLOCK_BINS
     return -(-rows // (tiles * multiple)) * multiple
 
@@ -199,7 +199,7 @@ def _padded(rows: Float[Array, "n c"], size: int) -> Float[Array, "p c"]:
 @partial(jax.jit, static_argnames=("metric", "precision", "backend"))
 @jax.named_scope("prepare")
 def _prepare(rows: Float[Array, "p c"], n: Int[Array, ""], metric: str, precision: str, backend: str) -> Prepared:
-    """Prepares the first `n` rows. Only `padded_rows` carries derivatives: the rest just ranks."""
+    """Prepares the first `n` rows. Only `padded_rows` has derivatives: everything else only ranks."""
     total, width = rows.shape
     constant = lax.stop_gradient(rows)
     centre, scale, radius = jnp.zeros(width, jnp.float32), jnp.ones((), jnp.float32), jnp.ones((), jnp.float32)
@@ -229,7 +229,7 @@ def _prepare(rows: Float[Array, "p c"], n: Int[Array, ""], metric: str, precisio
 
 
 def direction(x: Float[Array, "b c"], metric: str) -> Float[Array, "b c"]:
-    """Unit vectors for cosine, centred unit vectors for correlation; zero where there is no direction."""
+    """Returns unit vectors for cosine, centred unit vectors for correlation; zero for vectors without a direction."""
     return unit(centred(x) if metric == "correlation" else x)[0]
 
 
@@ -261,7 +261,7 @@ def _packed(bits: Bool[Array, "b c"]) -> UInt32[Array, "b words"]:
 
 
 def scores(queries: Codes, database: Codes, width: int, precision: str) -> Float[Array, "q n"]:
-    """Inner products of the decoded vectors, summed in float32 or in integers."""
+    """Returns inner products of the decoded vectors, summed in float32 or in integers."""
     if precision == "bfloat16":
         return jnp.matmul(queries.codes, database.codes.T, preferred_element_type=jnp.float32)
     if precision == "int8":

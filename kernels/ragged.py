@@ -1,11 +1,11 @@
-"""Pairwise distances of many models whose reactions differ in length: a list of (N, C_i) -> a list of (N, N).
+"""Pairwise distances within each of many arrays whose vectors differ in length: a list of (N, C_i) -> a list of (N, N).
 
-Models of nearly equal width are padded with zeros and stacked, and each stack is one call of `pairwise_distances`. So
-few programs are compiled, and at most a quarter of the work is padding. Padding is exact: zeros change no distance but
-hamming's, a mean over all entries, which is rescaled to the entries that exist. Correlation subtracts a mean, which
-zeros would change, so its stacks hold models of exactly one width.
+Arrays of nearly equal width, such as the reactions of several models, are padded with zeros and stacked, and each stack
+is one call of `pairwise_distances`. So few programs are compiled, and at most a quarter of the work is padding. Padding
+is exact: zeros change no distance but hamming's, a mean over all entries, which is rescaled to the original entries.
+Correlation subtracts a mean, which zeros would change, so its stacks hold arrays of exactly one width.
 
-Everything else is as in `pairwise`.
+Types, metrics, rules and bounds are those of `pairwise`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def ragged_distances(
     condensed: bool = False,
     implementation: str | None = None,
 ) -> list[Float[Array, "_ _"]] | list[Float[Array, " _"]]:
-    """Returns the distances between the vectors of each array.
+    """Returns, for each array, the distances between its vectors.
 
     Args:
       reactions: arrays (N, C); both N and C may differ.

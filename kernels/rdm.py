@@ -47,7 +47,7 @@ def rdm_similarity(
       reactions_a: (..., N, C), reactions of one model, or of many.
       reactions_b: (..., N, C'), reactions of the other model to the same inputs in the same order.
       metric: metric of the distances, as in `pairwise_distances`; a symmetric one, so not "kl".
-      similarity: how the two vectors of N (N - 1) / 2 distances are compared: "pearson", "spearman" or "cosine".
+      similarity: "pearson", "spearman" or "cosine", of the two vectors of N (N - 1) / 2 distances.
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
@@ -124,7 +124,7 @@ def _by_blocks(metric: str, similarity: str, a: Float[Array, "n c"], b: Float[Ar
         used = (number[:, None] != jnp.arange(n, dtype=jnp.int32)[None, :]) & (number < n)[:, None]
         return pairwise.xla(x, a, metric), pairwise.xla(y, b, metric), used
 
-    # Sum differences from a distance near the mean: squares of the distances would drown what they differ in.
+    # Sum differences from a distance near the mean: sums of squared distances would lose the digits that differ.
     first, second, used = distances(jnp.int32(0), padded[0][0], padded[1][0])
     share = 1 / jnp.sum(used, dtype=jnp.float32)
     shift_a, shift_b = (lax.stop_gradient(jnp.sum(jnp.where(used, d, 0)) * share) for d in (first, second))
@@ -169,7 +169,7 @@ def _by_moments(similarity: str, a: Float[Array, "n c"], b: Float[Array, "n d"])
 
 
 def _cosine_of_sums(dd: Array, ee: Array, de: Array) -> Array:
-    """Returns de / sqrt(dd ee), or what the zero rule says."""
+    """Returns de / sqrt(dd ee), or the value of the zero rule."""
     d_zero, e_zero = dd <= 0, ee <= 0
     length = jnp.sqrt(jnp.where(d_zero, 1, dd)) * jnp.sqrt(jnp.where(e_zero, 1, ee))
     ruled = jnp.where(d_zero & e_zero, jnp.float32(1), jnp.float32(0))

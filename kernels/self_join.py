@@ -8,9 +8,9 @@ NaN rule: as in `top_k`; a row with NaN is in no pair within a threshold.
 Gradients: with `k`, values are differentiable in the rows, as in `top_k`. With `threshold` they are numpy arrays, which
 have none; `pairs_within` has them.
 
-Memory: of the rows x rows scores only the largest of every eight is kept, and only while these are below 2**28 numbers
-(46,000 rows); beyond, rows are searched for block by block. Each product is computed once for both of its rows in the
-first case, and for thresholds always.
+Memory: only the largest of every eight of the rows x rows scores is stored, and only up to 2**28 numbers (46,000 rows);
+with more rows, neighbours are searched for block by block. In the first case, and always for thresholds, each product
+is computed once for both of its rows.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def self_join(
 def nearest_others(
     prepared: Prepared, k: int, implementation: str | None = None
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """Returns costs and indices of the `k` nearest other rows of each row; arguments are checked already."""
+    """Returns costs and indices of the `k` nearest other rows of each row, without checking the arguments."""
     p = without_derivatives(prepared.with_padding_as_rows())
     bucket = k if is_traced(p) else min(count_bucket(k), prepared.count - 1)
     costs, rows = run("self_join", VARIANTS, implementation, p, bucket)
@@ -107,7 +107,7 @@ def nearest_others(
 
 
 def rows_as_queries(p: Prepared, rows: Int[Array, " q"]) -> Queries:
-    """Makes queries of rows of the database, which do not find themselves."""
+    """Makes queries of rows of the database, each excluded from its own result."""
     vectors = p.padded_rows[rows]
     keys = vectors if p.keys is None else p.keys[rows]
     return Queries(vectors, keys, jnp.ones(rows.shape, jnp.float32), rows)
@@ -149,8 +149,8 @@ VARIANTS: dict[str, Callable[[Prepared, int], tuple[Array, Array]]] = {
 
 # The k nearest others
 
-_MOST_KEPT = 2**28
-"""Numbers kept of all scores at most."""
+_MOST_STORED = 2**28
+"""Most scores that are stored at once."""
 _Filtered: TypeAlias = tuple[Array, Array, Array, Array]
 
 
@@ -164,10 +164,10 @@ def _by_cascade(p: Prepared, k: int, implementation: str) -> tuple[Array, Array]
 
 @partial(jax.jit, static_argnames=("k", "implementation"))
 def _first_stage(p: Prepared, k: int, implementation: str) -> tuple[Neighbours, Array]:
-    """Searches for the neighbours of all rows. Those of padding are not needed, so any will do."""
+    """Searches for the neighbours of all rows; those of padding count as certified, since they are not returned."""
     with jax.named_scope(f"self_join.{implementation}"):
         n = p.padded_rows.shape[0]
-        if uses_top2_filter(p, k) and 4 * n * n // top2_filter.rows_per_bin(n) <= _MOST_KEPT:
+        if uses_top2_filter(p, k) and 4 * n * n // top2_filter.rows_per_bin(n) <= _MOST_STORED:
             neighbours = _top2_filter_and_refine(p, k)
         else:
             neighbours = _bin_filter_and_refine(p, k, implementation)
@@ -183,8 +183,8 @@ def _later_stages(first: Neighbours, p: Prepared, k: int, implementation: str) -
 
 def _bin_filter_and_refine(p: Prepared, k: int, implementation: str) -> Neighbours:
     stage = cascade(p, k, implementation)[0]
-    few = p.keys is not None and p.keys.shape[0] ** 2 // BIN <= _MOST_KEPT
-    # Where the top-2 filter is the stage it is faster even without sharing products between rows.
+    few = p.keys is not None and p.keys.shape[0] ** 2 // BIN <= _MOST_STORED
+    # The top-2 filter, if it is the stage, is faster even without sharing products between rows.
     shared = few and p.precision == "float32" and implementation == "xla" and not uses_top2_filter(p, k)
     maxima = _symmetric_maxima(p) if shared else None
 
@@ -211,27 +211,29 @@ def _top2_filter_and_refine(p: Prepared, k: int) -> Neighbours:
     def filter_tiles(state: _Filtered, pair: Array) -> tuple[_Filtered, None]:
         i, j = pair[0], pair[1]
         products, bias_i, bias_j = _tile_scores(p, i, j)
-        never, itself = i < 0, jnp.where(i == j, order, -1)
+        never, self_row = i < 0, jnp.where(i == j, order, -1)
         by_column = top2_filter.best_two(
-            products, tile_of(offset, j)[None, :], bias_i[:, None], never, itself[None, :], 0, size
+            products, tile_of(offset, j)[None, :], bias_i[:, None], never, self_row[None, :], 0, size
         )
         by_row = top2_filter.best_two(
-            products, tile_of(offset, i)[:, None], bias_j[None, :], never, itself[:, None], 1, size
+            products, tile_of(offset, i)[:, None], bias_j[None, :], never, self_row[:, None], 1, size
         )
         corners = 2 * [(i * bins, j * height)] + 2 * [(i * height, j * bins)]
         a, b, c, d = map(lax.dynamic_update_slice, state, (*by_column, *by_row), corners)
         return (a, b, c, d), None
 
-    # Rows of a tile meet the tiles above theirs as columns, and their own and those below as rows.
-    wide = jnp.zeros((padded, padded // size), jnp.float32)
-    above_best, above_second, best, second = lax.scan(filter_tiles, (wide.T, wide.T, wide, wide), _tile_pairs(p))[0]
+    # Tile pairs are (i, j) with i <= j. For a row of tile t, bins of tiles i < t are filled as columns of pairs (i, t),
+    # those of tiles j >= t as rows of a pair (t, j).
+    empty = jnp.zeros((padded, padded // size), jnp.float32)
+    filled = lax.scan(filter_tiles, (empty.T, empty.T, empty, empty), _tile_pairs(p))[0]
+    best_by_column, second_by_column, best_by_row, second_by_row = filled
 
     def refine_tile(tile: Array) -> Neighbours:
-        def joined(above: Array, beside: Array) -> Array:
-            return jnp.maximum(tile_of(above, tile, 1).T, tile_of(beside, tile))
+        def joined(by_column: Array, by_row: Array) -> Array:
+            return jnp.maximum(tile_of(by_column, tile, 1).T, tile_of(by_row, tile))
 
         q = rows_as_queries(p, jnp.minimum(tile * height + order, n - 1))
-        return top2_filter.refine(joined(above_best, best), joined(above_second, second), q, p, k)
+        return top2_filter.refine(joined(best_by_column, best_by_row), joined(second_by_column, second_by_row), q, p, k)
 
     neighbours = lax.map(refine_tile, jnp.arange(tiles, dtype=jnp.int32))
     return Neighbours(*(x.reshape(-1, *x.shape[2:])[:n] for x in neighbours))
@@ -263,7 +265,7 @@ def _symmetric_maxima(p: Prepared) -> Float[Array, "padded bins"]:
         for_rows = biased(products, ones, b_bias, p.metric)
         for_columns = biased(products.T, ones, a_bias, p.metric).T
         by_row = jnp.max(for_rows.reshape(height, BIN, bins), axis=1)
-        # Not jnp.max, which on a CPU goes down column by column.
+        # not jnp.max, which on a CPU reduces one column after another
         by_column = reduce(jnp.maximum, [for_columns[part * bins : (part + 1) * bins] for part in range(BIN)])
         maxima = lax.dynamic_update_slice(maxima, by_column.T, (j * height, i * bins))
         return lax.dynamic_update_slice(maxima, by_row, (i * height, j * bins)), None
@@ -287,12 +289,12 @@ def pairs_within(
     Args:
       p: prepared rows.
       cost: greatest distance; 1 - similarity for "cosine", minus the product for "dot".
-      capacity: number of candidate pairs there is room for.
+      capacity: largest number of candidate pairs that can be returned.
 
     Returns:
-      pairs (capacity, 2), the lower row first, -1 in unused places; costs (capacity,), infinite there; and the number
-      of candidates. If it exceeds `capacity`, pairs are missing: call again with more room. Costs are differentiable
-      in the rows.
+      pairs (capacity, 2), the lower row first, -1 in unused entries; costs (capacity,), infinite in these; and the
+      number of candidates. If it exceeds `capacity`, pairs are missing: call again with a larger capacity. Costs are
+      differentiable in the rows.
     """
     n = p.padded_rows.shape[0]
     constant = lax.stop_gradient(p)
@@ -303,7 +305,7 @@ def pairs_within(
 
 
 def _append(pairs: Array, count: Array, mask: Array, row: Array, column: Array) -> tuple[Array, Array]:
-    """Appends the true entries of a mask, whose entry (0, 0) is the pair (row, column), while there is room."""
+    """Appends the true entries of a mask, whose entry (0, 0) is the pair (row, column), up to the capacity."""
     capacity = pairs.shape[0]
 
     def append() -> Array:
@@ -321,7 +323,7 @@ def _no_pairs(n: int, capacity: int) -> tuple[Array, Array]:
 
 
 def _pairs_by_tile(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
-    """Returns candidate pairs, those whose score can be that of a pair at this cost, and how many there are."""
+    """Returns the candidate pairs, whose scores do not rule out this cost, and their number."""
     n = p.padded_rows.shape[0]
     _, height = p.tiles
     q = rows_as_queries(p, jnp.minimum(jnp.arange(p.bias.shape[0], dtype=jnp.int32), n - 1))
@@ -341,7 +343,7 @@ def _pairs_by_tile(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Arra
 
 
 def _pairs_by_row(p: Prepared, cost: Array, capacity: int) -> tuple[Array, Array]:
-    """Returns all pairs, for metrics without keys, and how many there are."""
+    """Returns all pairs within a cost, for metrics without keys, and their number."""
     n, width = p.padded_rows.shape
     distance = pair_cost(p.metric)
 

@@ -1,13 +1,13 @@
-"""Search and self-join over the devices of a mesh, each of which holds a shard of the rows.
+"""Search and self-join over the devices of a mesh; every device holds a shard of the rows.
 
-Each device finds the k best of its own rows, these are gathered (8 bytes per row, query and device), and every device
+Each device finds the k best rows of its shard, these are gathered (8 bytes per row, query and device), and every device
 merges them. Exactness, ties, zero and NaN rules are those of `top_k`. The mesh may span processes.
 
 Types: as in `paired`.
 
-Bounds: rows are padded to equal shards with rows of NaN, which are never found while k <= N.
+Bounds: rows are padded to equal shards with rows of NaN, which are never part of a result, since k <= N.
 
-Gradients: values are differentiable as in `top_k`, at the cost of gathering the rows found from all devices.
+Gradients: values are differentiable as in `top_k`, for which the rows of the result are gathered from all devices.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from modeldiff_jax.kernels.vectors import as_matrices
 def sharded_top_k(
     queries: ArrayInput, database: ArrayInput, k: int, metric: str = "cosine", *, mesh: Mesh, axis: str
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-    """Returns what `top_k` does, with the rows of `database` sharded along one axis of a mesh.
+    """Returns the same result as `top_k`, with the rows of `database` sharded along one axis of a mesh.
 
     Args:
-      queries: (Q, C), real numbers; every device gets all of them.
+      queries: (Q, C), real numbers; replicated on every device.
       database: (N, C). An array sharded along `axis` already is not moved if N is a multiple of the axis' size.
       k: number of rows, from 1 to N.
       metric: as in `prepare`.
@@ -62,7 +62,7 @@ def sharded_top_k(
 def sharded_self_join(
     x: ArrayInput, k: int, metric: str = "cosine", *, mesh: Mesh, axis: str
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """Returns what `self_join` does for `k`, with the rows sharded along one axis of a mesh.
+    """Returns the same result as `self_join` with `k`, with the rows sharded along one axis of a mesh.
 
     Shards travel around the ring of devices as queries, so no device ever holds more than two shards.
 
@@ -115,9 +115,9 @@ def search_shard(
       vectors: queries.
       shard: its rows.
       start: number of its first row.
-      excluded: number of the row that each query must not find, or None.
+      excluded: number of the row to leave out of each query's result, or None.
       k: number of rows.
-      n: number of rows of all shards. Places that no row fills hold `n` at infinite cost.
+      n: number of rows of all shards; missing results are row `n` at infinite cost.
       metric: as in `prepare`.
     """
     size = shard.shape[0]
@@ -132,7 +132,7 @@ def search_shard(
 def merge_shards(
     costs: Float[Array, "q some"], rows: Int[Array, "q some"], n: int, k: int
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-    """Returns the `k` best of the results of several shards, side by side."""
+    """Returns the `k` best of the concatenated results of several shards."""
     return sort_by_cost(costs, rows, jnp.full(rows.shape[0], -1, jnp.int32), n, k)
 
 

@@ -42,7 +42,7 @@ def centred(x: Float[Array, "*rows c"]) -> Float[Array, "*rows c"]:
     """Scales each vector by a power of two and subtracts its mean; constant vectors become exactly zero."""
     constant = jnp.max(x, axis=-1, keepdims=True) == jnp.min(x, axis=-1, keepdims=True)
     x = x * (1 / power_of_two(x))
-    for _ in range(2):  # the second pass removes what rounding the first mean left
+    for _ in range(2):  # the second pass removes the rounding error of the first mean
         x = x - jnp.mean(x, axis=-1, keepdims=True)
     return jnp.where(constant, 0, x)
 

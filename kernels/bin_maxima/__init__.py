@@ -1,4 +1,4 @@
-"""Largest score of each bin of a prepared database: the first pass of a search, and nearly all of its arithmetic.
+"""Largest score of each bin of a prepared database: the first stage of a search, with nearly all of its arithmetic.
 
 A score is `query . key + weight * bias`, as in `prepared`. A tile is eight slabs of rows, and bin b holds row b of each
 slab, so scores of slabs are compared elementwise, without moving a number across lanes.
@@ -62,7 +62,7 @@ def biased(
     """Adds the bias, for the metrics that have one. Without it padding scores 0, which at most keeps a bin too many."""
     if not has_bias(metric):
         return products
-    # A pass of its own: fused with what follows it takes ten times as long on a CPU.
+    # The barrier makes it a separate pass: fused with the next operation it takes ten times as long on a CPU.
     return lax.optimization_barrier(products + weight[:, None] * bias[None, :])
 
 
@@ -151,7 +151,7 @@ def pallas_gpu(
 def pallas_tpu(
     keys: Float[Array, "q c"], weight: Float[Array, " q"], p: Prepared, precision: str
 ) -> Float[Array, "q bins"]:
-    """Multiplies with sums in VMEM, of which only the maxima of bins are written."""
+    """Multiplies with sums kept in VMEM, and writes only the maxima of bins."""
     check("pallas_tpu", p, precision)
     return _or_xla("pallas_tpu", keys, weight, p, precision)
 

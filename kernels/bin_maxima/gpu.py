@@ -3,7 +3,7 @@
 Each thread block keeps a tile of queries in shared memory and goes through its share of the database. One warpgroup
 fetches rows ahead of their use, as many as there is room for, and two multiply them with 64 queries each. They multiply
 the same few bins of all eight slabs at once, so maxima are taken between registers of one thread. Thread blocks that
-share rows of the database run side by side and find them in the second-level cache.
+share rows of the database run at the same time and read them from the second-level cache.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def fused_bin_maxima(
       weight: factor of the bias, for each query.
       tiles: number of tiles.
       bins: bins computed at once.
-      stages: blocks of `BIN * bins` rows by 64 entries that there is room for.
+      stages: number of blocks of `BIN * bins` rows by 64 entries in shared memory.
       interpret: whether to simulate the kernel on a CPU.
     """
     pl, gpu = pallas(), pallas_gpu()
@@ -68,7 +68,7 @@ def fused_bin_maxima(
         def scope(query: Any, row: Any, out: Any, query_ready: Any, full: Any, empty: Any) -> None:
             group, part = lax.axis_index("group"), lax.axis_index("part")
             first = lax.axis_index("queries") * query_tile + group * _ROWS
-            own_blocks = lax.div(blocks - part + parts - 1, jnp.int32(parts))
+            n_blocks = lax.div(blocks - part + parts - 1, jnp.int32(parts))
 
             def location(turn: Array) -> tuple[Array, Array]:
                 """Returns the first row of a block of bins, and its first bin."""
@@ -116,7 +116,7 @@ def fused_bin_maxima(
 
             def fetch_all() -> None:
                 gpu.set_max_registers(_FETCHING, action="decrease")
-                pl.loop(0, own_blocks)(fetch)
+                pl.loop(0, n_blocks)(fetch)
 
             def compare_all() -> None:
                 gpu.set_max_registers(_MULTIPLYING, action="increase")
@@ -126,7 +126,7 @@ def fused_bin_maxima(
                 if bias is not None:
                     weights = gpu_load(weight_ref.at[pl.ds(first, _ROWS)], gpu.Layout.WGMMA.reduce(1))
                     weights = lax.broadcast_in_dim(weights, (_ROWS, bins), [0])
-                pl.loop(0, own_blocks)(lambda turn: compare(turn, weights))
+                pl.loop(0, n_blocks)(lambda turn: compare(turn, weights))
                 gpu.wait_smem_to_gmem(0)
 
             pl.when(group == _GROUPS)(fetch_all)

@@ -57,7 +57,9 @@ def paired_distances(
       implementation: "xla", "reference", or None for the first that serves the call.
 
     Returns:
-      (..., N), float32. Ranges, zero vectors and NaN: see the head of this file.
+      (..., N), float32: cosine and correlation in [0, 2], hamming in [0, 1], jensenshannon in [0, sqrt(log 2)], the
+      others at or above 0. Cosine and correlation are 0 between two zero (for correlation: constant) vectors and 1
+      between one of these and another vector. NaN in a pair makes its distance NaN.
 
     Raises:
       InvalidInputError: shapes differ, a type is not real, or a name is unknown.

@@ -75,7 +75,7 @@ def _redo_all(distances: Array, unsafe: Array, a: Array, b: Array, metric: str) 
 
 
 @in_passes.defjvp
-def _differentiatein_blocks(
+def _derivative_in_blocks(
     metric: str, primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     tangent = jax.jvp(lambda a, b: in_blocks(a, b, metric), primals, tangents)[1]

@@ -1,21 +1,22 @@
 """Exact search: the k nearest rows of a database for each query, without materialising the queries x rows scores.
 
 Types: as in `paired`: real numbers in, float32 arithmetic and float32 out. Products are in full float32, whatever
-`jax_default_matmul_precision` says, except in the first pass over a database prepared in lower precision.
+`jax_default_matmul_precision` says, except in the first stage over a database prepared in lower precision.
 
 Exactness: the result is the order of `paired_distances` (for "dot", of the sum of products in float32) over all rows,
 ties by index. A first stage ranks all rows by inner products. The best of them are measured again by `paired`'s
-formulas, so small distances keep their digits, and the k best are returned if they are certified: if no row left out
-can be nearer, whatever rounding did. Queries without a certificate (hundreds of near duplicates, ties, zero vectors,
-NaN) are searched for again in float32, then with more candidates, then against every row.
+formulas, so small distances keep their digits, and the k best are returned if they are certified: if error bounds prove
+that no other row is nearer. Queries without a certificate (hundreds of near duplicates, ties, zero vectors, NaN) are
+searched for again in float32, then with more candidates, then against every row.
 
 Zero rule: that of `paired`.
 
-NaN rule: a row with NaN is last, and its value is NaN; a query with NaN finds rows 0 to k - 1, with values of NaN.
+NaN rule: a row with NaN is last, and its value is NaN; for a query with NaN the result is rows 0 to k - 1, with values
+of NaN.
 
 Bounds: 1 <= k <= N.
 
-Gradients: values are differentiable in the queries and in the database, as `paired_distances` of the rows found.
+Gradients: values are differentiable in the queries and in the database, as `paired_distances` of the rows returned.
 Indices have no derivative, and nothing flows through the choice of rows.
 
 Compilation: outside `jit`, numbers of queries, of rows and of neighbours are rounded up to common sizes (see
@@ -65,7 +66,8 @@ def top_k(
     Returns:
       values (Q, k), float32: similarities, descending, for "cosine" and "dot"; else distances, ascending. Indices
       (Q, k), int32. Cosine similarities are ordered by their distances, which distinguish more than the similarities
-      do after rounding. Ties, zero vectors, NaN and gradients: see the head of this file.
+      do after rounding. Ties are ordered by index, and rows with NaN are last. Values are differentiable in the queries
+      and in the database.
 
     Raises:
       InvalidInputError: shapes do not fit, `k` is not from 1 to N, or a name is unknown or not the prepared one.
@@ -87,7 +89,7 @@ def top_k(
 def nearest(
     vectors: Float[Array, "q c"], prepared: Prepared, k: int, implementation: str | None = None
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-    """Returns costs and indices of the `k` nearest rows; arguments are checked already."""
+    """Returns costs and indices of the `k` nearest rows, without checking the arguments."""
     constant, p = without_derivatives((vectors, prepared.with_padding_as_rows()))
     bucket = k
     if vectors.shape[0] and not is_traced((constant, p)):
@@ -118,7 +120,7 @@ def _padded(vectors: Float[Array, "q c"], size: int) -> Float[Array, "padded c"]
 def trimmed(
     costs: Array, rows: Array, vectors: Array, database: Array, k: int, metric: str
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-    """Cuts padding off and attaches the derivatives."""
+    """Removes padding and attaches the derivatives."""
     costs, rows = costs[: vectors.shape[0], :k], rows[: vectors.shape[0], :k]
     return differentiable_costs(costs, rows, vectors, database, metric), rows
 
@@ -132,14 +134,14 @@ def reference(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[
 
 
 def xla(vectors: Float[Array, "q c"], p: Prepared, k: int) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-    """Filters by bins of inner products, and searches further for what this does not certify."""
+    """Filters by bins of inner products, and searches again for queries that this does not certify."""
     return search_cascade(vectors, p, k)
 
 
 def _fused(
     implementation: str, vectors: Float[Array, "q c"], p: Prepared, k: int
 ) -> tuple[Float[Array, "q k"], Int[Array, "q k"]]:
-    """Filters as `xla` does, by a first stage that never writes a score."""
+    """Filters as `xla` does, with a first stage that never writes a score."""
     check(implementation, p, p.precision)
     return search_cascade(vectors, p, k, implementation=implementation)
 

@@ -13,11 +13,11 @@ from modeldiff_jax.kernels.top_k.certificate import code_error_bound, is_certifi
 from modeldiff_jax.kernels.top_k.exact import Neighbours, Queries, measure_candidates
 
 SPARE = 5
-"""Candidates kept beyond k. Certification needs a gap between the k-th row and those left out."""
+"""Candidates beyond k. Certification needs a gap between the k-th row and all rows that are not measured."""
 
 
 def bins_kept(k: int, precision: str) -> int:
-    """Returns how many bins the first pass keeps."""
+    """Returns the number of bins that the first stage keeps."""
     return k + SPARE if precision == "float32" else 3 * k + 32
 
 
@@ -36,8 +36,8 @@ def filter_and_refine(
       q: queries.
       p: database with keys.
       k: number of results.
-      precision: of the maxima.
-      bins: how many to keep. Their rows are scored in float32, and the best k + SPARE of them measured.
+      precision: precision of the maxima.
+      bins: number of bins to keep. Their rows are scored in float32, and the best k + SPARE of them measured.
       maxima: largest score of each bin, computed here by default.
       implementation: variant of `bin_maxima` that computes them.
     """
@@ -46,8 +46,8 @@ def filter_and_refine(
     assert p.keys is not None
     if maxima is None:
         maxima = bin_maxima(q.keys, 1 / q.scale, p, precision, implementation=implementation)
-    _, kept, bound = best_and_bound(maxima, bins)
-    first = kept // bins_per_tile * height + kept % bins_per_tile
+    _, best_bins, bound = best_and_bound(maxima, bins)
+    first = best_bins // bins_per_tile * height + best_bins % bins_per_tile
     rows = first[:, :, None] + bins_per_tile * jnp.arange(BIN, dtype=jnp.int32)[None, None, :]
     rows = rows.reshape(rows.shape[0], -1)
     products = jnp.sum(p.keys[rows] * q.keys[:, None, :], axis=2)
@@ -55,12 +55,12 @@ def filter_and_refine(
     _, position, bound_of_rows = best_and_bound(lax.optimization_barrier(scores), k + SPARE)
     rows = jnp.take_along_axis(rows, position, axis=1)
     costs, rows = measure_candidates(rows, q, p, k)
-    left_out = jnp.maximum(bound + code_error_bound(q, p, precision), bound_of_rows)
-    return Neighbours(costs, rows, is_certified(costs[:, -1], left_out, q, p))
+    best_other = jnp.maximum(bound + code_error_bound(q, p, precision), bound_of_rows)
+    return Neighbours(costs, rows, is_certified(costs[:, -1], best_other, q, p))
 
 
 def best_and_bound(x: Float[Array, "b n"], count: int) -> tuple[Array, Array, Array]:
-    """Returns the `count` largest entries of each row, their indices, and the largest entry left out, or -inf."""
+    """Returns the `count` largest entries of each row, their indices, and the largest other entry, or -inf."""
     if count >= x.shape[1]:
         index = jnp.broadcast_to(jnp.arange(x.shape[1], dtype=jnp.int32)[None, :], x.shape)
         return x, index, jnp.full(x.shape[0], -jnp.inf, x.dtype)

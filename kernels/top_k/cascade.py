@@ -18,7 +18,7 @@ from modeldiff_jax.kernels.top_k.exact import Neighbours, Queries, prepare_queri
 Stage: TypeAlias = Callable[..., Neighbours]
 
 _QUERIES_AT_ONCE = 64, 16
-"""Uncertified queries taken up at once, by the second stage and by later ones."""
+"""Uncertified queries searched for at once, by the second stage and by later ones."""
 
 
 def uses_top2_filter(p: Prepared, k: int) -> bool:
@@ -67,16 +67,16 @@ def run_cascade(
     def search_some(neighbours: Neighbours) -> Neighbours:
         (chosen,) = jnp.nonzero(~neighbours.certified, size=min(queries_at_once, total), fill_value=total)
         some = Queries(*(x.at[chosen].get(mode="clip") for x in q))
-        again = run_cascade(stages[0](some), some, stages[1:], _QUERIES_AT_ONCE[1])
-        again = again._replace(certified=jnp.ones_like(again.certified))
-        merged = (old.at[chosen].set(new, mode="drop") for old, new in zip(neighbours, again, strict=True))
+        results = run_cascade(stages[0](some), some, stages[1:], _QUERIES_AT_ONCE[1])
+        results = results._replace(certified=jnp.ones_like(results.certified))
+        merged = (old.at[chosen].set(new, mode="drop") for old, new in zip(neighbours, results, strict=True))
         return Neighbours(*merged)
 
     return lax.while_loop(lambda neighbours: jnp.any(~neighbours.certified), search_some, first)
 
 
 def query_block_size(p: Prepared, k: int, implementation: str = "xla") -> int:
-    """Returns how many queries the first stage takes at once, which bounds the memory of its scores and candidates."""
+    """Returns the number of queries in a block of the first stage, which bounds the memory of scores and candidates."""
     if p.keys is None:
         return max(1, min(1024, 2**24 // p.padded_rows.shape[0]))
     if uses_top2_filter(p, k):
@@ -114,7 +114,7 @@ def search_cascade(
       vectors: queries.
       p: database, whose padding counts as rows.
       k: number of results.
-      excluded: row that each query must not find, or None.
+      excluded: row to leave out of each query's result, or None.
       implementation: variant of the first bin filter.
     """
     if vectors.shape[0] == 0:

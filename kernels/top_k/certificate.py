@@ -1,8 +1,8 @@
 """Certificates that the result of a filter is exact, from bounds on scores and on their errors.
 
-A filter ranks rows by approximate scores and keeps some of them. Its result is certified for a query if the k-th row
-kept is nearer than every row left out even when the errors of both, from rounding and from low-precision codes, are as
-large as they can be.
+A filter ranks rows by approximate scores and measures some of them. Its result is certified for a query if the k-th row
+is nearer than every row that was not measured, even if the errors of both, from rounding and from low-precision codes,
+are as large as possible.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from modeldiff_jax.kernels.top_k.exact import Queries
 from modeldiff_jax.kernels.vectors import TINY
 
 _COST_ERROR = 2e-5
-"""Relative error of costs: twice what `paired` promises."""
+"""Relative error of costs: twice the bound of `paired`."""
 
 
-def is_certified(cost: Float[Array, " q"], left_out: Float[Array, " q"], q: Queries, p: Prepared) -> Bool[Array, " q"]:
-    """Whether a row at this cost is certainly nearer than every row whose computed score is at most `left_out`."""
+def is_certified(
+    cost: Float[Array, " q"], best_other: Float[Array, " q"], q: Queries, p: Prepared
+) -> Bool[Array, " q"]:
+    """Whether a row at this cost is certainly nearer than every row whose computed score is at most `best_other`."""
     error = error_bound(q, p)
     # An error bound of zero means a query of zeros, for which scores do not distinguish rows.
-    return (error > 0) & jnp.isfinite(cost) & (score_of(cost, q, p) > left_out + error)
+    return (error > 0) & jnp.isfinite(cost) & (score_of(cost, q, p) > best_other + error)
 
 
 def score_of(cost: Float[Array, " q"], q: Queries, p: Prepared) -> Float[Array, " q"]:
@@ -48,8 +50,8 @@ def score_bound(q: Queries, p: Prepared) -> Float[Array, " q"]:
 def error_bound(q: Queries, p: Prepared) -> Float[Array, " q"]:
     """Returns an upper bound of the rounding error of a score computed in float32, whatever the order of its sums."""
     width = p.padded_rows.shape[1]
-    # One rounding per product and per sum, then the norms of two vectors or two roundings of their entries; for dot as
-    # much again for the cost itself.
+    # one rounding per product and per sum, then the norms of two vectors or two roundings of their entries; for dot
+    # twice that, since the cost itself is rounded likewise
     units = (2 * width + 32) * (2 if p.metric == "dot" else 1)
     largest = score_bound(q, p)
     underflow = width * TINY / p.scale / p.scale / q.scale if p.metric == "dot" else 0  # products below float32's range

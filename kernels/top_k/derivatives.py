@@ -1,4 +1,4 @@
-"""Derivatives of search results: those of the costs of the rows found. Which rows are found has no derivative."""
+"""Derivatives of search results: those of the costs of the rows. The choice of rows has no derivative."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from modeldiff_jax.kernels.top_k.exact import pair_cost
 
 _ENTRIES_AT_ONCE = 2**20
-"""Entries of the vectors that derivatives are computed of at once."""
+"""Entries of the vectors whose derivatives are computed at once."""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(4,))
@@ -31,7 +31,7 @@ def _costs_and_tangents(metric: str, primals: tuple[Array, ...], tangents: tuple
     costs, rows, vectors, database = primals
     cost = pair_cost(metric)
 
-    @jax.checkpoint  # computed again on the way back, rather than stored
+    @jax.checkpoint  # computed again in the backward pass, rather than stored
     def of_query(vector: Array, rows: Array, database: Array) -> Array:
         return jax.vmap(cost, (None, 0))(vector, database[rows])
 
@@ -43,7 +43,7 @@ def _costs_and_tangents(metric: str, primals: tuple[Array, ...], tangents: tuple
 
 
 def pair_costs(pairs: Int[Array, "p 2"], database: Float[Array, "n c"], metric: str) -> Float[Array, " p"]:
-    """Returns the costs of pairs of rows, some pairs at once."""
+    """Returns the costs of pairs of rows, a block of pairs at a time."""
     cost = pair_cost(metric)
 
     @jax.checkpoint

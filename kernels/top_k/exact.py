@@ -30,7 +30,7 @@ class Queries(NamedTuple):
       vectors: the queries themselves.
       keys: like those of rows, divided by `scale` so that no entry is larger than about 1.
       scale: powers of two.
-      excluded: the row that a query must not find (itself, in a self-join), or -1.
+      excluded: row to leave out of each query's result (itself, in a self-join), or -1.
     """
 
     vectors: Float[Array, "q c"]
@@ -40,7 +40,7 @@ class Queries(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """Nearest rows found for each query, nearest first, and whether they are certified to be the exact result."""
+    """Nearest rows of each query, nearest first, and whether they are certified to be the exact result."""
 
     costs: Float[Array, "q k"]
     rows: Int[Array, "q k"]
@@ -48,7 +48,7 @@ class Neighbours(NamedTuple):
 
 
 def as_prepared(database: ArrayInput | Prepared, metric: str | None, where: str) -> Prepared:
-    """Prepares a database unless it is prepared already.
+    """Returns the database, prepared if it is not yet.
 
     Raises:
       InvalidInputError: `metric` is not that of the prepared database.
@@ -93,9 +93,9 @@ def pair_cost(metric: str) -> Callable[[Array, Array], Array]:
 
 
 def sort_by_cost(costs: Array, rows: Array, excluded: Array, n: Array | int, k: int) -> tuple[Array, Array]:
-    """Sorts candidates and keeps the first `k`: by cost, ties by row, NaN after all.
+    """Sorts candidates by cost, ties by row, NaN after all, and keeps the first `k`.
 
-    Candidates that are no results, a query's excluded row and rows from `n` on, come last, as row `n` at infinite cost.
+    Invalid candidates, a query's excluded row and rows from `n` on, come last, as row `n` at infinite cost.
     """
     invalid = (rows == excluded[:, None]) | (rows >= n)
     rank = jnp.where(invalid | jnp.isnan(costs), jnp.inf, jnp.where(costs == 0, 0.0, costs))
@@ -127,13 +127,13 @@ def search_all_rows(q: Queries, p: Prepared, k: int) -> Neighbours:
 
 
 def search_tiles(q: Queries, p: Prepared, k: int) -> Neighbours:
-    """Compares every query with every row in tiles, which is faster for many queries; keeps all of their costs."""
+    """Compares every query with every row in tiles, which is faster for many queries but stores all of their costs."""
     costs, rows = _best(pairwise.xla(q.vectors, p.padded_rows, p.metric), q.excluded, p, k)
     return Neighbours(costs, rows, jnp.ones(q.excluded.shape, bool))
 
 
 def _best(costs: Float[Array, "q n"], excluded: Int[Array, " q"], p: Prepared, k: int) -> tuple[Array, Array]:
-    """Returns the `k` least of the costs of all rows."""
+    """Returns the `k` smallest costs of all rows, and the rows."""
     numbers = jnp.arange(costs.shape[1], dtype=jnp.int32)[None, :]
     unranked = (numbers == excluded[:, None]) | (numbers >= p.n) | jnp.isnan(costs)
     rows = argtop_k(-jnp.where(unranked, jnp.inf, costs), min(k + 1, costs.shape[1]))

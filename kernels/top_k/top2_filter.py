@@ -2,7 +2,7 @@
 
 It reads each score once and writes two numbers per bin, so all of it stays in a CPU's cache. The row that a bin's best
 score belongs to is packed into the last bits of that score. Scores are made positive first: packing then only lowers a
-score by a few units in its last place, and 0 can stand for no score.
+score by a few units in its last place, and 0 can mean "no score".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def rows_per_bin(n: int) -> int:
 
 
 def score_offset(q: Queries, p: Prepared) -> Float[Array, " q"]:
-    """Returns what is added to the scores of a query to make them positive, with as much margin again."""
+    """Returns the summand that makes all scores of a query positive: twice the bound of their magnitude."""
     return 2 * score_bound(q, p)
 
 
@@ -54,7 +54,7 @@ def best_two(
       never: False, but unknown to the compiler.
       excluded: position along the axis whose score does not count, or one outside it; broadcasts along the axis.
       axis: the axis of rows.
-      size: rows per bin, a power of two. Of m bins, bin i holds rows i, i + m, i + 2 m, and so on.
+      size: rows per bin, a power of two. With m bins, bin i holds rows i, i + m, i + 2 m, and so on.
     """
     bins = products.shape[axis] // size
 
@@ -81,12 +81,12 @@ def best_two(
 
 
 def packed_row(best: Float[Array, "*bins"], size: int) -> Int[Array, "*bins"]:
-    """Returns which of its bin's rows a best score belongs to."""
+    """Returns the number, within its bin, of the row that a best score belongs to."""
     return lax.bitcast_convert_type(best, jnp.int32) & (size - 1)
 
 
 def filter_and_refine(q: Queries, p: Prepared, k: int) -> Neighbours:
-    """Searches the best row of each bin, or all rows of the best bins where their second scores come near."""
+    """Searches the best row of each bin, and all rows of the best bins if their second scores are too close."""
     tiles, height = p.tiles
     size = rows_per_bin(p.padded_rows.shape[0])
     bins, total = height // size, q.excluded.shape[0]
@@ -125,24 +125,24 @@ def refine(best: Float[Array, "q bins"], second: Float[Array, "q bins"], q: Quer
     _, height = p.tiles
     size = rows_per_bin(p.padded_rows.shape[0])
     bins_per_tile = height // size
-    scores, kept, bound = best_and_bound(best, k + SPARE)
-    first = kept // bins_per_tile * height + kept % bins_per_tile
+    scores, best_bins, bound = best_and_bound(best, k + SPARE)
+    first = best_bins // bins_per_tile * height + best_bins % bins_per_tile
     costs, rows = measure_candidates(first + packed_row(scores, size) * bins_per_tile, q, p, k)
-    second = jnp.max(jnp.take_along_axis(second, kept, axis=1, mode="promise_in_bounds"), axis=1)
+    second = jnp.max(jnp.take_along_axis(second, best_bins, axis=1, mode="promise_in_bounds"), axis=1)
     error = packing_error_bound(q, p) - score_offset(q, p)
     certified = is_certified(costs[:, -1], jnp.maximum(bound, second) + error, q, p)
 
     def measure_whole_bins(state: tuple[Neighbours, Array]) -> tuple[Neighbours, Array]:
-        """Measures all rows of the kept bins, for some of the queries whose best rows share a bin."""
-        neighbours, waiting = state
-        total = waiting.shape[0]
-        (chosen,) = jnp.nonzero(waiting, size=min(_QUERIES_AT_ONCE, total), fill_value=total)
-        some, starts, left_out = jax.tree.map(lambda x: x.at[chosen].get(mode="clip"), (q, first, bound + error))
+        """Measures all rows of the best bins, for some of the uncertified queries."""
+        neighbours, uncertified = state
+        total = uncertified.shape[0]
+        (chosen,) = jnp.nonzero(uncertified, size=min(_QUERIES_AT_ONCE, total), fill_value=total)
+        some, starts, best_other = jax.tree.map(lambda x: x.at[chosen].get(mode="clip"), (q, first, bound + error))
         rows = starts[:, :, None] + bins_per_tile * jnp.arange(size, dtype=jnp.int32)[None, None, :]
         costs, rows = measure_candidates(rows.reshape(chosen.shape[0], -1), some, p, k)
-        again = Neighbours(costs, rows, is_certified(costs[:, -1], left_out, some, p))
-        merged = (old.at[chosen].set(new, mode="drop") for old, new in zip(neighbours, again, strict=True))
-        return Neighbours(*merged), waiting.at[chosen].set(False, mode="drop")
+        results = Neighbours(costs, rows, is_certified(costs[:, -1], best_other, some, p))
+        merged = (old.at[chosen].set(new, mode="drop") for old, new in zip(neighbours, results, strict=True))
+        return Neighbours(*merged), uncertified.at[chosen].set(False, mode="drop")
 
     # A cost that is not finite cannot be certified: there are fewer than k rows without NaN, or the query has NaN.
     state = Neighbours(costs, rows, certified), ~certified & jnp.isfinite(costs[:, -1])

@@ -1,7 +1,7 @@
-"""Block sizes of kernels by device, dtype and row width. Read once; nothing is tuned at run time.
+"""Block sizes of kernels by device, dtype and row width, read from files; nothing is tuned at run time.
 
-Each file holds one kernel: variant -> device kind, or "any" -> dtype -> greatest width -> sizes. `measured` lists, for
-each variant, the device kinds that were timed; sizes for others are starting points that fit their memory.
+Each file is for one kernel: variant -> device kind, or "any" -> dtype -> greatest width -> sizes. `measured` lists, for
+each variant, the device kinds that were timed; sizes for others are first choices that fit their memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reads `.npy` and `.npz` files of strangers: sizes are read from the headers and bounded before any array is read."""
+"""Reads untrusted `.npy` and `.npz` files: sizes are read from the headers and checked before any array is read."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def read_arrays(path: Path, limits: Limits, bound: str) -> dict[str, np.ndarray]
 
     Args:
       path: the file.
-      limits: `bound` of them holds for all arrays together, uncompressed.
-      bound: name of that limit.
+      limits: limits on hostile input.
+      bound: name of the limit on the bytes of all arrays together, uncompressed.
     Returns:
       Arrays by name; the single one of a `.npy` file is named `""`.
     Raises:
       InvalidInputError: no such file, neither format, damaged, changed while it was read, or holding Python objects.
-      LimitExceededError: the bound was hit.
+      LimitExceededError: the limit was exceeded.
     """
     where = str(path)
     with open_regular(path, _NOUN) as stream:
@@ -67,7 +67,7 @@ def _read_zip(stream: BufferedIOBase, limits: Limits, bound: str, where: str) ->
 
 
 def _read_array(stream: BufferedIOBase, limits: Limits, bound: str, where: str) -> np.ndarray:
-    """One `.npy` file's array."""
+    """Reads the array of a `.npy` file."""
     try:
         shape, in_fortran_order, dtype = _header(stream)
     except Exception as error:  # a header is a Python literal, whose parser fails in many ways
@@ -76,20 +76,20 @@ def _read_array(stream: BufferedIOBase, limits: Limits, bound: str, where: str) 
         raise _not_whole("Python objects, which could run code", where)
     size = math.prod(shape) * dtype.itemsize
     limits.check(bound, size, where=where)
-    left = size_of(stream) - stream.tell()
-    if not 0 <= size <= left:
-        raise _not_whole(f"{left} bytes of an array of {size}", where)
+    available = size_of(stream) - stream.tell()
+    if not 0 <= size <= available:
+        raise _not_whole(f"{available} bytes of an array of {size}", where)
     try:
         data = read_exactly(stream, size, where, _NOUN, InvalidInputError)
         return np.ndarray(shape, dtype, data, order="F" if in_fortran_order else "C")
-    except (ValueError, TypeError) as error:  # sizes that overflow beside one of zero
+    except (ValueError, TypeError) as error:  # one size is zero, and the product of the others overflows
         if isinstance(error, InvalidInputError):
             raise
         raise _not_whole(str(error), where) from error
 
 
 def _header(stream: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The shape, whether the first axis varies fastest, and the element type that a `.npy` file declares."""
+    """Reads the shape, whether the first axis varies fastest, and the element type that a `.npy` file declares."""
     version = np.lib.format.read_magic(stream)
     if version not in ((1, 0), (2, 0), (3, 0)):
         raise ValueError(f"format version {version[0]}.{version[1]}")

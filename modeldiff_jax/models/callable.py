@@ -15,7 +15,7 @@ from modeldiff_jax.models.model import Model, Origin
 from modeldiff_jax.models.traced import arrays_on_device, shared, traced_model
 from modeldiff_jax.types import Params, Shape, TensorSpec
 
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds before a call is made again; each wait is twice the one before
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0  # seconds before a call is repeated; each wait is twice the one before
 
 
 def from_callable(
@@ -36,26 +36,26 @@ def from_callable(
         md.from_callable(apply, (None, 28, 28, 1), traceable=True, params=params)   # called as apply(params, images)
 
     Args:
-      fn: called with one array per input, batch first: numpy arrays, each its own copy, or traced JAX arrays if
-        `traceable`. It gives an array, nested lists of numbers (one array), or several arrays in a list, a tuple or a
-        dictionary (taken in order of its keys).
+      fn: called with one array per input, batch first: copies as numpy arrays, or traced JAX arrays if `traceable`. It
+        returns an array, nested lists of numbers (one array), or several arrays in a list, a tuple or a dictionary
+        (taken in order of its keys).
       input_spec: a shape (None or a name for a dynamic axis; float32), a `jax.ShapeDtypeStruct`, a `TensorSpec`, or a
         sequence of these for several inputs.
-      output_spec: likewise, to check what `fn` gives; if None, the outputs of a black box are unknown until it is
+      output_spec: likewise, to check the results of `fn`; if None, the outputs of a black box are unknown until it is
         called, and the model's `outputs` are empty.
-      name: for reports and messages; the function's own name if None.
-      retries: how many times a call of a black box is made again after it raised, 1, 2, 4 and so on to at most 30
-        seconds later. Whether an error passes, nobody can tell, so each is retried.
+      name: for reports and messages; the function's `__name__` if None.
+      retries: how many times a call of a black box is repeated after it raised, 1, 2, 4 and so on to at most 30 seconds
+        later. Every error is retried, since temporary ones cannot be distinguished from others.
       traceable: `fn` is a pure function of JAX operations: it is traced, compiled, and differentiated where probes need
         gradients. Arrays that it closes over become part of the compiled program; give large ones as `params`.
       params: for a traceable function: pytree of arrays, given to `fn` before the inputs. Models of one function and
         different `params` are compiled once.
     Returns:
-      The model. Calling a black box raises `InvalidInputError` where `fn` fails or gives anything but numeric arrays
+      The model. Calling a black box raises `InvalidInputError` if `fn` fails or returns anything but numeric arrays
       that keep the batch size.
     Raises:
-      InvalidInputError: `fn` cannot be called, a spec is none, or a traceable function cannot be traced or gives other
-        outputs than declared.
+      InvalidInputError: `fn` cannot be called, a spec is invalid, or a traceable function cannot be traced or returns
+        other outputs than declared.
     """
     if not callable(fn):
         raise InvalidInputError("`fn` is a callable", got=type(fn).__name__, where="from_callable")
@@ -74,10 +74,10 @@ def from_callable(
         raise InvalidInputError("`retries` is a number of calls", got=repr(retries), where="from_callable")
 
     def apply(_: Params, *arrays: Any) -> Any:
-        given = _answer(fn, arrays, inputs, retries, where)
-        results = tuple(_number_array(value, label, where) for label, value in _parts(given, len(outputs)))
+        returned = _call(fn, arrays, inputs, retries, where)
+        results = tuple(_number_array(value, label, where) for label, value in _outputs_in(returned, len(outputs)))
         if not results:
-            raise InvalidInputError("The callable must give at least one array", got=repr(given), where=where)
+            raise InvalidInputError("The callable must give at least one array", got=repr(returned), where=where)
         batch = next((a.shape[0] for a, s in zip(arrays, inputs, strict=True) if _is_batched(s)), None)
         for i, result in enumerate(results):
             if batch is not None and result.shape[:1] != (batch,):
@@ -119,38 +119,38 @@ def _run(fn: Callable[..., Any], takes_params: bool) -> Callable[..., Any]:
     return fn if takes_params else lambda _, *inputs: fn(*inputs)
 
 
-def _answer(
+def _call(
     fn: Callable[..., Any], arrays: tuple[Any, ...], inputs: tuple[TensorSpec, ...], retries: int, where: str
 ) -> Any:
-    """Calls a black box on copies of the arrays, again after an error as often as allowed."""
+    """Calls a black box on copies of the arrays, and up to `retries` more times while it raises."""
     attempt = 0
     while True:
         try:
             return fn(*(np.array(array, spec.dtype) for array, spec in zip(arrays, inputs, strict=True)))
-        except Exception as error:  # whatever a stranger's function raises
+        except Exception as error:  # a user's function may raise anything
             if attempt == retries:
                 raise InvalidInputError(
                     "The callable must answer",
                     got=f"{type(error).__name__}: {error}" + (f", in call {attempt + 1}" if attempt else ""),
                     where=where,
-                    fix="errors that pass, such as those of a busy service, can be waited out: retries=5",
+                    fix="temporary errors, such as those of a busy service, can be waited out: retries=5",
                 ) from error
         time.sleep(min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT))
         attempt += 1
 
 
-def _parts(given: Any, declared: int) -> list[tuple[str, Any]]:
+def _outputs_in(returned: Any, declared: int) -> list[tuple[str, Any]]:
     """Returns the outputs in a callable's result, each with a label for messages."""
-    if isinstance(given, Mapping):
-        return [(f"output {key!r}", given[key]) for key in sorted(given, key=str)]
-    several = isinstance(given, tuple) or (
-        isinstance(given, list) and (declared > 1 or (declared == 0 and any(_is_array(part) for part in given)))
+    if isinstance(returned, Mapping):
+        return [(f"output {key!r}", returned[key]) for key in sorted(returned, key=str)]
+    several = isinstance(returned, tuple) or (
+        isinstance(returned, list) and (declared > 1 or (declared == 0 and any(map(_is_array, returned))))
     )
-    return [(f"output {i}", part) for i, part in enumerate(given)] if several else [("output", given)]
+    return [(f"output {i}", value) for i, value in enumerate(returned)] if several else [("output", returned)]
 
 
-def _is_array(part: Any) -> bool:
-    return isinstance(part, np.ndarray | jax.Array) and part.ndim > 0
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | jax.Array) and value.ndim > 0
 
 
 def _is_batched(spec: TensorSpec) -> bool:
@@ -163,8 +163,8 @@ def _number_array(value: Any, label: str, where: str) -> np.ndarray:
     except ValueError:  # ragged nesting
         raise _not_numbers(label, "rows of different lengths", where) from None
     if array.dtype.kind not in "biuf" and array.dtype.name not in ("bfloat16", "float16"):
-        what = "None" if value is None else f"{type(value).__name__} of dtype {array.dtype}"
-        raise _not_numbers(label, what, where)
+        got = "None" if value is None else f"{type(value).__name__} of dtype {array.dtype}"
+        raise _not_numbers(label, got, where)
     return array
 
 

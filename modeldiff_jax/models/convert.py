@@ -1,4 +1,4 @@
-"""A graph read from a file -> `Model`."""
+"""Makes a `Model` of a graph that was read from a file."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _functions: WeakValueDictionary[str, Apply] = WeakValueDictionary()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """All that a function made here knows: equal sources are one program.
+    """Everything that determines a function made in this file; equal sources are one program.
 
     Attributes:
       graph: folded.
-      orders: of the axes of parameters that are not kept as the graph says.
-      wide: the types of inputs and parameters of 64 bits.
-      limits: it is traced under.
+      orders: order of axes of each parameter that is kept in another layout than the graph's.
+      wide: types of the inputs and parameters that have 64 bits.
+      limits: limits it is traced under.
     """
 
     graph: Graph
@@ -51,7 +51,7 @@ _sources: WeakKeyDictionary[Apply, Source] = WeakKeyDictionary()
 
 
 def source_of(apply: Apply) -> Source | None:
-    """What a model's `apply` was made of; `None` for functions not made of a file's graph, bound ones too."""
+    """Returns the source of a model's `apply`; `None` if it was not made of a file's graph, or has bound inputs."""
     return _sources.get(apply)
 
 
@@ -61,7 +61,7 @@ def to_model(graph: Graph, origin: Origin, limits: Limits, *, release: bool = Fa
     Args:
       graph: as a reader gives it.
       origin: where it came from.
-      limits: bounds on hostile input.
+      limits: limits on hostile input.
       release: takes the constants out of `graph`, so that no weight takes memory twice once it is on the device.
     """
     with active(limits):
@@ -98,7 +98,7 @@ def _applying(source: Source) -> Apply:
 
     def apply(params: Params, *inputs: Any) -> Any:
         given = {**to_graph_layout(params, source.orders), **dict(zip(names, inputs, strict=True))}
-        # JAX narrows what it is handed outside of 64-bit mode: values are lost then, types are not
+        # outside of 64-bit mode JAX narrows the arrays that it is given: their values are lost, their types are not
         given.update((name, _in_type(given[name], dtype)) for name, dtype in source.wide.items())
         with active(source.limits):
             return as_arrays(run(source.graph, {**source.graph.constants, **given}))
@@ -111,10 +111,10 @@ def _in_type(value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 class _StringsFirst:
-    """`apply` of a graph with inputs of strings, which JAX has no type for.
+    """The `apply` of a graph with string inputs, a type that JAX does not have.
 
-    Operators that depend on these alone run on the host, as they do wherever their inputs are known; `compiled` has the
-    rest in one program.
+    Operators that depend on strings alone run on the host, as operators with known inputs always do; `compiled` runs
+    the others as one program.
     """
 
     def __init__(self, source: Source) -> None:
@@ -128,7 +128,7 @@ class _StringsFirst:
         return self._whole(params, *inputs)
 
     def compiled(self, params: Params, *inputs: Any) -> Any:
-        """Calls it; where the rest needs strings, or a value that depends on them, operator by operator."""
+        """Runs the graph, its second part compiled, or operator by operator if that needs strings or their values."""
         graph, first = self._source.graph, self._parts.first
         given = dict(zip((spec.name for spec in graph.inputs), inputs, strict=True))
         with active(self._source.limits):
@@ -137,12 +137,12 @@ class _StringsFirst:
         if self._second_needs_values or any(map(is_string_array, passed)):
             return self._whole(params, *inputs)
         try:
-            rest = self._second(params, *jax.tree.map(x64.as_array, passed), *given.values())
+            results = self._second(params, *jax.tree.map(x64.as_array, passed), *given.values())
         except NotStaticError:
             self._second_needs_values = True
             return self._whole(params, *inputs)
-        found = dict(zip(self._parts.done, map(as_array, done), strict=True))
-        open_ = [spec.name for spec in self._parts.second.outputs]
-        found.update(zip(open_, (rest,) if len(open_) == 1 else rest, strict=True))
-        outputs = tuple(found[spec.name] for spec in graph.outputs)
+        by_name = dict(zip(self._parts.done, map(as_array, done), strict=True))
+        names = [spec.name for spec in self._parts.second.outputs]
+        by_name.update(zip(names, (results,) if len(names) == 1 else results, strict=True))
+        outputs = tuple(by_name[spec.name] for spec in graph.outputs)
         return outputs[0] if len(outputs) == 1 else outputs

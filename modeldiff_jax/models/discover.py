@@ -1,4 +1,4 @@
-"""Models among files and folders: told by content, never by name."""
+"""Finds models among files and folders, by content and never by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ModelSources: TypeAlias = ModelLike | Sequence[ModelLike] | None
 
 
 def model_sources(sources: ModelSources, limits: Limits = DEFAULT) -> tuple[list[ModelLike], list[str]]:
-    """Returns models and files as they are, and for each folder the model files in it; and notes on what was left out.
+    """Returns models and files unchanged, each folder as the model files in it, and notes on files that were left out.
 
     Args:
       sources: one or several.
@@ -30,50 +30,50 @@ def model_sources(sources: ModelSources, limits: Limits = DEFAULT) -> tuple[list
     """
     if sources is None:
         return [], []
-    several = [sources] if isinstance(sources, (Model, str, os.PathLike)) else list(sources)
-    found: list[ModelLike] = []
+    listed = [sources] if isinstance(sources, (Model, str, os.PathLike)) else list(sources)
+    models: list[ModelLike] = []
     notes = []
-    for source in several:
+    for source in listed:
         if not isinstance(source, (str, os.PathLike)):
-            found.append(source)
-        elif not os.path.exists(source):  # said now, not after minutes of work
+            models.append(source)
+        elif not os.path.exists(source):  # refused before minutes of work, not after
             raise InvalidInputError(
                 "A model's file or folder exists", got="no such path", where=str(source), fix="check the path"
             )
         elif os.path.isdir(source):
             files, others = model_files(Path(source), limits)
-            found += files
+            models += files
             if others:
                 notes.append(f"Files in {source} that are no models and were left out: {others}.")
         else:
-            found.append(source)
-    return found, notes
+            models.append(source)
+    return models, notes
 
 
 def model_files(folder: Path, limits: Limits = DEFAULT) -> tuple[list[Path], int]:
     """Returns the model files below a folder, in order of their paths, and the number of other files.
 
-    Hidden files and folders, links to folders, and what is no regular file are passed over.
+    Hidden files and folders, links to folders, and files that are not regular are passed over.
 
     Raises:
       InvalidInputError: there is no model file.
       LimitExceededError: there are more files than `limits.listed_files`.
     """
-    found, others = [], 0
+    models, others = [], 0
     for i, path in enumerate(_files(folder)):
         limits.check("listed_files", i + 1, where=str(folder))
         if _is_model(path):
-            found.append(path)
+            models.append(path)
         else:
             others += 1
-    if not found:
+    if not models:
         raise InvalidInputError(
             "A folder of models holds a model file",
             got=f"{others} other files" if others else "no files",
             where=str(folder),
             fix="name the files, or another folder",
         )
-    return found, others
+    return models, others
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,9 +1,9 @@
 """Families: models that are one program with different parameters, so that one compilation serves them all.
 
-Two models are of one family when they share `apply`, or when the graphs behind theirs differ in nothing but names:
-operators, attributes, operator versions, wiring, specs, limits and every constant that tracing can see are equal, and
-so are the shapes, types and kept orders of the parameters. Parameters' values do not count. Constants the converter
-makes part of the program (shapes, axes, scalars, small integer tables) do, by value.
+Two models are of one family when they share `apply`, or when their graphs differ in nothing but names: operators,
+attributes, operator versions, wiring, specs, limits and every constant that tracing can see are equal, and so are the
+shapes, types and layouts of the parameters. The values of parameters do not count. Constants that the converter makes
+part of the program (shapes, axes, scalars, small integer tables) do.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ _numbered: WeakKeyDictionary[Apply, tuple[str, Numbers]] = WeakKeyDictionary()
 
 
 def structure(params: Params) -> Structure:
-    """All of a parameter tree but its values."""
+    """Returns the structure of a parameter tree, and the shape and type of each leaf."""
     leaves, tree = jax.tree.flatten(params)
     return tree, tuple(map(_kind, leaves))
 
 
 def united(models: Sequence[Model]) -> tuple[Model, ...]:
-    """The same models in the same order; those of one family have one `apply` and parameters of equal structure.
+    """Returns the same models in the same order, those of one family with one `apply` and parameters of one structure.
 
-    Of models whose files name things differently the first one's names are used for all parameters.
+    Parameters of all models of a family are named as in the first of them.
     """
     leaders: dict[Hashable, tuple[Model, tuple[str, ...]]] = {}
-    found = []
+    results = []
     for model in models:
         program = _program(model)
         if program is not None:
             key, names = program
-            leader, theirs = leaders.setdefault(key, (model, names))
+            leader, leader_names = leaders.setdefault(key, (model, names))
             if leader.apply is not model.apply:
-                params = {their: model.params[own] for their, own in zip(theirs, names, strict=True)}
+                params = {to: model.params[name] for to, name in zip(leader_names, names, strict=True)}
                 model = replace(model, apply=leader.apply, params=params)
-        found.append(model)
-    return tuple(found)
+        results.append(model)
+    return tuple(results)
 
 
 def _program(model: Model) -> tuple[Hashable, tuple[str, ...]] | None:
-    """What all models of a family share, whatever their names, and the names of this one's parameters in its order."""
+    """Returns a key that is equal for all models of a family, and the model's parameter names in the family's order."""
     source = source_of(model.apply)
     if source is None:
         return None
@@ -60,10 +60,10 @@ def _program(model: Model) -> tuple[Hashable, tuple[str, ...]] | None:
         _numbered[model.apply] = numbered(source.graph)
     digest, numbers = _numbered[model.apply]
     if not isinstance(model.params, Mapping) or not model.params.keys() <= numbers.keys():
-        return None  # parameters of somebody's own
+        return None  # a caller has replaced the parameters
     names = tuple(sorted(model.params, key=lambda name: numbers[name]))
-    described = tuple((numbers[name], *_kind(model.params[name]), source.orders.get(name)) for name in names)
-    return (digest, described, source.limits), names
+    parameters = tuple((numbers[name], *_kind(model.params[name]), source.orders.get(name)) for name in names)
+    return (digest, parameters, source.limits), names
 
 
 def _kind(leaf: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -1,7 +1,7 @@
-"""Bytes of model files: read once into memory of this process, hashed as they are read, and moved to a device.
+"""Reads the bytes of model files once into memory of this process, hashes them meanwhile, and moves them to a device.
 
 Files are not mapped: another process may cut or rewrite a mapped file at any time, which kills the reader or changes
-weights after they were hashed. Large tensors are read straight into memory of the alignment that XLA wants, so on CPU
+weights after they were hashed. Large tensors are read directly into memory of the alignment that XLA wants, so on CPU
 they are not copied again.
 """
 
@@ -31,14 +31,14 @@ Bytes: TypeAlias = UInt8[np.ndarray, " size"]
 
 HEAD_BYTES = 64
 """Bytes from the start of a file that suffice to recognise its format."""
-_ALIGNMENT = 64  # bytes; XLA's CPU client takes such memory as it is and copies all other
+_ALIGNMENT = 64  # bytes; XLA's CPU client uses such memory in place and copies all other
 _BUFFER = 2**20
-_MAPPED = 2**20  # bytes from which on memory comes from the system directly
+_MAPPED = 2**20  # bytes; larger arrays get their memory from the system directly
 
 
 @contextmanager
 def open_model(file: Path, limits: Limits, bound: str) -> Iterator[BufferedIOBase]:
-    """Opens a model's or weights' file, which must be regular, not empty and not change before the block is left.
+    """Opens a file of a model or of weights, which must be regular, not empty, and unchanged until the block ends.
 
     Raises:
       InvalidModelError: no such file, not a regular one, unreadable, empty, or changed meanwhile.
@@ -85,8 +85,8 @@ def aligned(size: int) -> Bytes:
     """
     try:
         if size >= _MAPPED and hasattr(mmap, "MAP_ANONYMOUS"):
-            # NumPy asks for huge pages, for which Linux may first move other memory out of the way: on a machine whose
-            # memory is in use, that took five times as long as the reading itself
+            # NumPy asks for huge pages, for which Linux may first have to move other memory: on a machine whose memory
+            # is in use, that took five times as long as reading the file
             return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
         memory = np.empty(size + _ALIGNMENT, np.uint8)
     except (MemoryError, OSError) as error:
@@ -96,7 +96,7 @@ def aligned(size: int) -> Bytes:
 
 
 def check_memory(size: int, where: str) -> None:
-    """Raises `LimitExceededError` for more bytes than this machine's memory has: a file may be nothing but a hole.
+    """Raises `LimitExceededError` for more bytes than this machine's memory has, as a sparse file may declare.
 
     Args:
       size: bytes about to be read and kept.
@@ -110,7 +110,7 @@ def check_memory(size: int, where: str) -> None:
 def _physical_memory() -> float:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not everywhere
+    except (AttributeError, ValueError, OSError):  # the system does not say
         return float("inf")
 
 
@@ -127,12 +127,12 @@ def read_exactly(
     noun: str = "A model",
     error: type[ModelDiffError] = InvalidModelError,
 ) -> Bytes:
-    """Reads `size` bytes into memory as `aligned` gives it; the array is read-only.
+    """Reads `size` bytes into a read-only array whose memory is aligned as `aligned` does it.
 
     Args:
       stream: at the position to read from.
       size: bytes to read.
-      where, noun, error: for the error raised when the stream ends before, as a file does that was cut short.
+      where, noun, error: for the error raised if the stream ends early, as that of a truncated file does.
     """
     array, filled = aligned(size), 0
     while filled < size:
@@ -153,7 +153,7 @@ def read_range(stream: BufferedIOBase, start: int, size: int, where: str) -> Byt
 class HashedStream(io.BufferedReader):
     """A file read from start to end, with the SHA-256 of the bytes that were read.
 
-    Each byte comes from the file once, so the hash is of what the caller was given, whatever happens to the file.
+    Each byte is read from the file once, so the hash is of the bytes the caller got, whatever happens to the file.
     """
 
     def __init__(self, stream: BufferedIOBase) -> None:
@@ -161,14 +161,14 @@ class HashedStream(io.BufferedReader):
         super().__init__(self._source, _BUFFER)
 
     def sha256(self) -> str:
-        """Reads what is left, and returns the hash of the whole in hexadecimal digits."""
+        """Reads the rest of the file, and returns the hash of the whole file in hexadecimal digits."""
         while self.read(_BUFFER):
             pass
         return self._source.digest.hexdigest()
 
 
 class _HashedSource(io.RawIOBase):
-    """The unbuffered stream behind `HashedStream`; seeking back to the start begins anew."""
+    """The unbuffered stream behind `HashedStream`; seeking to the start resets the hash."""
 
     def __init__(self, stream: BufferedIOBase) -> None:
         self._stream = stream
@@ -201,7 +201,7 @@ def sha256(data: Bytes) -> str:
 
 
 def to_device(array: Shaped[Any, "*shape"]) -> Shaped[jax.Array, "*shape"]:
-    """Returns an array on the default device. On CPU it may share the memory, so nobody may write to that later."""
+    """Returns an array on the default device. On CPU it may share the memory, which must not be written to later."""
     check_process()
-    with jax.enable_x64(True):  # nothing is computed, and nothing narrowed
+    with jax.enable_x64(True):  # so that 64-bit types are kept
         return jax.device_put(array)

@@ -27,20 +27,20 @@ def from_flax(
     call_kwargs: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Model:
-    """Makes a model of a Flax module in inference: variables are read, none is updated.
+    """Makes a model of a Flax module in inference mode, in which no variable is updated.
 
     Models of equal modules share one `apply`, so they compile once. Variables that a module updates in its call (a
     counter of random draws, a cache, a recorded activation) start at the same values in each call.
 
     Args:
-      module: a `flax.linen.Module`, or a `flax.nnx.Module`, of which a copy in evaluation mode is used.
+      module: a `flax.linen.Module`, or a `flax.nnx.Module`, which is copied and set to evaluation mode.
       variables: linen: all collections, `{"params": ..., "batch_stats": ...}`. nnx: None, or a state for the module.
-        Either: arrays by dotted names, as `load_weights` gives them (`params.Dense_0.kernel`; where no name begins
+        Either: arrays by dotted names, as `load_weights` returns them (`params.Dense_0.kernel`; if no name begins
         with a collection, all are `params`; nnx: `conv.kernel`), or the path of a file that `load_weights` reads.
       input_spec: a shape (None or a name for a dynamic axis; float32), a `jax.ShapeDtypeStruct`, a `TensorSpec`, or a
         sequence of these for several inputs, which are passed by position.
-      method: what to call instead of `__call__`: a name, or a function that takes the module first.
-      call_kwargs: what else to pass, such as `{"train": False}`.
+      method: method to call instead of `__call__`: a name, or a function that takes the module first.
+      call_kwargs: further arguments of the call, such as `{"train": False}`.
       name: for reports; the module's class name if None.
     Returns:
       The model. Outputs that are lists, tuples or dictionaries become a tuple, dictionaries in order of their keys.
@@ -107,13 +107,13 @@ def _nested(weights: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Returns arrays by dotted names as nested dictionaries."""
     tree: dict[str, Any] = {}
     for name, array in weights.items():
-        *folders, last = name.split(".")
-        place: Any = tree
-        for folder in folders:
-            place = place.setdefault(folder, {}) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or last in place:
+        *parents, last = name.split(".")
+        node: Any = tree
+        for parent in parents:
+            node = node.setdefault(parent, {}) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or last in node:
             raise InvalidInputError("No weight's name is the beginning of another's", got=name, where=where)
-        place[last] = array
+        node[last] = array
     return tree
 
 
@@ -132,7 +132,7 @@ def _nnx_parts(
     kwargs: tuple[tuple[str, Any], ...],
     where: str,
 ) -> tuple[Params, tuple[Any, ...]]:
-    """Returns the weights by their paths, and a key of all else: models of equal keys are one function."""
+    """Returns the weights by path, and a key of everything else: models with equal keys are one function."""
     from flax import nnx
 
     copy = nnx.clone(module)  # so that neither mode nor state of the caller's module changes
@@ -154,36 +154,36 @@ def _nnx_parts(
     call = _nnx_call(graph, tree, names, method, kwargs)
     try:
         used = depends_on_first(call, random, params, *placeholders(inputs))
-    except Exception:  # whatever a stranger's module raises: it comes up again where it is reported
+    except Exception:  # a user's module may raise anything; `traced_model` raises it again and reports it
         used = False
     return params, (graph, tree, names, _RandomState(random, used), method, kwargs)
 
 
 def _nnx_state(module: Any, weights: Mapping[str, Any], where: str) -> Any:
-    """Returns the module's state with the weights in it; names and shapes of both must be the same."""
+    """Returns the module's state with its values replaced by the weights, which have the same names and shapes."""
     from flax import nnx
 
     state = nnx.state(module, nnx.Not(nnx.RngState))
-    left = dict(weights)
+    unused = dict(weights)
 
     def replaced(path: tuple[Any, ...], leaf: Any) -> Any:
         name = ".".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
-        name = name.removesuffix(".value")  # the variable's own field
-        if name not in left or np.shape(left[name]) != np.shape(leaf):
-            got = f"shape {np.shape(left[name])}" if name in left else "none of that name"
+        name = name.removesuffix(".value")  # the field of the variable
+        if name not in unused or np.shape(unused[name]) != np.shape(leaf):
+            got = f"shape {np.shape(unused[name])}" if name in unused else "none of that name"
             raise InvalidInputError(f"The weights hold `{name}` of shape {np.shape(leaf)}", got=got, where=where)
-        return left.pop(name)
+        return unused.pop(name)
 
-    found = jax.tree_util.tree_map_with_path(replaced, state)
-    if left:
-        raise InvalidInputError("Every weight belongs to the module", got=", ".join(sorted(left)), where=where)
-    return found
+    loaded = jax.tree_util.tree_map_with_path(replaced, state)
+    if unused:
+        raise InvalidInputError("Every weight belongs to the module", got=", ".join(sorted(unused)), where=where)
+    return loaded
 
 
 class _RandomState:
-    """The random state of an nnx module as a part of a cache key, in which it counts if the outputs depend on it.
+    """The random state of an nnx module in a cache key; it counts only if the outputs depend on it.
 
-    Most modules in evaluation mode hold it for dropout alone, so that models of other seeds are one function.
+    In evaluation mode most modules have it for dropout alone, so that modules with other seeds are one function.
     """
 
     def __init__(self, value: Any, used: bool) -> None:
@@ -220,7 +220,7 @@ def _nnx_call(
 
     def call(random: Any, params: Params, *inputs: Any) -> Any:
         state = jax.tree.unflatten(tree, [params[name] for name in names])
-        # copies, because Flax refuses to update a variable of the caller's in a function that is traced
+        # copies, because Flax refuses to update a variable from outside in a function that is traced
         module = nnx.merge(graph, random, state, copy=True)
         if callable(method):
             return method(module, *inputs, **dict(kwargs))

@@ -1,6 +1,6 @@
 """The table of file formats: how each is recognised by content, and how a model is read from it.
 
-`load`, discovery in folders and scanning of packages all ask this table, so that a new format is one entry here.
+`load`, discovery in folders and scanning of packages all use this table, so that a new format is one entry here.
 Formats that hold no model, or none that can be read, have an entry with the advice to give.
 """
 
@@ -24,10 +24,10 @@ HEAD = 4096
 
 @dataclass(frozen=True, slots=True)
 class ReadModel:
-    """A model's file, read.
+    """The contents of a model's file.
 
     Attributes:
-      graph: what it holds.
+      graph: the model.
       sha256, content_sha256: of the bytes that were read, as `Origin` defines them.
     """
 
@@ -42,14 +42,14 @@ ReadGraph: TypeAlias = Callable[[BufferedIOBase, Path, Limits, str], ReadModel]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One file format.
+    """A file format.
 
     Attributes:
-      name: as `Origin.format` has it, or in words for a format that cannot be read.
-      recognise: (first `HEAD` bytes, size of the whole file) -> whether it is of this format.
-      domain: the dialect of operators that nodes of its graphs belong to unless they say otherwise.
+      name: as in `Origin.format`; a description for a format that cannot be read.
+      recognise: (first `HEAD` bytes, size of the whole file) -> whether the file has this format.
+      domain: dialect of the operators that its nodes call without naming a domain.
       read_graph: reads it; None for a format that cannot be read.
-      advice: what to do with a file of a format that cannot be read.
+      advice: for users with a file in a format that cannot be read.
     """
 
     name: str
@@ -73,38 +73,38 @@ _VARINT, _BYTES = 0, 2
 
 
 def _is_onnx(head: bytes, size: int) -> bool:
-    """Fields of a ModelProto as far as the head goes, each within the file, the graph or the IR version among them.
+    """Whether a file begins with fields of a ModelProto, all within the file and a graph or IR version among them.
 
     ONNX has no magic number; protobuf's wire format is checked instead.
     """
-    seen: set[int] = set()
-    at = 0
-    while at < min(len(head), size):
-        key, at = _varint(head, at)
+    numbers: set[int] = set()
+    position = 0
+    while position < min(len(head), size):
+        key, position = _varint(head, position)
         number, wire = key >> 3, key & 7
         if _MODEL_FIELDS.get(number) != wire:
             return False
-        value, at = _varint(head, at)
-        if at > len(head):  # cut by the head, not by the file
-            return bool(seen) and size > len(head)
-        seen.add(number)
+        value, position = _varint(head, position)
+        if position > len(head):  # cut by the head, not by the file
+            return bool(numbers) and size > len(head)
+        numbers.add(number)
         if wire == _BYTES:
-            at += value
-            if at > size:
-                # a graph longer than the file: cut short, which the reader says better
-                return number == 7 and 1 in seen
-    return bool(seen & {1, 7})
+            position += value
+            if position > size:
+                # a graph longer than the file: the reader has the better message for a truncated file
+                return number == 7 and 1 in numbers
+    return bool(numbers & {1, 7})
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Returns a number and where the next byte is; beyond the data where it ends within the number."""
+def _varint(data: bytes, start: int) -> tuple[int, int]:
+    """Returns a number and the position after it, which is beyond the data if they end within the number."""
     value = 0
     for i in range(10):
-        if at + i >= len(data):
+        if start + i >= len(data):
             return value, len(data) + 1
-        value |= (data[at + i] & 0x7F) << (7 * i)
-        if data[at + i] < 0x80:
-            return value, at + i + 1
+        value |= (data[start + i] & 0x7F) << (7 * i)
+        if data[start + i] < 0x80:
+            return value, start + i + 1
     return value, len(data) + 1
 
 
@@ -131,11 +131,11 @@ FORMATS: tuple[Format, ...] = (
         advice="fetch the file: git lfs pull",
     ),
 )
-"""In the order they are asked: the structure of ONNX is checked first, as a name in it may hold any magic number."""
+"""In the order they are tried: the structure of ONNX is checked first, as a name in it may hold any magic number."""
 
 
 def recognise(head: bytes, size: int) -> Format | None:
-    """Returns the format of a file; None where it is of none in the table.
+    """Returns the format of a file; None if the table has none for it.
 
     Args:
       head: its first `HEAD` bytes, or all of them.

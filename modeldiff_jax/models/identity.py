@@ -18,7 +18,7 @@ _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 def params_digest(params: Params) -> str:
-    """SHA-256 of a parameter tree: each leaf's path, dtype, shape and little-endian bytes, in order of the paths."""
+    """Returns the SHA-256 of a parameter tree: path, dtype, shape and little-endian bytes of each leaf, by path."""
     digest = hashlib.sha256()
     for path, leaf in sorted((jax.tree_util.keystr(p), x) for p, x in jax.tree_util.tree_leaves_with_path(params)):
         array = _values(leaf)
@@ -29,9 +29,9 @@ def params_digest(params: Params) -> str:
 
 
 def program_digest(function: Callable[..., Any], *arguments: Any) -> str:
-    """SHA-256 of a function as JAX traces it: its jaxpr without memory addresses, and the arrays it closes over.
+    """Returns the SHA-256 of a traced function: its jaxpr without memory addresses, and the arrays it closes over.
 
-    What the outputs do not depend on is left out.
+    Operations and arrays that the outputs do not depend on are left out.
 
     Args:
       function: traceable.
@@ -57,6 +57,6 @@ def content_digest(params_sha256: str, program_sha256: str) -> str:
 
 
 def _values(leaf: Any) -> np.ndarray:
-    """A leaf as numbers, a random key too."""
+    """Returns the numbers in a leaf, which may be a random key."""
     is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if is_key else leaf)

@@ -1,4 +1,4 @@
-"""Describes a converted model, and checks it against the reference runtime."""
+"""Describes a converted model, and checks its outputs against the reference runtime's."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _QUANTISED = re.compile(r"Quantize|^QLinear|^QGemm|Integer$")
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a model without running it.
+    """A model's interface, operators and sizes, known without running it.
 
     Attributes:
       path: file or object. format: `onnx`, `flax-linen`, ... sha256: of the file.
-      inputs: open inputs, each `name: dtype[shape]`. outputs: likewise. bound: inputs fixed, with their values.
+      inputs: inputs that are not fixed, each `name: dtype[shape]`. outputs: likewise. bound: fixed inputs, with values.
       opsets: operator set version of each domain; empty for a model without a graph, as are the next four.
-      nodes_in_file: operator calls in the file, nested graphs included.
-      nodes: operator calls left after folding, nested graphs included.
-      operators: calls left, by operator.
-      static_constants: constants that stay part of the program because tracing needs their values.
-      limits: bounds it was read under.
-      parameters: numbers in the parameters. parameter_bytes: their size in memory.
+      nodes_in_file: number of nodes in the file, nested graphs included.
+      nodes: number of nodes after folding, nested graphs included.
+      operators: number of nodes after folding, by operator.
+      static_constants: number of constants that stay part of the program because tracing needs their values.
+      limits: limits it was read under.
+      parameters: number of elements of all parameters. parameter_bytes: their size in memory.
     """
 
     path: str
@@ -65,12 +65,12 @@ class Description:
     parameter_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Returns the description as JSON-able data."""
         return asdict(self)
 
 
 def describe(model: Model) -> Description:
-    """Counts what a model is made of."""
+    """Counts a model's nodes, constants and parameters, and lists its inputs and outputs."""
     conversion = model.conversion
     leaves = [np.asarray(leaf) if not hasattr(leaf, "nbytes") else leaf for leaf in jax.tree.leaves(model.params)]
     known = format_named(model.origin.format)
@@ -96,11 +96,11 @@ def describe(model: Model) -> Description:
 
 @dataclass(frozen=True)
 class Inspection(HtmlReport):
-    """A converted model, and the check of it if there was one.
+    """The description of a converted model, and its check against the reference runtime if one was made.
 
     Attributes:
       model: its description.
-      check: its outputs beside the reference runtime's; None without a check.
+      check: comparison of its outputs with the reference runtime's; None without a check.
       key: random key of the inputs.
     """
 
@@ -109,7 +109,7 @@ class Inspection(HtmlReport):
     key: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
+        """Returns the result as JSON-able data, by the schema `modeldiff_jax/report/schema.json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "command": "convert",
@@ -133,10 +133,10 @@ def inspect_model(
 
     Args:
       path: the file.
-      check: whether to run it beside the reference runtime, too.
+      check: whether to compare its outputs with the reference runtime's.
       inputs: an .npz file of inputs for the check, by name; None for random ones.
-      key: random key of those.
-      limits: bounds on hostile input.
+      key: random key of random inputs.
+      limits: limits on hostile input.
       progress: called before each step.
     Raises:
       ModelDiffError: the file cannot be read or converted, or the check cannot be run.
@@ -145,29 +145,29 @@ def inspect_model(
     report("Reading the model", 0, 1 + check)
     model, outcome = load(path, limits=limits), None
     if check:
-        report("Running it beside the reference runtime", 1, 2)
+        report("Comparing it with the reference runtime", 1, 2)
         arrays = read_arrays(Path(inputs), limits, "seed_bytes") if inputs else None
         outcome = check_against_runtime(path, model, arrays, key)
     return Inspection(describe(model), outcome, key)
 
 
 def _operators(graph: Graph, domain: str) -> Counter[str]:
-    """Counts calls by operator; those of `domain` by their bare name."""
+    """Counts nodes by operator; operators of `domain` are listed without their domain."""
     return Counter(node.op if node.domain == domain else f"{node.domain}.{node.op}" for node in graph.walk())
 
 
 @dataclass(frozen=True)
 class RuntimeCheck:
-    """Our outputs beside the reference runtime's on the same inputs.
+    """The comparison of a model's outputs with the reference runtime's on the same inputs.
 
     Attributes:
-      runtime: its name and version. Models with quantised operators are compared with what it computes without its
-        graph optimisations, which round elsewhere than the file says.
-      inputs: shape of each input used. bound: inputs fixed, with their values.
+      runtime: name and version of the reference runtime. Models with quantised operators are run without its graph
+        optimisations, which round in other places than the file says.
+      inputs: shape of each input used. bound: fixed inputs, with their values.
       outputs: one entry per output.
-      compile_seconds: time to trace and compile ours. run_seconds: one call of ours, the shortest of several.
-      runtime_seconds: one call of the reference runtime, likewise, with its optimisations.
-      agrees: whether every output does.
+      compile_seconds: time to trace and compile the model. run_seconds: time of a call, the shortest of several.
+      runtime_seconds: time of a call of the reference runtime, likewise, with its optimisations.
+      agrees: whether every output agrees.
     """
 
     runtime: str
@@ -181,11 +181,11 @@ class RuntimeCheck:
 
     @property
     def ratio(self) -> float:
-        """Our time for a call as a multiple of the reference runtime's."""
+        """The model's time for a call as a multiple of the reference runtime's."""
         return self.run_seconds / self.runtime_seconds
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Returns the check as JSON-able data."""
         return {**asdict(self), "ratio": self.ratio}
 
 
@@ -196,7 +196,7 @@ def check_against_runtime(
 
     Args:
       path: the ONNX file `model` was loaded from.
-      model: what `load` made of it, with all its inputs open.
+      model: the model that `load` made of it, with no input fixed.
       inputs: name -> array for every input; scalars among them are bound. `None` makes random ones.
       key: seed of the random ones.
     Raises:
@@ -213,20 +213,20 @@ def check_against_runtime(
         bound = {name: value for name, value in typed.items() if name in scalars}
         free = {name: value for name, value in typed.items() if name not in scalars}
         ready = model.bind(**bound) if bound else model
-    # Ours goes first: it applies the limits that the runtime does not have
+    # The model runs first: it applies the limits that the runtime does not have
     arrays = ready.arrange((), free)
     start = time.perf_counter()
-    run_ours = _compiled(ready, arrays)
+    run_model = _compiled(ready, arrays)
     compile_seconds = time.perf_counter() - start
-    ours = run_ours()
-    theirs, run_theirs, runtime = _reference(path, model, {**free, **bound})
-    ours_seconds, theirs_seconds = _times(lambda: jax.block_until_ready(run_ours()), run_theirs)
-    several = ours if len(model.outputs) > 1 else (ours,)
+    result = run_model()
+    expected, run_reference, runtime = _reference(path, model, {**free, **bound})
+    run_seconds, runtime_seconds = _shortest_times(lambda: jax.block_until_ready(run_model()), run_reference)
+    outputs = result if len(model.outputs) > 1 else (result,)
     types = {*(leaf.dtype for leaf in jax.tree.leaves(model.params)), *(spec.dtype for spec in model.inputs)}
     checks = tuple(
-        compare_output(name, mine, other, types)
-        for spec, value, reference in zip(model.outputs, several, theirs, strict=True)
-        for name, mine, other in _arrays(spec.name, value, _plain(reference, spec.name, model))
+        compare_output(name, output, reference, types)
+        for spec, value, values in zip(model.outputs, outputs, expected, strict=True)
+        for name, output, reference in _pairs(spec.name, value, _plain(values, spec.name, model))
     )
     return RuntimeCheck(
         runtime=runtime,
@@ -234,14 +234,14 @@ def check_against_runtime(
         bound={name: value.tolist() for name, value in bound.items()},
         outputs=checks,
         compile_seconds=compile_seconds,
-        run_seconds=ours_seconds,
-        runtime_seconds=theirs_seconds,
+        run_seconds=run_seconds,
+        runtime_seconds=runtime_seconds,
         agrees=all(check.agrees for check in checks),
     )
 
 
 def _compiled(model: Model, arrays: tuple[Any, ...]) -> Callable[[], Any]:
-    """A call of the model that is ready to run."""
+    """Returns a call of the model on the arrays, compiled already."""
     if any(spec.holds_strings for spec in model.inputs):
         model(*arrays)
         return lambda: model(*arrays)
@@ -249,19 +249,19 @@ def _compiled(model: Model, arrays: tuple[Any, ...]) -> Callable[[], Any]:
     return lambda: program(model.params, *arrays)
 
 
-def _arrays(name: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Each array of an output beside the reference's; a sequence has several."""
-    if not isinstance(theirs, list):
-        yield name, ours, theirs
+def _pairs(name: str, output: Any, reference: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yields the arrays of an output with the reference's; a sequence has several."""
+    if not isinstance(reference, list):
+        yield name, output, reference
         return
-    for i, (mine, other) in enumerate(zip(ours, theirs, strict=False)):
-        yield from _arrays(f"{name}[{i}]", mine, other)
-    if len(ours) != len(theirs):
-        yield f"{name}: length", len(ours), len(theirs)
+    for i, entries in enumerate(zip(output, reference, strict=False)):
+        yield from _pairs(f"{name}[{i}]", *entries)
+    if len(output) != len(reference):
+        yield f"{name}: length", len(output), len(reference)
 
 
 def _plain(output: Any, name: str, model: Model) -> Any:
-    """An output of the reference as arrays; a list of dictionaries by label becomes the matrix that ours is."""
+    """Returns an output of the reference as arrays; a list of dictionaries by label becomes a matrix, as in ZipMap."""
     if not (isinstance(output, list) and output and isinstance(output[0], dict)):
         return output
     graph = model.conversion.source if model.conversion else None
@@ -273,9 +273,9 @@ def _plain(output: Any, name: str, model: Model) -> Any:
 def _reference(
     path: str | os.PathLike[str], model: Model, feed: Mapping[str, np.ndarray]
 ) -> tuple[list[Any], Callable[[], list[Any]], str]:
-    """The outputs of onnxruntime on `feed`, a call of it, and its name.
+    """Returns the outputs of onnxruntime on `feed`, a function that calls it, and its name.
 
-    It gets bytes and never a path: it would follow hard links out of the folder.
+    It is given bytes and never a path, since it would follow hard links out of the folder.
     """
     try:
         import onnxruntime
@@ -295,7 +295,7 @@ def _reference(
         read_file(file, limits, "model_bytes"), folder=file.absolute().parent, limits=limits, where=str(file)
     )
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # its refusals come as exceptions
+    options.log_severity_level = 4  # errors are raised as exceptions too
     name, feed, providers = f"onnxruntime {onnxruntime.__version__}", dict(feed), ["CPUExecutionProvider"]
     try:
         session = onnxruntime.InferenceSession(data, options, providers=providers)
@@ -304,15 +304,15 @@ def _reference(
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             outputs = onnxruntime.InferenceSession(data, options, providers=providers).run(None, feed)
             name += " without graph optimisations"
-    except Exception as error:  # its exceptions have no common root of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         raise UnsupportedModelError(
             "The reference runtime must run the model", got=str(error).splitlines()[0][:300], where=str(file)
         ) from error
     return list(outputs), lambda: list(session.run(None, feed)), name
 
 
-def _times(*calls: Callable[[], Any]) -> tuple[float, ...]:
-    """The shortest of several runs of each call, taken in turn so that all see the same machine."""
+def _shortest_times(*calls: Callable[[], Any]) -> tuple[float, ...]:
+    """Returns the shortest of several times of each call, run in turn so that the machine's load affects all alike."""
     best = [math.inf] * len(calls)
     for _ in range(_RUNS):
         for i, call in enumerate(calls):

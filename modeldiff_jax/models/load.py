@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TypeAlias
 
-import scipy.special  # noqa: F401  # it adds to the process's warning filters: here, not in the middle of a comparison
+import scipy.special  # noqa: F401  # adds to the process's warning filters, which must not change during a comparison
 
 from modeldiff_jax.errors import InvalidInputError, InvalidModelError, UnsupportedModelError
 from modeldiff_jax.limits import DEFAULT, Limits
@@ -26,14 +26,14 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
 
     Args:
       path: an ONNX file. External data must lie in the same folder or below it.
-      limits: bounds on hostile input.
+      limits: limits on hostile input.
     Returns:
       The model; `model.params` are on the default device.
     Raises:
       InvalidModelError: no such file, not a whole model, or changed while it was read.
       UnsafeModelError: the model reaches outside its folder.
-      UnsupportedModelError: another format, or an operator we do not have.
-      LimitExceededError: a bound was hit.
+      UnsupportedModelError: another format, or an operator that is not implemented.
+      LimitExceededError: a limit was exceeded.
     """
     file = Path(path)
     where = str(file)
@@ -56,7 +56,7 @@ def load(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> Model:
 
 
 def as_model(source: ModelLike, limits: Limits = DEFAULT) -> Model:
-    """Returns a model as it is, or reads it from its file."""
+    """Returns a model unchanged, or reads it from its file."""
     if isinstance(source, Model):
         return source
     if isinstance(source, (str, os.PathLike)):

@@ -1,4 +1,4 @@
-"""Makes a `Model` of a function that JAX traces: a Flax module's, or a user's own."""
+"""Makes a `Model` of a function that JAX traces: a Flax module's or a user's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def traced_model(
     try:
         outputs = traced_outputs(run, (params,), inputs)
         program = program_digest(run, params, *placeholders(inputs))
-    except Exception as error:  # whatever a stranger's function raises
+    except Exception as error:  # a user's function may raise anything
         raise InvalidInputError(
             rule,
             got=f"{type(error).__name__}: {str(error).strip()}",
@@ -52,12 +52,12 @@ def shared(make: Callable[..., Callable[..., Any]], *key: Any) -> Callable[..., 
     """Returns `make(*key)`: the same function for equal keys, unless a key cannot be hashed."""
     try:
         return _cached(make, key)
-    except TypeError:  # nothing tells whether two of them are equal
+    except TypeError:  # without a hash there is no way to see whether two keys are equal
         return make(*key)
 
 
 def arrays_on_device(tree: Any, where: str) -> Any:
-    """Returns a pytree of numbers and arrays as arrays on the default device, which nobody else can write to.
+    """Returns a pytree of numbers and arrays as arrays on the default device that share no writeable memory.
 
     Raises:
       InvalidInputError: a leaf is no array.

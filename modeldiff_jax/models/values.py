@@ -12,10 +12,10 @@ _KINDS = (np.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
 
 
 def misfit(array: Any, dtype: np.dtype[Any]) -> str:
-    """Returns what of an array does not fit an input; empty where it fits.
+    """Returns the type or values of an array that do not fit an input; empty where all fit.
 
-    Booleans fit every number, integers fit floats, and floats complex numbers. Floats are rounded, but an integer must
-    be one that the input's type holds. Strings fit strings alone.
+    Booleans fit every number, integers fit floats, and floats complex numbers. Floats are rounded, but integers must
+    lie within the range of the input's type. Strings fit strings only.
 
     Args:
       array: numpy or JAX array of the right shape; the entries of a traced one are unknown.
@@ -36,11 +36,11 @@ def misfit(array: Any, dtype: np.dtype[Any]) -> str:
     if traced or not integers or not array.size or np.can_cast(array.dtype, dtype, "safe"):
         return ""
     iinfo: Any = jnp.iinfo
-    held, ends = np.asarray(array), iinfo(dtype)
-    low, high = int(held.min()), int(held.max())
-    return "" if ends.min <= low and high <= ends.max else f"values from {low} to {high}"
+    values, info = np.asarray(array), iinfo(dtype)
+    low, high = int(values.min()), int(values.max())
+    return "" if info.min <= low and high <= info.max else f"values from {low} to {high}"
 
 
 def _kind(dtype: np.dtype[Any]) -> int | None:
-    """The place of a type's kind among `_KINDS`; `None` for what is no number."""
+    """Returns the index of a type's kind in `_KINDS`; `None` if it is not a type of numbers."""
     return next((i for i, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind)), None)

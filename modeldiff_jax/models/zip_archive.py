@@ -1,8 +1,8 @@
-"""Reads zip archives of strangers: PyTorch's weights, NumPy's `.npz`, app packages and wheels.
+"""Reads untrusted zip archives: PyTorch's weights, NumPy's `.npz`, app packages and wheels.
 
-Python's `zipfile` reads the directory; entries are read here. What the directory declares is checked before any entry
-is read: the number of entries, the length of their names, their sizes together, and that no two of them share bytes,
-by which a small archive can stand for petabytes.
+Python's `zipfile` reads the directory; entries are read here. The directory is checked before any entry is read: the
+number of entries, the lengths of their names, the sum of their sizes, and that no two of them share bytes, by which a
+small archive can unpack to petabytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modeldiff_jax.limits import Limits
 from modeldiff_jax.models.files import Bytes, aligned, read_exactly, size_of
 
 LONGEST_NAME = 1024
-"""Characters of an entry's name."""
+"""Most characters of an entry's name."""
 _SIGNATURE = b"PK\x03\x04"
 _LOCAL = struct.Struct("<4s2xHH16xHH")  # signature, flags, method, lengths of name and extra field
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -37,17 +37,17 @@ def is_zip(head: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ZipEntry:
-    """One file of an archive, as the directory declares it.
+    """A file in an archive, as the directory declares it.
 
     Attributes:
-      name: any text, which may look like a path to anywhere.
+      name: any text, which may be a path to anywhere.
       size: bytes, unpacked.
       compressed_size: bytes in the archive.
-      method: 0 for stored as it is, 8 for deflated.
+      method: 0 for stored, 8 for deflated.
       encrypted: whether it needs a password.
       crc: CRC-32 of the unpacked bytes.
-      start, end: the bytes of the archive that the entry may take, its own header included.
-      raw_name: the name as its own header must have it, with null characters and the system's separators.
+      start, end: the bytes of the archive that the entry may occupy, its local header included.
+      raw_name: the name that its local header must have, with null characters and the system's separators.
     """
 
     name: str
@@ -65,10 +65,10 @@ class ZipArchive:
     """A zip archive whose entries are read one by one.
 
     Args:
-      stream: seekable; other bytes may stand before the archive.
-      limits: `header_bytes` bounds the directory, `archive_entries` its entries, `archive_ratio` the size of all
-        entries, unpacked, as a multiple of the archive's, and the limit named `bound` that size itself.
-      bound: name of that limit.
+      stream: seekable; other bytes may precede the archive.
+      limits: `header_bytes` limits the directory, `archive_entries` its entries, and `archive_ratio` the unpacked size
+        of all entries as a multiple of the archive's.
+      bound: name of the limit on the unpacked size of all entries, in bytes.
       where: the file, for messages.
 
     Attributes:
@@ -77,7 +77,7 @@ class ZipArchive:
     Raises:
       InvalidModelError: damaged, or with too long a name.
       UnsafeModelError: entries share bytes.
-      LimitExceededError: a bound was hit.
+      LimitExceededError: a limit was exceeded.
     """
 
     def __init__(self, stream: BufferedIOBase, limits: Limits, bound: str, where: str) -> None:
@@ -87,7 +87,7 @@ class ZipArchive:
                 infos, directory = archive.infolist(), archive.start_dir
         except LimitExceededError:
             raise
-        # what zipfile raises for damaged directories
+        # zipfile raises these for damaged directories
         except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError, struct.error) as error:
             raise InvalidModelError("An archive is a whole zip file", got=str(error), where=where) from error
         limits.check("archive_entries", len(infos), where=where)
@@ -95,7 +95,7 @@ class ZipArchive:
         size = sum(info.file_size for info in infos if info.compress_type in _METHODS)  # no others are read
         limits.check(bound, size, where=where)
         limits.check("archive_ratio", size // max(1, size_of(stream)), where=where)
-        # a folder's name ends so; `is_dir` fails on an empty name
+        # only the names of folders end with a slash; `is_dir` fails on an empty name
         self.entries = tuple(
             self._entry(info, ends[info.header_offset]) for info in infos if not info.filename.endswith("/")
         )
@@ -105,21 +105,21 @@ class ZipArchive:
         """The entries by name.
 
         Raises:
-          InvalidModelError: two of one name, of which readers would take different ones.
+          InvalidModelError: two entries have one name, so that readers would disagree which of them it means.
         """
-        found: dict[str, ZipEntry] = {}
+        by_name: dict[str, ZipEntry] = {}
         for entry in self.entries:
-            if found.setdefault(entry.name, entry) is not entry:
+            if by_name.setdefault(entry.name, entry) is not entry:
                 raise self._invalid("An archive has each name once", f"`{entry.name}` twice", self._where)
-        return found
+        return by_name
 
     def read(self, entry: ZipEntry, first: int | None = None, *, check_crc: bool = True) -> Bytes:
-        """Reads an entry, unpacked, into new memory, aligned as `files.read_exactly` does.
+        """Reads and unpacks an entry into new memory, aligned as `files.read_exactly` does.
 
         Args:
           entry: one of `entries`.
-          first: bytes to read from its start; all if None.
-          check_crc: whether the checksum of a whole entry must fit; PyTorch can leave it out.
+          first: number of bytes to read from its start; all if None.
+          check_crc: whether the checksum of a whole entry must match; PyTorch can leave it out.
         Raises:
           InvalidModelError: damaged.
           UnsupportedModelError: encrypted, or compressed by another method than deflate.
@@ -157,11 +157,11 @@ class ZipArchive:
         )
 
     def _ends(self, infos: list[zipfile.ZipInfo], directory: int) -> dict[int, int]:
-        """Where each entry must end at the latest, by where it starts: where the next one or the directory does."""
-        placed = sorted((info.header_offset, info.compress_size) for info in infos)
-        if placed and placed[0][0] < 0:  # zipfile makes up for bytes that seem to stand before an archive
+        """Returns the largest possible end of each entry, by its start: the start of the next one or the directory."""
+        extents = sorted((info.header_offset, info.compress_size) for info in infos)
+        if extents and extents[0][0] < 0:  # zipfile corrects offsets for bytes that seem to precede the archive
             raise self._invalid("An archive's entries lie within it", "a negative offset", self._where)
-        for (start, size), (end, _) in pairwise([*placed, (directory, 0)]):
+        for (start, size), (end, _) in pairwise([*extents, (directory, 0)]):
             if start + _LOCAL.size + size > end:
                 raise UnsafeModelError(
                     "No two entries of an archive share bytes",
@@ -169,10 +169,10 @@ class ZipArchive:
                     where=self._where,
                     fix="do not trust this file: such archives unpack to far more than they seem to hold",
                 )
-        return {start: end for (start, _), (end, _) in pairwise([*placed, (directory, 0)])}
+        return {start: end for (start, _), (end, _) in pairwise([*extents, (directory, 0)])}
 
     def _data_start(self, entry: ZipEntry, where: str) -> int:
-        """The position of an entry's data, after its own header, which must agree with the directory."""
+        """Returns the position of an entry's data, after its local header, which must agree with the directory."""
         self._stream.seek(entry.start)
         header = self._stream.read(_LOCAL.size)
         if len(header) == _LOCAL.size:
@@ -182,16 +182,16 @@ class ZipArchive:
             same = (signature, method, name) == (_SIGNATURE, entry.method, entry.raw_name)
             if same and start + entry.compressed_size <= entry.end:
                 return start
-        raise self._invalid("An entry's own header agrees with the archive's directory", "another header", where)
+        raise self._invalid("An entry's local header agrees with the archive's directory", "another header", where)
 
     def _inflated(self, entry: ZipEntry, size: int, where: str) -> Bytes:
         """Unpacks the first bytes of a deflated entry, whose data begin at the stream's position."""
         inflater = _Inflater(self._stream, entry.compressed_size)
         data, filled = aligned(size), 0
         try:
-            while filled < size and (piece := inflater.take(min(_CHUNK, size - filled))):
-                data[filled : filled + len(piece)] = memoryview(piece)
-                filled += len(piece)
+            while filled < size and (chunk := inflater.take(min(_CHUNK, size - filled))):
+                data[filled : filled + len(chunk)] = memoryview(chunk)
+                filled += len(chunk)
             ends = size < entry.size or (not inflater.take(1) and inflater.eof)
         except zlib.error as error:
             raise self._invalid("A deflated entry can be unpacked", str(error), where) from error
@@ -205,39 +205,39 @@ class ZipArchive:
 
 
 class _Inflater:
-    """Unpacks deflated bytes of a stream, piece by piece.
+    """Unpacks deflated bytes of a stream, chunk by chunk.
 
     Args:
       stream: at the position where they begin.
-      size: how many there are, packed.
+      size: number of packed bytes.
     """
 
     def __init__(self, stream: BufferedIOBase, size: int) -> None:
-        self._stream, self._left, self._packed = stream, size, b""
+        self._stream, self._unread, self._packed = stream, size, b""
         self._unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
 
     @property
     def eof(self) -> bool:
-        """Whether the data's own end was reached."""
+        """Whether the end that the data themselves mark was reached."""
         return self._unpacker.eof
 
     def take(self, size: int) -> bytes:
         """Returns at most `size` unpacked bytes; none only at the end."""
         while not self.eof:
-            if not self._packed and self._left:
-                self._packed = self._stream.read(min(_CHUNK, self._left))
-                self._left = self._left - len(self._packed) if self._packed else 0  # cut short: nothing is left
-            piece = self._unpacker.decompress(self._packed, size)
+            if not self._packed and self._unread:
+                self._packed = self._stream.read(min(_CHUNK, self._unread))
+                self._unread = self._unread - len(self._packed) if self._packed else 0  # 0 in a truncated file
+            chunk = self._unpacker.decompress(self._packed, size)
             self._packed = self._unpacker.unconsumed_tail
-            if piece:
-                return piece
-            if not self._packed and not self._left:
+            if chunk:
+                return chunk
+            if not self._packed and not self._unread:
                 break
         return b""
 
 
 class _BoundedReads(io.RawIOBase):
-    """A stream of which no long part is read at once: `zipfile` takes a directory of any length as it comes."""
+    """A stream that limits how much is read at once: `zipfile` reads a directory of any length into memory."""
 
     def __init__(self, stream: BufferedIOBase, limits: Limits, where: str) -> None:
         self._stream, self._limits, self._where = stream, limits, where
@@ -256,7 +256,7 @@ class _BoundedReads(io.RawIOBase):
         return self._stream.seek(offset, whence)
 
     def read(self, size: int | None = -1) -> bytes:
-        left = max(0, self._size - self.tell())
-        size = left if size is None or size < 0 else min(size, left)
+        available = max(0, self._size - self.tell())
+        size = available if size is None or size < 0 else min(size, available)
         self._limits.check("header_bytes", size, where=f"{self._where}, directory")
         return self._stream.read(size)

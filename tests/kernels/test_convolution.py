@@ -41,11 +41,11 @@ def values_and_gradients(function, x, w, options):
 
     @jax.jit
     def run(x, w):
-        found = []
+        result = []
         for variant in (*VARIANTS, None):
             y, back = jax.vjp(lambda x, w, v=variant: function(x, w, implementation=v, **options), x, w)
-            found.append((y, *back(jnp.cos(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)))))
-        return found
+            result.append((y, *back(jnp.cos(jnp.arange(y.size, dtype=y.dtype).reshape(y.shape)))))
+        return result
 
     return run(x, w)
 
@@ -61,9 +61,9 @@ def test_variants_agree_with_xlas_convolution_in_value_and_gradients(
     fast, reference, default = values_and_gradients(
         function, x, w, {**options, "groups": groups, "layout": "channels_last"}
     )
-    for ours, chosen, want in zip(fast, default, reference, strict=True):
+    for output, chosen, want in zip(fast, default, reference, strict=True):
         tolerance = 1e-5 * float(np.abs(want).max())
-        np.testing.assert_allclose(ours, want, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(output, want, rtol=0, atol=tolerance)
         np.testing.assert_allclose(chosen, want, rtol=0, atol=tolerance)
 
 

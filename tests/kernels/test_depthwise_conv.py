@@ -81,9 +81,9 @@ def test_gradients_agree_with_those_jax_derives_for_the_reference(geometry):
 
     g = np.random.default_rng(1).standard_normal(oracle(x, w, geometry).shape).astype(np.float32)
     shifted, default, derived = gradients(x, w, g)
-    for ours, platform, want in zip(shifted, default, derived, strict=True):
-        np.testing.assert_allclose(ours, want, rtol=1e-5, atol=2e-5)
-        np.testing.assert_array_equal(ours, platform)
+    for output, platform, want in zip(shifted, default, derived, strict=True):
+        np.testing.assert_allclose(output, want, rtol=1e-5, atol=2e-5)
+        np.testing.assert_array_equal(output, platform)
 
 
 @every_variant

@@ -62,12 +62,12 @@ def test_a_refusal_does_not_keep_the_arguments_alive():
             raise NotImplementedError("no device") from missing
 
     database = Database()
-    kept = weakref.ref(database)
+    reference = weakref.ref(database)
     gc.disable()  # reference counting alone must free it
     try:
         assert run("k", {"gpu": chained, "xla": len}, None, database) == 0
         del database
-        assert kept() is None
+        assert reference() is None
     finally:
         gc.enable()
 

@@ -16,7 +16,7 @@ def test_the_list_of_files_is_the_tree():
 
 
 def test_operations_come_first_and_each_part_is_in_order():
-    parts = [re.findall(r"^  (\S+) {2,}", part, re.M) for part in kernels.__doc__.split("These serve them:")]
+    parts = [re.findall(r"^  (\S+) {2,}", part, re.M) for part in kernels.__doc__.split("The operations use these:")]
     assert all(names == sorted(names) for names in parts)
     helpers = [name for name in parts[1] if re.search(r"^VARIANTS\b", source(name), re.M)]
     assert helpers == []

@@ -125,11 +125,13 @@ def test_large_arrays_hold_to_the_rules_of_small_ones(metric, c):
     b[6::40] = -a[6::40]
     a[7::40] *= np.float32(1e-30)
     b[8::40] *= np.float32(1e30)
-    kept = np.ones(n, bool)
+    unaffected = np.ones(n, bool)
     for row in (9, n - 2):  # one in the middle of a block, one in the block that moves back to fit
-        a[row], b[row + 1, 0], kept[[row, row + 1]] = 0, np.nan, False
+        a[row], b[row + 1, 0], unaffected[[row, row + 1]] = 0, np.nan, False
     got, atol = np.asarray(paired_distances(a, b, metric)), 1e-14 if metric == "cosine" else 0  # of 1e-9
-    np.testing.assert_allclose(got[kept], oracles.paired(a[kept], b[kept], metric), rtol=1e-5, atol=atol)
+    np.testing.assert_allclose(
+        got[unaffected], oracles.paired(a[unaffected], b[unaffected], metric), rtol=1e-5, atol=atol
+    )
     assert np.isnan(got[[10, n - 1]]).all()
     assert got[9] == (1 if metric == "cosine" else pytest.approx(np.linalg.norm(b[9]), rel=1e-5))
 

@@ -1,4 +1,4 @@
-"""Paired distances: the laws they obey, their gradients, and what is compiled."""
+"""Paired distances: their laws, their gradients, and the compiled programs."""
 
 from functools import cache, partial
 

@@ -20,7 +20,7 @@ every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
 def some_long(default, every):
-    """`every`, of which those that are not in `default` are for the long step."""
+    """Yields `every` case; those that are not in `default` are for the long step."""
     return [one if one in default else pytest.param(one, marks=pytest.mark.long) for one in every]
 
 
@@ -126,8 +126,8 @@ def test_condensed_is_scipys(n):
     x = vectors((2, n, 7))[0]
     got = pairwise_distances(x, metric="euclidean", condensed=True)
     assert got.shape == (2, n * (n - 1) // 2)
-    for ours, model in zip(got, x, strict=True):
-        np.testing.assert_allclose(ours, distance.pdist(model.astype(float)) if n > 1 else [], rtol=1e-5)
+    for output, model in zip(got, x, strict=True):
+        np.testing.assert_allclose(output, distance.pdist(model.astype(float)) if n > 1 else [], rtol=1e-5)
 
 
 @pytest.mark.parametrize("n", [2, 3, 100, 46_340])
@@ -209,9 +209,9 @@ def test_padding_is_exact(metric, monkeypatch):
     widths = (9, 10, 33, 40, 9)
     reactions = [vectors((7, c), seed)[0] for seed, c in enumerate(widths)]
     got = ragged_distances(reactions, metric)
-    for ours, x in zip(got, reactions, strict=True):
+    for output, x in zip(got, reactions, strict=True):
         want = np.nan_to_num(oracles.pairwise(x, x, metric))
-        np.testing.assert_allclose(ours, want, rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(output, want, rtol=2e-6, atol=1e-7)
     shapes = []
     monkeypatch.setattr(
         "modeldiff_jax.kernels.ragged.pairwise_distances",

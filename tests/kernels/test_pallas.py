@@ -72,9 +72,12 @@ def test_a_bin_is_every_so_many_th_row_of_a_tile(metric):
     scores = np.asarray(keys, np.float64) @ np.asarray(p.keys, np.float64).T
     if metric == "euclidean":
         scores += np.asarray(weight, np.float64)[:, None] * np.asarray(p.bias, np.float64)
-    per = height // prepared.BIN
-    want = [[scores[:, t * height + b : (t + 1) * height : per].max(1) for b in range(per)] for t in range(count)]
-    want = np.array(want).reshape(count * per, 3).T
+    bins_per_tile = height // prepared.BIN
+    want = [
+        [scores[:, t * height + b : (t + 1) * height : bins_per_tile].max(1) for b in range(bins_per_tile)]
+        for t in range(count)
+    ]
+    want = np.array(want).reshape(count * bins_per_tile, 3).T
     for name in ("reference", "xla"):
         got = VARIANTS[name](keys, weight, p, "float32")
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
@@ -248,9 +251,9 @@ def test_a_program_for_another_platform_than_the_default_one_does_without(varian
     for platform, call in CUSTOM_CALL.items():
         assert [other for other in lowered if call in lowered[other]] == [platform] * (platform == PLATFORMS[variant])
     keys, weight = queries_of(3, 21)
-    look = jax.jit(partial(bin_maxima.bin_maxima, precision="bfloat16", implementation=variant))
+    maxima = jax.jit(partial(bin_maxima.bin_maxima, precision="bfloat16", implementation=variant))
     want = bin_maxima.reference(keys, weight, p, "bfloat16")
-    np.testing.assert_allclose(look(keys, weight, p), want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(maxima(keys, weight, p), want, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", PLATFORMS)
@@ -287,13 +290,13 @@ def test_what_a_kernel_does_not_serve_is_searched_by_xla(variant, metric, precis
 @pytest.mark.parametrize("variant", PLATFORMS)
 def test_a_database_of_another_platform_is_searched_by_xla(variant, machine):
     rows = neighbours.iid(40, 8)
-    here, there = prepare(rows, "cosine", "bfloat16"), prepared_for(variant, rows, "cosine", "bfloat16")
+    on_cpu, for_device = prepare(rows, "cosine", "bfloat16"), prepared_for(variant, rows, "cosine", "bfloat16")
     machine(BACKENDS[variant])
-    for p, cause in ((here, "prepared on another platform"), (there, "the database is on {'cpu'}")):
+    for p, cause in ((on_cpu, "prepared on another platform"), (for_device, "the database is on {'cpu'}")):
         with pytest.raises(NotImplementedError, match=cause):
             top_k(rows[:3], p, 3, implementation=variant)
-    look = bin_maxima.bin_maxima(*queries_of(3, 8), there, "bfloat16")
-    np.testing.assert_array_equal(look, bin_maxima.xla(*queries_of(3, 8), there, "bfloat16"))
+    maxima = bin_maxima.bin_maxima(*queries_of(3, 8), for_device, "bfloat16")
+    np.testing.assert_array_equal(maxima, bin_maxima.xla(*queries_of(3, 8), for_device, "bfloat16"))
 
 
 def test_a_gpu_without_the_instructions_is_refused(monkeypatch):

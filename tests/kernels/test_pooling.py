@@ -27,9 +27,9 @@ def windows_of(options):
     return tuple(pooling_window(size, **each) for size, each in zip(X.shape[2:], options, strict=True))
 
 
-def held(windows, place):
+def stored(windows, place):
     """For one window: the indices of its taps that lie in the input, and how many lie in the input or its padding."""
-    axes = [window.places()[i] for window, i in zip(windows, place, strict=True)]
+    axes = [window.positions()[i] for window, i in zip(windows, place, strict=True)]
     inside = [[int(p) for p in places if 0 <= p < w.size] for places, w in zip(axes, windows, strict=True)]
     counted = [sum(-w.before <= p < w.size + w.after for p in places) for places, w in zip(axes, windows, strict=True)]
     return list(itertools.product(*inside)), math.prod(counted)
@@ -38,7 +38,7 @@ def held(windows, place):
 def by_definition(windows, reduce):
     y = np.zeros((*X.shape[:2], *(window.outputs for window in windows)))
     for place in np.ndindex(*y.shape[2:]):
-        taps, counted = held(windows, place)
+        taps, counted = stored(windows, place)
         values = np.stack([X[(..., *tap)].astype(np.float64) for tap in taps])
         y[(..., *place)] = reduce(values, counted)
     return y
@@ -77,7 +77,7 @@ def test_places(options, column_major):
     @jax.jit
     def both(x):
         largest = pooling.max_pool(x, windows)
-        return largest, pooling.max_pool_places(x, largest, windows, column_major=column_major)
+        return largest, pooling.max_pool_indices(x, largest, windows, column_major=column_major)
 
     largest, places = map(np.asarray, both(X))
     flat = (np.moveaxis(X, 2, 3) if column_major else X).reshape(-1)

@@ -38,7 +38,7 @@ def test_nearest_others_agree_with_float64(metric, variant):
 @pytest.mark.parametrize(("k", "room"), [(3, 2**17), *(pytest.param(*x, marks=long) for x in [(3, 0), (60, 0)])])
 def test_with_room_for_tables_of_all_rows_or_without(k, room, monkeypatch):
     rows = neighbours.clustered(703, 7, spread=0.5)
-    monkeypatch.setattr(_self_join, "_MOST_KEPT", room)
+    monkeypatch.setattr(_self_join, "_MOST_STORED", room)
     jax.clear_caches()
     index = self_join(rows, k)[1]
     jax.clear_caches()
@@ -103,9 +103,9 @@ def test_no_pairs():
 
 def test_too_little_room_is_reported():
     p = prepare(np.ones((10, 3)), "euclidean")
-    found, costs, count = jax.jit(pairs_within, static_argnums=2)(p, jnp.asarray(0.5, jnp.float32), 7)
+    result, costs, count = jax.jit(pairs_within, static_argnums=2)(p, jnp.asarray(0.5, jnp.float32), 7)
     assert int(count) == 45
-    assert found.shape == (7, 2)
+    assert result.shape == (7, 2)
     np.testing.assert_array_equal(costs, 0)
 
 
@@ -129,8 +129,8 @@ def test_gradients_are_those_of_the_distances_to_the_rows_found(transform):
         return jax.grad(lambda x: jnp.sum(jnp.tanh(values(x))))(rows)
 
     def through_pairs(x):
-        found = jnp.take(x, index, axis=0)
-        return 1 - paired_distances(jnp.broadcast_to(x[:, None, :], found.shape), found)
+        result = jnp.take(x, index, axis=0)
+        return 1 - paired_distances(jnp.broadcast_to(x[:, None, :], result.shape), result)
 
     got = transform(lambda: gradient(lambda x: self_join(x, 3)[0]))()
     np.testing.assert_allclose(got, gradient(through_pairs), rtol=1e-4, atol=1e-6)

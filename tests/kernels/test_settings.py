@@ -36,9 +36,9 @@ every_call = pytest.mark.parametrize("name", CALLS)
 
 def assert_same(got, want):
     assert jax.tree.structure(got) == jax.tree.structure(want)
-    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+    for output, reference in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert output.dtype == reference.dtype
+        np.testing.assert_allclose(output, reference, rtol=1e-6, atol=1e-6)
 
 
 def test_the_table_has_every_public_kernel():
@@ -77,6 +77,6 @@ def test_results_in_64_bit_mode(name):
 @every_call
 def test_results_can_be_pickled(name):
     result = CALLS[name](X, Y)
-    again = pickle.loads(pickle.dumps(result))
-    assert type(again) is type(result)
-    assert_same(again, result)
+    restored = pickle.loads(pickle.dumps(result))
+    assert type(restored) is type(result)
+    assert_same(restored, result)

@@ -126,7 +126,7 @@ def test_zero_vectors_and_not_a_number(precision):
 
 
 def some_without_direction(n, seed=0):
-    """Rows of which a third holds NaN or an infinity."""
+    """Returns rows, a third of them with NaN or an infinity."""
     rows = neighbours.iid(n, 3, seed)
     rows[1::6, 0], rows[4::6, 1] = np.nan, np.inf
     return rows
@@ -153,8 +153,8 @@ def test_rows_without_a_direction_are_found_last(metric, n, k):
 def test_nothing_is_certified_for_a_query_of_zeros(metric):
     rows = neighbours.iid(900, 16)
     rows[5], rows[300:304] = 0, 0  # all at one distance, and bins do not come in order of index
-    found = first_stage(np.zeros((40, 16), np.float32), rows, 4, metric, "float32")
-    assert not np.asarray(found.certified).any()
+    result = first_stage(np.zeros((40, 16), np.float32), rows, 4, metric, "float32")
+    assert not np.asarray(result.certified).any()
 
 
 @long
@@ -192,11 +192,11 @@ def test_no_wrong_row_is_ever_certified(precision, metric):
         rows = neighbours.clustered(900, 16, seed, clusters=8, spread=spread)
         rows[1::7] = rows[0]
         queries = rows[:40] + np.float32(spread / 10) * neighbours.iid(40, 16, seed + 50)
-        found = first_stage(queries, rows, 4, metric, precision)
+        result = first_stage(queries, rows, 4, metric, precision)
         want = np.argsort(neighbours.costs(queries, rows, metric), axis=1, kind="stable")[:, :4]
-        sure = np.asarray(found.certified)
+        sure = np.asarray(result.certified)
         cost = neighbours.costs(queries, rows, metric)
-        gap = np.abs(np.take_along_axis(cost, np.asarray(found.rows), 1) - np.take_along_axis(cost, want, 1))
+        gap = np.abs(np.take_along_axis(cost, np.asarray(result.rows), 1) - np.take_along_axis(cost, want, 1))
         assert (gap[sure] <= 1e-5 * np.abs(cost).max() * 1e-1).all()
         total += sure.sum()
     assert total > 0 or precision == "sign"
@@ -223,11 +223,11 @@ def test_signs_certify_entries_of_one_magnitude():
 
 def through_pairs(queries, rows, index, metric):
     """Values of the same rows, by `paired_distances`."""
-    found = jnp.take(rows, index, axis=0)
-    repeated = jnp.broadcast_to(queries[:, None, :], found.shape)
+    result = jnp.take(rows, index, axis=0)
+    repeated = jnp.broadcast_to(queries[:, None, :], result.shape)
     if metric == "dot":
-        return jnp.sum(repeated * found, axis=-1)
-    distances = paired_distances(repeated, found, metric)
+        return jnp.sum(repeated * result, axis=-1)
+    distances = paired_distances(repeated, result, metric)
     return 1 - distances if metric == "cosine" else distances
 
 
@@ -243,8 +243,8 @@ def test_gradients_are_those_of_the_distances_to_the_rows_found(metric, transfor
 
     got = transform(lambda: gradients(lambda q, r: top_k(q, r, 3, metric)[0]))()
     want = gradients(lambda q, r: through_pairs(q, r, index, metric))
-    for ours, theirs in zip(got, want, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    for output, reference in zip(got, want, strict=True):
+        np.testing.assert_allclose(output, reference, rtol=1e-4, atol=1e-6)
     assert np.abs(got[1]).max() > 0
 
 

@@ -21,8 +21,8 @@ from tests.models.weights import files as w
 def made_of(op, *arrays, opset=17, **attributes):
     """One node that makes a tensor out of constants."""
     names = [f"i{i}" for i in range(len(arrays))]
-    held = [tensor(name, array) for name, array in zip(names, arrays, strict=True)]
-    return model([helper.make_node(op, names, ["y"], **attributes)], [], initializers=held, opset=opset)
+    stored = [tensor(name, array) for name, array in zip(names, arrays, strict=True)]
+    return model([helper.make_node(op, names, ["y"], **attributes)], [], initializers=stored, opset=opset)
 
 
 def function_bomb():
@@ -50,12 +50,12 @@ def loop(trips, inner=None):
         [value("i", (), TensorProto.INT64), value("c", (), TensorProto.BOOL), value("v", ("n",))],
         [value("d", (), TensorProto.BOOL), value("w", ("n",))],
     )
-    held = [tensor("m", np.int64(trips)), tensor("t", np.array(True)), tensor("one", np.float32([1]))]
-    return model([node("Loop", "m t x", "y", body=body)], [value("x", (1,))], initializers=held)
+    stored = [tensor("m", np.int64(trips)), tensor("t", np.array(True)), tensor("one", np.float32([1]))]
+    return model([node("Loop", "m t x", "y", body=body)], [value("x", (1,))], initializers=stored)
 
 
 def growing_loop():
-    """Doubles what it carries at each trip."""
+    """Returns a Loop whose carried tensor doubles in each iteration."""
     return loop(1000, helper.make_node("Concat", ["v", "v"], ["w"], axis=0))
 
 
@@ -79,7 +79,7 @@ def deep_if(depth):
         call = record(1, b"t") + record(2, b"z%d" % i) + record(4, b"If") + attributes
         graph = record(1, call) + record(2, b"b") + record(12, record(1, b"z%d" % i))
     whole = model([node("Relu", "x", "y")], initializers=[tensor("t", np.array(True))]).SerializeToString()
-    return whole + record(7, graph)  # a field that stands twice is merged
+    return whole + record(7, graph)  # protobuf merges a repeated field
 
 
 def weights(**tensor_fields):
@@ -113,9 +113,9 @@ def many_made():
 
 def sparse():
     """A sparse weight of 4 TiB beside the graph."""
-    held = helper.make_sparse_tensor(tensor("v", np.float32([1])), tensor("i", np.int64([0])), [2**40])
+    stored = helper.make_sparse_tensor(tensor("v", np.float32([1])), tensor("i", np.int64([0])), [2**40])
     proto = dense()
-    proto.graph.sparse_initializer.add().CopyFrom(held)
+    proto.graph.sparse_initializer.add().CopyFrom(stored)
     return proto
 
 
@@ -179,7 +179,7 @@ ONNX = {
     "a weight's name as an output": lambda: small(node("Relu", "x", "w"), initializers=[tensor("w", np.float32([1]))]),
     "a cycle": lambda: small(node("Add", "x b", "a"), node("Relu", "a", "b"), node("Relu", "b", "y")),
     "a node that reads itself": lambda: small(node("Add", "x y", "y")),
-    "an output nobody computes": lambda: small(node("Relu", "x", "z")),
+    "an output that no node computes": lambda: small(node("Relu", "x", "z")),
     "an exponent beyond floats": lambda: made_of("ConstantOfShape", np.float32([1e38, 1e38])),
     "data above": lambda: outside("../secret.bin"),
     "data above, from below": lambda: outside("inner/../../secret.bin"),
@@ -275,7 +275,7 @@ def surroundings(folder):
 
 
 def peak_bytes():
-    """The most memory this process has had since the last call of `forget_peak`, or ever where that cannot be told."""
+    """Returns the peak memory of this process since `forget_peak`, or since its start if that is unknown."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
@@ -308,12 +308,12 @@ def main(folder):
             del content
             forget_peak()
             start, before = time.process_time(), peak_bytes()
-            record = {"name": name, "error": None, "message": "", "ours": False}
+            record = {"name": name, "error": None, "message": "", "is_modeldiff_error": False}
             try:
                 action(path)
             except Exception as error:
-                ours = isinstance(error, md.ModelDiffError)
-                record |= {"error": type(error).__name__, "message": str(error)[:400], "ours": ours}
+                output = isinstance(error, md.ModelDiffError)
+                record |= {"error": type(error).__name__, "message": str(error)[:400], "is_modeldiff_error": output}
             spent = {"seconds": time.process_time() - start, "bytes": peak_bytes() - before}
             print(json.dumps(record | spent), flush=True)
             path.unlink()

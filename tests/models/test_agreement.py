@@ -10,7 +10,7 @@ FLOATS = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.floa
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "error", "span"),
+    ("output", "reference", "error", "span"),
     [
         ([0.0, 1.0], [0.0, 2.0], 1.0, 2.0),
         ([3.0, 3.0], [3.5, 3.5], 0.5, 3.5),
@@ -30,23 +30,23 @@ FLOATS = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16, ml_dtypes.floa
         ([1.0, 2.0], ["a", "b"], np.inf, 1.0),
     ],
 )
-def test_error_and_range(ours, theirs, error, span):
+def test_error_and_range(output, reference, error, span):
     def array(values):
         return np.array(values, object if values and isinstance(values[0], str) else None)
 
-    check = compare_output("y", array(ours), array(theirs))
+    check = compare_output("y", array(output), array(reference))
     assert (check.max_error, check.value_range) == (error, span)
     assert check.share == error / span
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_the_verdict_is_that_the_error_is_allowed(dtype):
-    theirs = np.linspace(-2, 2, 5).astype(dtype)
-    allowed = compare_output("y", theirs, theirs).allowed
+    reference = np.linspace(-2, 2, 5).astype(dtype)
+    allowed = compare_output("y", reference, reference).allowed
     assert allowed == pytest.approx(4 * tolerance(dtype).share)
     for factor, agrees in ((0.99, True), (1.01, False)):
-        ours = theirs.astype(np.float64) + np.array([0, factor * allowed, 0, 0, 0])
-        check = compare_output("y", ours, theirs)
+        output = reference.astype(np.float64) + np.array([0, factor * allowed, 0, 0, 0])
+        check = compare_output("y", output, reference)
         assert check.agrees is agrees
         assert check.agrees == (check.max_error <= check.allowed)
 
@@ -71,16 +71,16 @@ def test_the_least_precise_type_of_the_model_decides():
 
 
 def test_float16_outputs_that_differ_by_a_last_place_agree():
-    theirs = np.linspace(0, 1, 9).astype(np.float16)
-    ours = np.nextafter(theirs, np.float16(2))
-    assert compare_output("y", ours, theirs).agrees
-    assert not compare_output("y", ours.astype(np.float32), theirs.astype(np.float32)).agrees
+    reference = np.linspace(0, 1, 9).astype(np.float16)
+    output = np.nextafter(reference, np.float16(2))
+    assert compare_output("y", output, reference).agrees
+    assert not compare_output("y", output.astype(np.float32), reference.astype(np.float32)).agrees
 
 
 def test_an_output_of_noise_agrees_by_the_absolute_bound_that_the_table_shows():
     """A detector without a detection: sigmoids of 1e-7, off by a third of their range."""
-    theirs = np.float32([1e-7, 4e-7, 2e-7])
-    check = compare_output("y", theirs + np.float32(1e-7), theirs)
+    reference = np.float32([1e-7, 4e-7, 2e-7])
+    check = compare_output("y", reference + np.float32(1e-7), reference)
     assert check.agrees
     assert check.share > 0.3
     assert check.max_error < check.allowed == tolerance(np.float32).absolute

@@ -37,18 +37,18 @@ def test_arrays_are_those_that_numpy_reads(tmp_path, array, version):
     with (tmp_path / "a").open("wb") as stream:
         np.lib.format.write_array(stream, array, version)
     assert is_npy((tmp_path / "a").read_bytes()[:8])
-    found = read_arrays(tmp_path / "a", DEFAULT, "seed_bytes")[""]
-    assert found.dtype == array.dtype
-    np.testing.assert_array_equal(found, array)
+    result = read_arrays(tmp_path / "a", DEFAULT, "seed_bytes")[""]
+    assert result.dtype == array.dtype
+    np.testing.assert_array_equal(result, array)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_archives_are_those_that_numpy_reads(tmp_path, save):
     save(tmp_path / "a.npz", **ARRAYS)
-    found = read_arrays(tmp_path / "a.npz", DEFAULT, "seed_bytes")
-    assert found.keys() == ARRAYS.keys()
+    result = read_arrays(tmp_path / "a.npz", DEFAULT, "seed_bytes")
+    assert result.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        np.testing.assert_array_equal(found[name], array)
+        np.testing.assert_array_equal(result[name], array)
 
 
 def header(text):
@@ -64,10 +64,10 @@ def test_lying_shapes_are_refused(tmp_path, shape):
     data = header(f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}") + bytes(16)
     (tmp_path / "a").write_bytes(data)
     try:
-        found = read_arrays(tmp_path / "a", DEFAULT, "seed_bytes")[""]
+        result = read_arrays(tmp_path / "a", DEFAULT, "seed_bytes")[""]
     except (InvalidInputError, LimitExceededError):
         return
-    np.testing.assert_array_equal(found, np.load(io.BytesIO(data)))
+    np.testing.assert_array_equal(result, np.load(io.BytesIO(data)))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -80,9 +80,9 @@ def test_a_file_cut_while_it_is_read_is_an_error(tmp_path, monkeypatch, compress
     real = array_file._header
 
     def cut(stream):
-        found = real(stream)
+        result = real(stream)
         os.truncate(path, 1000)
-        return found
+        return result
 
     monkeypatch.setattr(array_file, "_header", cut)
     with pytest.raises(InvalidInputError, match="must not change while it is read"):
@@ -98,8 +98,8 @@ def test_whatever_is_changed_only_our_errors_come_out(tmp_path_factory, changes,
     stream = io.BytesIO()
     np.savez(stream, a=np.arange(4.0)) if archive else np.save(stream, np.arange(4.0))
     data = bytearray(stream.getvalue())
-    for at, byte in changes:
-        data[at % len(data)] = byte
+    for start, byte in changes:
+        data[start % len(data)] = byte
     path = tmp_path_factory.getbasetemp() / "changed"
     path.write_bytes(data)
     try:

@@ -83,16 +83,16 @@ def test_a_detector_bounded_agrees_with_the_runtime():
     together = jax.jit(jax.vmap(lambda x: bounded.apply(bounded.params, x)))(batch)
     counts = set()
     for i, x in enumerate(batch):
-        *found, mask, count = (part[i] for part in together)
+        *result, mask, count = (part[i] for part in together)
         want = expected(proto, {"x": x})
         counts.add(int(count))
-        for ours, theirs in zip(found, want, strict=True):
-            assert len(theirs) == count
-            np.testing.assert_allclose(np.asarray(ours)[mask], theirs, rtol=1e-5, atol=1e-6)
+        for output, reference in zip(result, want, strict=True):
+            assert len(reference) == count
+            np.testing.assert_allclose(np.asarray(output)[mask], reference, rtol=1e-5, atol=1e-6)
     assert len(counts) > 1
 
 
-def test_more_than_was_bounded_is_told():
+def test_the_count_exceeds_the_size_where_rows_are_missing():
     *_, mask, count = convert(detector()).bounded({"kept": 2})(image(0))
     assert count > 2
     assert mask.all()
@@ -143,8 +143,8 @@ def test_operator_by_operator_any_values_will_do(proto):
     for seed in range(2):
         x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
         got = convert(proto).eager(x)
-        for ours, theirs in zip(got if isinstance(got, tuple) else (got,), expected(proto, {"x": x}), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        for output, reference in zip(got if isinstance(got, tuple) else (got,), expected(proto, {"x": x}), strict=True):
+            np.testing.assert_allclose(output, reference, rtol=1e-5, atol=1e-6)
 
 
 def test_specialised_it_is_right_or_an_error():

@@ -1,4 +1,4 @@
-"""Black boxes: what a callable may give, what it is given, and what is refused by name."""
+"""Black boxes: results a callable may return, arguments it gets, and refusals that name it."""
 
 import time
 
@@ -57,18 +57,18 @@ def test_it_is_a_black_box():
 
 
 def test_the_callable_gets_numpy_of_the_declared_types_that_it_may_change():
-    seen = []
+    batches = []
 
     def fn(tokens, mask):
-        seen.extend([tokens, mask])
+        batches.extend([tokens, mask])
         mask += 1
         return mask
 
     spec = [jax.ShapeDtypeStruct((4, 3), np.int64), TensorSpec("mask", ("n", 3), np.dtype(np.float32))]
     mask = np.zeros((4, 3), np.float32)
     result = from_callable(fn, spec)(X.astype(np.int32), mask=mask)
-    assert [type(a) for a in seen] == [np.ndarray, np.ndarray]
-    assert [a.dtype for a in seen] == [np.int64, np.float32]
+    assert [type(a) for a in batches] == [np.ndarray, np.ndarray]
+    assert [a.dtype for a in batches] == [np.int64, np.float32]
     assert mask.sum() == 0
     assert result.sum() == 12
 

@@ -25,17 +25,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_files_are_told_by_content(folder):
-    found, others = model_files(folder)
-    assert [str(path.relative_to(folder)) for path in found] == ["a.bin", "b.onnx", "inner/c"]
+def test_files_are_recognised_by_content(folder):
+    result, others = model_files(folder)
+    assert [str(path.relative_to(folder)) for path in result] == ["a.bin", "b.onnx", "inner/c"]
     assert others == 3
 
 
 def test_models_and_files_stay_as_they_are_and_folders_are_listed(folder):
     given = mlp(0)
-    found, notes = model_sources([given, str(folder / "w.bin"), folder])
-    assert found[:2] == [given, str(folder / "w.bin")]
-    assert len(found) == 5
+    result, notes = model_sources([given, str(folder / "w.bin"), folder])
+    assert result[:2] == [given, str(folder / "w.bin")]
+    assert len(result) == 5
     assert len(notes) == 1
     assert "3" in notes[0]
 

@@ -1,4 +1,4 @@
-"""Models that are one program with other weights are told from those that only look like it."""
+"""Models that are one program with other weights are distinguished from models that only resemble one another."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def loaded(proto, limits=DEFAULT):
 
 
 def network(seed=0, prefix="", filters=5, pads=(1, 1, 1, 1), limit=0.5, shape=(0, -1), opset=17, op="Sigmoid"):
-    """A convolution, a clipped activation and a dense layer; `prefix` stands before every name but the input's."""
+    """A convolution, a clipped activation and a dense layer; `prefix` precedes every name but the input's."""
     rng = np.random.default_rng(seed)
     weights = {
         "w": rng.standard_normal((filters, 1, 3, 3)) / 3,

@@ -1,4 +1,4 @@
-"""Flax modules as models: what they compute, that equal modules share one function, and what is refused."""
+"""Flax modules as models: their outputs, one function for equal modules, and refusals."""
 
 import jax
 import jax.numpy as jnp

@@ -36,10 +36,10 @@ class Nnx(nnx.Module):
 
 def saved(path, arrays):
     """Arrays by name as a safetensors file."""
-    header, at = {}, 0
+    header, position = {}, 0
     for name, array in arrays.items():
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [at, at + array.nbytes]}
-        at += array.nbytes
+        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [position, position + array.nbytes]}
+        position += array.nbytes
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(map(np.ndarray.tobytes, arrays.values())))
     return path

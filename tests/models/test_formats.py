@@ -31,8 +31,8 @@ def onnx_file(weights=0, **fields):
 
 
 def name_of(data):
-    found = recognise(data[:HEAD], len(data))
-    return None if found is None else found.name
+    result = recognise(data[:HEAD], len(data))
+    return None if result is None else result.name
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_other_files_are_of_no_format(data):
 
 def test_random_bytes_are_of_no_format():
     rng = np.random.default_rng(0)
-    found = [name_of(rng.bytes(int(rng.integers(1, 300)))) for _ in range(5000)]
-    assert sum(name is not None for name in found) <= 20  # a length that fits and a brace, or one valid field
+    result = [name_of(rng.bytes(int(rng.integers(1, 300)))) for _ in range(5000)]
+    assert sum(name is not None for name in result) <= 20  # a length that fits and a brace, or one valid field
 
 
 def test_names_differ():

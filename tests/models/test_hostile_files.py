@@ -1,4 +1,4 @@
-"""Whatever a model file holds, `load` gives a model or one of our errors, soon, and writes nothing."""
+"""For any model file `load` returns a model or raises one of the package's errors, soon, and writes nothing."""
 
 import io
 import os
@@ -32,7 +32,7 @@ DENSE = dense().SerializeToString()
 
 @pytest.fixture
 def place(tmp_path):
-    """Writes bytes to a file of a folder, and tells at the end that nothing else was written there."""
+    """Writes bytes to a file in a folder, and asserts at the end that nothing else was written there."""
     written = []
 
     def write(data, name="m.onnx"):

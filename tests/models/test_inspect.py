@@ -27,17 +27,17 @@ def dense_file(tmp_path):
 
 
 def test_description_of_a_file(dense_file):
-    found = describe(load(dense_file, limits=Limits(nodes=77)))
-    assert found.operators == {"Add": 1, "MatMul": 1, "Relu": 1}
-    assert (found.nodes_in_file, found.nodes) == (3, 3)
-    assert (found.parameters, found.parameter_bytes) == (27, 108)
-    assert found.inputs == ("x: float32[n, 8]",)
-    assert found.outputs == ("y: float32[n, 3]",)
-    assert found.opsets == {"ai.onnx": 17}
-    assert found.limits["nodes"] == 77
-    assert found.format == "onnx"
-    assert len(found.sha256) == 64
-    json.dumps(found.to_dict())
+    result = describe(load(dense_file, limits=Limits(nodes=77)))
+    assert result.operators == {"Add": 1, "MatMul": 1, "Relu": 1}
+    assert (result.nodes_in_file, result.nodes) == (3, 3)
+    assert (result.parameters, result.parameter_bytes) == (27, 108)
+    assert result.inputs == ("x: float32[n, 8]",)
+    assert result.outputs == ("y: float32[n, 3]",)
+    assert result.opsets == {"ai.onnx": 17}
+    assert result.limits["nodes"] == 77
+    assert result.format == "onnx"
+    assert len(result.sha256) == 64
+    json.dumps(result.to_dict())
 
 
 def test_description_tells_what_folding_removed(tmp_path):
@@ -57,9 +57,9 @@ def test_description_tells_what_folding_removed(tmp_path):
         initializers=[tensor("w", np.ones(4, np.float32))],
     )
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    found = describe(load(tmp_path / "m.onnx"))
-    assert (found.nodes_in_file, found.nodes) == (4, 3)
-    assert found.operators == {"Add": 1, "If": 1, "Sub": 1}
+    result = describe(load(tmp_path / "m.onnx"))
+    assert (result.nodes_in_file, result.nodes) == (4, 3)
+    assert result.operators == {"Add": 1, "If": 1, "Sub": 1}
 
 
 def test_description_of_a_bound_model(dense_file):
@@ -69,8 +69,8 @@ def test_description_of_a_bound_model(dense_file):
 
 
 def test_description_of_a_callable():
-    found = describe(from_callable(lambda x: x, TensorSpec("x", (1, 3), np.dtype(np.float32))))
-    assert (found.nodes, found.parameters, found.opsets) == (0, 0, {})
+    result = describe(from_callable(lambda x: x, TensorSpec("x", (1, 3), np.dtype(np.float32))))
+    assert (result.nodes, result.parameters, result.opsets) == (0, 0, {})
 
 
 # The check
@@ -88,8 +88,8 @@ def test_agreement(dense_file):
 
 
 def test_disagreement(dense_file):
-    found = load(dense_file)
-    wrong = dataclasses.replace(found, params=jax.tree.map(lambda w: w * 1.01, found.params))
+    result = load(dense_file)
+    wrong = dataclasses.replace(result, params=jax.tree.map(lambda w: w * 1.01, result.params))
     check = check_against_runtime(dense_file, wrong)
     assert not check.agrees
     assert 1e-3 < check.outputs[0].share < 1
@@ -141,35 +141,35 @@ def test_external_data_reach_the_runtime(external_file, monkeypatch, tmp_path):
 
 
 def test_links_made_after_loading_are_refused_too(external_file, tmp_path):
-    found = load(external_file)
+    result = load(external_file)
     (tmp_path / "secret").write_bytes(bytes(32))
     (external_file.parent / "w.bin").unlink()
     os.link(tmp_path / "secret", external_file.parent / "w.bin")
     with pytest.raises(UnsafeModelError):
-        check_against_runtime(external_file, found)
+        check_against_runtime(external_file, result)
 
 
 def test_the_runtime_sees_bytes_only(dense_file, monkeypatch):
     onnxruntime = pytest.importorskip("onnxruntime")
-    seen = []
+    calls = []
     original = onnxruntime.InferenceSession
 
     def session(data, *args, **kwargs):
-        seen.append(type(data))
+        calls.append(type(data))
         return original(data, *args, **kwargs)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     check_against_runtime(dense_file, load(dense_file))
-    assert seen == [bytes]
+    assert calls == [bytes]
 
 
 def test_what_the_runtime_refuses_is_our_error(tmp_path):
     proto = model([node("Relu", "x", "y")], [value("x", (8,))], [value("y", (8,))])
-    found = load_bytes(tmp_path, proto)
+    result = load_bytes(tmp_path, proto)
     proto.graph.node[0].op_type = "Frobnicate"
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(UnsupportedModelError, match="reference runtime"):
-        check_against_runtime(tmp_path / "m.onnx", found)
+        check_against_runtime(tmp_path / "m.onnx", result)
 
 
 def load_bytes(tmp_path, proto):
@@ -177,7 +177,7 @@ def load_bytes(tmp_path, proto):
     return load(tmp_path / "m.onnx")
 
 
-def test_without_onnxruntime_the_line_that_installs_it_is_told(dense_file, monkeypatch):
+def test_without_onnxruntime_the_error_names_the_line_that_installs_it(dense_file, monkeypatch):
     original = builtins.__import__
 
     def refuse(name, *args, **kwargs):
@@ -191,12 +191,12 @@ def test_without_onnxruntime_the_line_that_installs_it_is_told(dense_file, monke
     assert caught.value.fix == "pip install 'modeldiff-jax[check]'"
 
 
-# What is compared, and how
+# The comparison
 
 
 def checked(tmp_path, proto, inputs=None):
-    found = load_bytes(tmp_path, proto)
-    return check_against_runtime(tmp_path / "m.onnx", found, inputs)
+    result = load_bytes(tmp_path, proto)
+    return check_against_runtime(tmp_path / "m.onnx", result, inputs)
 
 
 @pytest.mark.parametrize("kept", [TensorProto.FLOAT16, TensorProto.FLOAT], ids=["float16 out", "cast at the end"])
@@ -292,9 +292,9 @@ def test_an_inspection_is_a_record_and_a_page(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(dense().SerializeToString())
     steps = []
-    found = inspect_model(path, check=True, key=3, progress=lambda *step: steps.append(step))
-    record = found.to_dict()
+    result = inspect_model(path, check=True, key=3, progress=lambda *step: steps.append(step))
+    record = result.to_dict()
     assert (record["command"], record["key"], record["check"]["agrees"]) == ("convert", 3, True)
-    assert "agrees with onnxruntime" in found.to_html()
+    assert "agrees with onnxruntime" in result.to_html()
     assert [(done, total) for _, done, total in steps] == [(0, 2), (1, 2)]
     assert inspect_model(path).check is None

@@ -154,7 +154,7 @@ def test_arrays_survive_their_file(tmp_path):
 
 @pytest.mark.parametrize("blanks", range(0, 512, 8))
 def test_safetensors_of_every_header_length_are_recognised(tmp_path, blanks):
-    """A header length of 128 modulo 256 looks like the start of a pickle."""
+    """A header length of 128 modulo 256 has the first bytes of a pickle."""
     path = safetensors_file(tmp_path / "w")
     length = int.from_bytes(path.read_bytes()[:8], "little")
     text = path.read_bytes()[8 : 8 + length].ljust((length + 7) // 8 * 8 + blanks)

@@ -109,15 +109,15 @@ def test_binding_keeps_the_type(dtype):
         opset=25,
     )
     proto.ir_version = 11
-    found = convert(proto)
+    result = convert(proto)
     s = np.asarray([1, 0], dtype)
-    bound = found.bind(s=s)
+    bound = result.bind(s=s)
     assert bound.bound == {"s": s.tolist()}
     json.dumps(bound.to_dict())
     x = np.float32([3, 5])
     np.testing.assert_array_equal(bound(x), [3, 0])
-    np.testing.assert_array_equal(found(x, s), [3, 0])
-    assert found.bind(s=s).apply is bound.apply
+    np.testing.assert_array_equal(result(x, s), [3, 0])
+    assert result.bind(s=s).apply is bound.apply
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_binding_refuses_what_a_call_refuses(model, times):
 
 
 def test_of_a_long_bound_value_the_shape_is_kept():
-    found = convert(onnx_model([node("Add", "x b", "y")], [value("x", (64,)), value("b", (64,))]))
-    assert found.bind(b=np.ones(64)).bound == {"b": "float32[64]"}
+    result = convert(onnx_model([node("Add", "x b", "y")], [value("x", (64,)), value("b", (64,))]))
+    assert result.bind(b=np.ones(64)).bound == {"b": "float32[64]"}
 
 
 # Names of sizes in a file
@@ -142,26 +142,26 @@ def test_of_a_long_bound_value_the_shape_is_kept():
 def test_a_file_s_names_of_sizes_hold_no_call_to_them():
     """As in onnxruntime: here one "batch" names a sample's axis and a time step's, which is broadcast."""
     proto = onnx_model([node("Add", "x t", "y")], [value("x", ("batch", 4)), value("t", ("batch",))])
-    found = convert(proto)
-    assert found(np.ones((2, 4), np.float32), np.float32([7])).shape == (2, 4)
-    bound = found.bind(t=np.float32([7]))
+    result = convert(proto)
+    assert result(np.ones((2, 4), np.float32), np.float32([7])).shape == (2, 4)
+    bound = result.bind(t=np.float32([7]))
     assert bound(np.ones((3, 4), np.float32)).shape == (3, 4)
 
 
 def test_where_sizes_do_not_fit_the_error_says_which_names_differ():
-    found = convert(onnx_model([node("Add", "a b", "y")], [value("a", ("n", 4)), value("b", ("n", 4))]))
-    for call in (found, found.eager):
+    result = convert(onnx_model([node("Add", "a b", "y")], [value("a", ("n", 4)), value("b", ("n", 4))]))
+    for call in (result, result.eager):
         with pytest.raises(InvalidInputError, match=r"axes named `n` are 2 in `a` and 3 in `b`"):
             call(np.ones((2, 4)), np.ones((3, 4)))
     with pytest.raises(InvalidInputError, match="axis 1 must be 4"):
-        found(np.ones((2, 5)), np.ones((2, 4)))
+        result(np.ones((2, 5)), np.ones((2, 4)))
 
 
 @pytest.mark.parametrize("name", ["?", "None", "-1", "dynamic", "*", ""])
 def test_words_for_any_size_are_no_names(name):
-    found = convert(onnx_model([node("GlobalAveragePool", "x", "y")], [value("x", (name, 3, name, name))]))
-    assert found.inputs[0].shape == ("?", 3, "?", "?")
-    assert found(np.ones((2, 3, 4, 5), np.float32)).shape == (2, 3, 1, 1)
+    result = convert(onnx_model([node("GlobalAveragePool", "x", "y")], [value("x", (name, 3, name, name))]))
+    assert result.inputs[0].shape == ("?", 3, "?", "?")
+    assert result(np.ones((2, 3, 4, 5), np.float32)).shape == (2, 3, 1, 1)
 
 
 def test_bindings_are_a_part_of_the_identity(model):

@@ -1,4 +1,4 @@
-"""What fits an input."""
+"""Types and values that fit an input."""
 
 import ml_dtypes
 import numpy as np

@@ -99,10 +99,10 @@ def test_read_entries_are_aligned_and_read_only():
 # Hostile archives
 
 
-def patched(data, at, form, *values):
+def patched(data, position, form, *values):
     """Bytes with some of them written over."""
     changed = bytearray(data)
-    struct.pack_into(form, changed, at, *values)
+    struct.pack_into(form, changed, position, *values)
     return bytes(changed)
 
 
@@ -118,9 +118,9 @@ def twice(name="a"):
 def overlapping():
     """Two directory entries for one local header: each unpacks the same bytes."""
     data = made([("a", EVEN)])
-    at, end = directory_at(data), data.index(b"PK\x05\x06")
-    entry = data[at:end]
-    tail = data[:at] + entry * 2 + data[end:]
+    position, end = directory_at(data), data.index(b"PK\x05\x06")
+    entry = data[position:end]
+    tail = data[:position] + entry * 2 + data[end:]
     end += len(entry)
     return patched(tail, end + 8, "<HHI", 2, 2, 2 * len(entry))
 
@@ -192,8 +192,8 @@ def test_a_checksum_may_be_left_out():
 def lying(ratio):
     """A stored entry that declares to be deflated and to unpack to `ratio` times the archive."""
     data = made([("a", b"x" * 100)], STORED)
-    at = directory_at(data)
-    return patched(data, at + SIZE, "<I", ratio * len(data))
+    position = directory_at(data)
+    return patched(data, position + SIZE, "<I", ratio * len(data))
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_truncated_anywhere(method):
 )
 def test_whatever_is_changed_entries_are_whole_or_refused(name, changes):
     data = bytearray({**SOUND, "stored": made([("a", RANDOM[:300]), ("b", EVEN[:300])])}[name])
-    for at, byte in changes:
-        data[-1 - at % len(data)] = byte
+    for position, byte in changes:
+        data[-1 - position % len(data)] = byte
     try:
         archive = opened(bytes(data), Limits(seed_bytes=10**6))
         for entry in archive.entries:

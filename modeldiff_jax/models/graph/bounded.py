@@ -1,13 +1,13 @@
 """Operators whose number of rows depends on data (NonZero, NonMaxSuppression...), inside a compiled program.
 
-Bounded dynamism, as StableHLO calls it. A model with such operators can be called in three ways:
+This is bounded dynamism, as StableHLO calls it. A model with data-dependent operators can be called in three ways:
 - *eager*: operator by operator on concrete values; nothing in this file is needed.
-- *bounded*: each such operator returns `size` rows, the real ones first, then padding, and beside them the number of
-  real ones. Operators after it must work row by row, by a batching rule that says so; any other operator is refused,
-  since its result could depend on the padding. In the graph's outputs padding is zero.
+- *bounded*: each of these operators returns `size` rows, the real ones first, then padding, and the number of real
+  rows. Operators that follow must work row by row, as a batching rule declares; any other operator is refused, since
+  its result could depend on the padding. In the graph's outputs padding is zero.
 - *specialised*: each returns exactly as many rows as on an example, so nothing is padded and any operator may follow.
-  Everything else the example decided (shapes, branches) is fixed likewise. Guards say whether other inputs decide the
-  same.
+  Everything else that the example decided (shapes, branches) is fixed likewise. Guards check that other inputs decide
+  the same.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _EAGER = "call it operator by operator, model.eager(...), or specialise it on an
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """A number of rows that depends on data: `size` rows are kept; `count` rows exist, which may be more."""
+    """A number of rows that depends on data: arrays have `size` rows; `count` rows exist, which may be more."""
 
     name: str
     size: int
     count: Value
 
     def mask(self) -> Value:
-        """Returns which rows are real, bool (size,)."""
+        """Returns whether each row is real, bool (size,)."""
         return jnp.arange(self.size) < self.count
 
     @property
-    def kept(self) -> Value:
-        """The number of real rows among those kept."""
+    def n_real(self) -> Value:
+        """Number of real rows among the `size` rows."""
         return jnp.minimum(self.count, self.size)
 
 
@@ -65,8 +65,7 @@ class Padded:
 
     def zero_filled(self) -> Value:
         """Returns the value with zeros for padding."""
-        places = (self.dimension.size,) + (1,) * (self.value.ndim - 1 - self.axis)
-        real = self.dimension.mask().reshape(places)
+        real = self.dimension.mask().reshape((-1,) + (1,) * (self.value.ndim - 1 - self.axis))
         zero = np.zeros((), self.value.dtype)
         return x64.in_types_of((real, self.value), lambda: jnp.where(real, self.value, zero))
 
@@ -76,7 +75,7 @@ PaddedResults: TypeAlias = tuple[Sequence[tuple[Value, int | None]], Value]
 BatchingRule: TypeAlias = Callable[[Sequence[Value], Sequence[int | None], Mapping[str, Any]], int | None]
 """(inputs, the bounded axis of each, attributes) -> the bounded axis of every result; None refuses."""
 ShapeReader: TypeAlias = Callable[..., Value]
-"""(padded value, **attributes) -> what the operator says of its shape, real rows counted."""
+"""(padded value, **attributes) -> the operator's result, computed from the number of real rows."""
 
 _Implementation: TypeAlias = tuple[Callable[..., PaddedResults], Callable[[Mapping[str, Any]], int]]
 _padded_implementations: dict[tuple[str, str], _Implementation] = {}
@@ -113,7 +112,7 @@ def batching_rule(*names: str, domain: str) -> Callable[[F], F]:
 
 
 def padded_shape_reader(name: str, *, domain: str) -> Callable[[F], F]:
-    """Registers what an operator that reads shapes returns for a padded value."""
+    """Registers a function that computes an operator that reads shapes for a padded value."""
 
     def register(function: F) -> F:
         _shape_readers[domain, name] = function
@@ -129,13 +128,13 @@ def data_dependent(graph: Graph, inputs: Sequence[str]) -> dict[str, Node]:
       graph: folded. inputs: names of its inputs that are not fixed.
     """
     constant = set(graph.constants) | {spec.name for spec in graph.inputs} - set(inputs)
-    found = {}
+    dependent = {}
     for node in graph.nodes:
         if traits_of(node).reads_shapes or captured(node) <= constant:  # a compiled program's shapes are known
             constant.update(node.outputs)
         elif (node.domain, node.op) in _padded_implementations:
-            found[node.outputs[0]] = node
-    return found
+            dependent[node.outputs[0]] = node
+    return dependent
 
 
 @dataclass(slots=True)
@@ -144,7 +143,7 @@ class Example:
 
     Attributes:
       watched: names of the data-dependent nodes.
-      sizes: number of rows of each of them.
+      sizes: number of rows of each of these nodes.
       decisions: values of small inputs that must be known.
     """
 
@@ -159,9 +158,9 @@ class Bounds:
 
     Attributes:
       sizes: number of rows by node.
-      decisions: of an example; None where rows are padded.
-      dimensions: of the traced nodes, by node.
-      guards: description of a decision -> whether it holds for the inputs at hand.
+      decisions: decisions of an example; None if rows are padded.
+      dimensions: dimension of each traced node, by node.
+      guards: description of a decision -> whether it holds for the inputs of this call.
     """
 
     sizes: Mapping[str, int]
@@ -186,7 +185,7 @@ def evaluating_under(mode: M) -> Iterator[M]:
 
 
 def as_loop_body(body: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the body of a loop, in which no decision is recorded or replaced: each trip might decide otherwise."""
+    """Returns a loop's body that records and replaces no decision, since each iteration might decide otherwise."""
 
     def function(*arguments: Value) -> Any:
         token = _in_loop.set(True)
@@ -203,12 +202,12 @@ def decided(node: Node, position: int, value: Value) -> Value:
     mode = _mode.get()
     if mode is None or _in_loop.get() or isinstance(value, (tuple, Padded)) or value is None:
         return value
-    place, traced = (node.outputs[0], position), isinstance(value, jax.core.Tracer)
+    decision, traced = (node.outputs[0], position), isinstance(value, jax.core.Tracer)
     if isinstance(mode, Example):
         if not traced and np.size(value) <= _DECIDED_ELEMENTS and (node.domain, node.op) not in _padded_implementations:
-            mode.decisions[place] = np.asarray(value)
-    elif traced and mode.decisions is not None and place in mode.decisions:
-        known = mode.decisions[place]
+            mode.decisions[decision] = np.asarray(value)
+    elif traced and mode.decisions is not None and decision in mode.decisions:
+        known = mode.decisions[decision]
         equal = x64.in_types_of((value, known), lambda: jnp.array_equal(value, known))
         mode.guards[f"input {position} of {node}"] = equal
         return known
@@ -216,10 +215,10 @@ def decided(node: Node, position: int, value: Value) -> Value:
 
 
 def padded_function(node: Node) -> Callable[..., Any] | None:
-    """Returns the padded implementation of a data-dependent node whose number of rows is given, else None."""
+    """Returns the padded implementation of a data-dependent node whose number of rows is bounded, else None."""
     mode = _mode.get()
-    named = isinstance(mode, Bounds) and node.outputs[0] in mode.sizes and not _in_loop.get()
-    return _padded_function(node, mode) if isinstance(mode, Bounds) and named else None
+    bounded = isinstance(mode, Bounds) and node.outputs[0] in mode.sizes and not _in_loop.get()
+    return _padded_function(node, mode) if isinstance(mode, Bounds) and bounded else None
 
 
 def for_mode(node: Node, function: Callable[..., Any], defaults: Mapping[str, Any]) -> Callable[..., Any]:
@@ -272,7 +271,7 @@ def _recording_rows(node: Node, mode: Example, function: Callable[..., Any]) -> 
 
 
 def _row_by_row(node: Node, inner: Callable[..., Any], defaults: Mapping[str, Any]) -> Callable[..., Any]:
-    """Wraps the node's function for inputs some of which may be padded."""
+    """Wraps a node's function so that its inputs may be padded."""
 
     def function(*arguments: Value, **attributes: Any) -> Any:
         padded = [a for a in arguments if isinstance(a, Padded)]
@@ -284,20 +283,20 @@ def _row_by_row(node: Node, inner: Callable[..., Any], defaults: Mapping[str, An
         reader = _shape_readers.get((node.domain, node.op))
         if reader:
             return reader(padded[0], **attributes)
-        plain = [a.value if isinstance(a, Padded) else a for a in arguments]
+        values = [a.value if isinstance(a, Padded) else a for a in arguments]
         axes = [a.axis if isinstance(a, Padded) else None for a in arguments]
         rule = _batching_rules.get((node.domain, node.op))
-        axis = rule(plain, axes, {**defaults, **attributes}) if rule else None
+        axis = rule(values, axes, {**defaults, **attributes}) if rule else None
         if axis is None:
             raise _refusal(node, f"{node.op} of {', '.join(_shown(a) for a in arguments if a is not None)}")
-        results = inner(*plain, **attributes)
-        wrapped = []
+        results = inner(*values, **attributes)
+        padded_results = []
         for value in results if isinstance(results, tuple) else (results,):
             if value.ndim <= axis or value.shape[axis] != dimension.size:
                 raise _refusal(node, f"a result of shape {tuple(value.shape)}")
             check_computed(value.shape)
-            wrapped.append(Padded(jnp.asarray(value), axis, dimension))
-        return tuple(wrapped)
+            padded_results.append(Padded(jnp.asarray(value), axis, dimension))
+        return tuple(padded_results)
 
     return function
 

@@ -1,6 +1,6 @@
-"""A hash of all that tracing can see of a graph: operators, attributes, versions, static constants, specs, not weights.
+"""Hashes the part of a graph that tracing sees: operators, attributes, versions, static constants and specs.
 
-Graphs of equal digests are one program. Nodes' own names are left out: they stand in messages only.
+Graphs of equal digests are one program, whatever their weights. Names of nodes are left out: only messages use them.
 """
 
 from __future__ import annotations
@@ -15,24 +15,25 @@ from modeldiff_jax.models.graph.ir import Graph
 from modeldiff_jax.types import ANY, Dim, TensorSpec
 
 Label = Callable[[Hashable], Hashable]
-"""What stands for a name."""
+"""name -> the label that is hashed in its place."""
 
 
 def digest(graph: Graph, label: Label = lambda name: name) -> str:
-    """The hash of a graph as hexadecimal digits.
+    """Returns the SHA-256 of a graph in hexadecimal digits.
 
     Args:
       graph: folded, so that its constants are those that stay part of the program.
-      label: what to hash for a name. With `numbered` two graphs that differ in names only have one digest.
+      label: name -> the label to hash in its place. With the numbers of `numbered`, graphs that differ in names only
+        have one digest.
     """
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
 
-    def piece(data: bytes) -> None:  # with its length, so that no two graphs give one stream of bytes
-        found.update(len(data).to_bytes(8, "little"))
-        found.update(data)
+    def add_bytes(data: bytes) -> None:  # with their length, so that no two graphs give one stream of bytes
+        sha256.update(len(data).to_bytes(8, "little"))
+        sha256.update(data)
 
     def text(value: Any) -> None:
-        piece(repr(value).encode())
+        add_bytes(repr(value).encode())
 
     def dim(size: Dim) -> Hashable:
         return size if isinstance(size, int) or size == ANY else label(("size", size))
@@ -43,7 +44,7 @@ def digest(graph: Graph, label: Label = lambda name: name) -> str:
     def add(value: Any) -> None:
         if isinstance(value, np.ndarray):
             text((value.dtype.str, value.dtype.name, value.shape))
-            piece(repr(value.tolist()).encode() if value.dtype == object else value.tobytes())
+            add_bytes(repr(value.tolist()).encode() if value.dtype == object else value.tobytes())
         elif isinstance(value, Graph):
             text([spec(s) for s in value.inputs])
             text([spec(s) for s in value.outputs])
@@ -69,11 +70,11 @@ def digest(graph: Graph, label: Label = lambda name: name) -> str:
             text(value)
 
     add(graph)
-    return found.hexdigest()
+    return sha256.hexdigest()
 
 
 class Numbers(dict[Hashable, int]):
-    """Names -> numbers in order of first use."""
+    """A dictionary that numbers names in order of first use."""
 
     def __missing__(self, name: Hashable) -> int:
         self[name] = len(self)
@@ -81,6 +82,6 @@ class Numbers(dict[Hashable, int]):
 
 
 def numbered(graph: Graph) -> tuple[str, Numbers]:
-    """The digest of a graph whatever its names, and the number of each name in it."""
+    """Returns the digest of a graph, independent of its names, and the number of each name in it."""
     numbers = Numbers({"": 0})
     return digest(graph, numbers.__getitem__), numbers

@@ -1,7 +1,7 @@
-"""The intermediate representation every file format is read into: frozen records, no protobuf, no flatbuffers.
+"""The intermediate representation that every file format is read into: frozen records, no protobuf, no flatbuffers.
 
-Names are unique over a graph and all graphs nested in it (the readers see to that), so one environment
-serves them all, and constants stand at the top only.
+Names are unique over a graph and all graphs nested in it (readers ensure that), so one environment serves them all.
+Constants belong to the outermost graph only.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from modeldiff_jax.types import TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One operator call.
+    """A call of an operator.
 
     Attributes:
       op: name of the operator.
-      domain: the dialect the name belongs to, such as `ai.onnx`; never empty.
-      version: the version of the operator the node was written for: of its domain (ONNX's opset) or its own.
-      name: the node's own, for messages.
+      domain: dialect of the operator, such as `ai.onnx`; never empty.
+      version: version of the domain (ONNX's opset) or of the operator that the node was written for.
+      name: name of the node, for messages.
       inputs: names of values; an empty one is an omitted optional input.
-      outputs: names of values; an empty one is not asked for.
+      outputs: names of values; an empty one is not used.
       attributes: Python ints, floats, strings, tuples of these, numpy arrays and nested `Graph`s, by name.
     """
 
@@ -39,7 +39,7 @@ class Node:
 
     @property
     def subgraphs(self) -> Mapping[str, Graph]:
-        """The nested graphs among the attributes."""
+        """Nested graphs among the attributes, by attribute."""
         return {name: value for name, value in self.attributes.items() if isinstance(value, Graph)}
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Graph:
       nodes: each after those whose outputs it reads.
       inputs: specs in declared order.
       outputs: specs in declared order.
-      versions: domain -> the version of its operators that the file asks for; nodes hold their own.
+      versions: domain -> the version of its operators that the file imports; nodes of functions may have another.
       constants: values by name; empty in nested graphs.
     """
 
@@ -67,7 +67,7 @@ class Graph:
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def walk(self) -> Iterator[Node]:
-        """Every node of this graph and of all nested ones."""
+        """Yields every node of this graph and of all graphs nested in it."""
         for node in self.nodes:
             yield node
             for subgraph in node.subgraphs.values():
@@ -75,7 +75,7 @@ class Graph:
 
 
 def captured(node: Node) -> frozenset[str]:
-    """Names a node reads: its inputs and whatever its nested graphs take from outside."""
+    """Returns the names that a node reads: its inputs and the free names of its nested graphs."""
     names = {name for name in node.inputs if name}
     for subgraph in node.subgraphs.values():
         names |= free_names(subgraph)
@@ -83,7 +83,7 @@ def captured(node: Node) -> frozenset[str]:
 
 
 def free_names(graph: Graph) -> frozenset[str]:
-    """Names a graph reads but does not define."""
+    """Returns the names that a graph reads but does not define."""
     defined = {spec.name for spec in graph.inputs} | set(graph.constants)
     free: set[str] = set()
     for node in graph.nodes:

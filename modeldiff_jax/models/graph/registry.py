@@ -6,16 +6,16 @@ whose signature is its whole contract:
     @op("Reshape", since=14, domain="ai.onnx")
     def reshape(x: Value, shape: Static, /, *, allowzero: int = 0) -> Value: ...
 
-- positional-only parameters are the inputs in order (an omitted optional one arrives as `None`), `*xs` a variadic one;
-- keyword-only parameters are the attributes, with the schema's defaults (`None` where it has none);
-- `Static` marks an input that must be known while tracing; it arrives as a numpy array;
-- `Index` marks one of integers that only name places or bound sizes; next to traced data they arrive as int32, those
-  beyond its range as its ends;
-- a keyword-only `n_outputs` receives the number of outputs the node asks for, `stream` a number of the node's own;
-- several outputs are a tuple, and a sequence, being a tuple itself, is given as a tuple of one.
+- positional-only parameters are the inputs in order (an omitted optional one is `None`), `*xs` a variadic one;
+- keyword-only parameters are the attributes, with the schema's defaults (`None` if it has none);
+- `Static` marks an input that must be known while tracing; it is a numpy array;
+- `Index` marks an input of integers that are indices or sizes only; next to traced data they are int32, saturated at
+  its ends;
+- a keyword-only `n_outputs` receives the number of outputs that the node uses, `stream` a number unique to the node;
+- several outputs are a tuple; a sequence, which is a tuple itself, is returned in a tuple of one.
 
-The function of greatest `since` not above the node's version serves it: seven in ten new versions of an operator change
-types or wording only. What inputs and outputs are, see `graph.values`.
+The function with the greatest `since` not above the node's version serves it: seven in ten new versions of an operator
+change types or wording only. `graph.values` describes inputs and outputs.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ Static: TypeAlias = Annotated[Any, _STATIC]
 """A numpy array, known while tracing; `None` when omitted."""
 _INDEX = "index"
 Index: TypeAlias = Annotated[Any, _INDEX]
-"""Integers that name places: int32 next to traced data, so that 64-bit ones cost no more."""
+"""Integers that are indices: int32 next to traced data, so that 64-bit ones cost no more."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """One registered function and what its signature says."""
+    """A registered function and the contract in its signature."""
 
     name: str
     domain: str
@@ -64,7 +64,7 @@ _VERSION_WORDS: dict[str, str] = {}
 
 
 def name_versions(domain: str, word: str) -> None:
-    """Sets what messages call a version of the domain's operators, such as `opset`."""
+    """Sets the word, such as `opset`, that messages use for a version of the domain's operators."""
     _VERSION_WORDS[domain] = word
 
 
@@ -115,28 +115,28 @@ def lookup(node: Node) -> Op:
       UnsupportedModelError: unknown domain, operator, version or attribute; names node, operator and version.
     """
     versions = _REGISTRY.get((node.domain, node.op), {})
-    at = f"at {_VERSION_WORDS.get(node.domain, 'version')} {node.version}"
+    version = f"{_VERSION_WORDS.get(node.domain, 'version')} {node.version}"
     known = [since for since in versions if since <= node.version]
     if not known:
         fix = "export the model with other operators, or register this one: modeldiff_jax.models.graph.registry.op"
         if node.domain not in {domain for domain, _ in _REGISTRY}:
             got = f"unknown domain {node.domain}"
         elif versions:
-            got = f"{node.domain}.{node.op} {at}; implemented since {sorted(versions)}"
+            got = f"{node.domain}.{node.op} at {version}; implemented since {sorted(versions)}"
             fix = "export the model again with a newer one"
         else:
-            got = f"{node.domain}.{node.op} {at}"
+            got = f"{node.domain}.{node.op} at {version}"
         raise UnsupportedModelError("Every operator of a model must be implemented", got=got, where=str(node), fix=fix)
-    found = versions[max(known)]
-    unknown = sorted(set(node.attributes) - set(found.attributes))
+    operator = versions[max(known)]
+    unknown = sorted(set(node.attributes) - set(operator.attributes))
     if unknown:
         raise UnsupportedModelError(
             "Every attribute of a node must be one the operator knows",
-            got=f"attribute {', '.join(unknown)} on {node.domain}.{node.op} {at}",
+            got=f"attribute {', '.join(unknown)} on {node.domain}.{node.op} at {version}",
             where=str(node),
-            fix=f"known attributes: {', '.join(sorted(found.attributes)) or 'none'}",
+            fix=f"known attributes: {', '.join(sorted(operator.attributes)) or 'none'}",
         )
-    return found
+    return operator
 
 
 def registered() -> Mapping[tuple[str, str], Mapping[int, Op]]:

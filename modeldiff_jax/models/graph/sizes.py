@@ -1,4 +1,4 @@
-"""Sizes of axes as values. Under `jax.export` some are symbolic; numpy keeps arrays of those as objects."""
+"""Sizes of axes as values. Under `jax.export` some are symbolic; numpy stores these in arrays of objects."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from modeldiff_jax.runtime import x64
 
 
 def as_sizes(dims: Sequence[Any]) -> np.ndarray:
-    """Sizes as int64, or as objects where some are symbolic."""
-    plain = all(isinstance(dim, (int, np.integer)) for dim in dims)
-    found = np.empty(len(dims), np.int64 if plain else object)
-    found[:] = dims
-    return found
+    """Returns sizes in an array, of int64 or, if any is symbolic, of objects."""
+    numbers = all(isinstance(dim, (int, np.integer)) for dim in dims)
+    array = np.empty(len(dims), np.int64 if numbers else object)
+    array[:] = dims
+    return array
 
 
 def is_sizes(x: Any) -> bool:
@@ -26,12 +26,12 @@ def is_sizes(x: Any) -> bool:
 
 
 def traced_sizes(x: np.ndarray) -> jax.Array:
-    """Symbolic sizes as traced int64: data, no longer usable as a shape."""
+    """Returns symbolic sizes as traced int64, which are data and no longer usable as a shape."""
     return x64.as_array(jnp.reshape(jnp.stack([jnp.asarray(v) for v in x.flat]), x.shape), np.int64)
 
 
 def settle(value: Any) -> Any:
-    """A result as an array: numpy gives bare numbers for rank 0, and objects where no size is symbolic any more."""
+    """Returns a result as an array: numpy returns scalars for rank 0, and objects even if no size is symbolic now."""
     if isinstance(value, (jax.Array, tuple)) or value is None:
         return value
     if not isinstance(value, np.ndarray):

@@ -1,8 +1,8 @@
-"""Strings in a traced program, which JAX has no type for.
+"""Strings in a traced program, a type that JAX does not have.
 
-Known strings are numpy arrays of objects, and operators on them run on the host. Where traced data choose among known
-strings (a classifier's labels) the value is `Strings`: traced places in a list of words that is known. Operators that
-only move elements then move the places, and those that look at one string at a time look at each word once.
+Known strings are numpy arrays of objects, and operators on them run on the host. If traced data choose among known
+strings (a classifier's labels) the value is `Strings`: traced indices into a known list of words. Operators that only
+move elements then move the indices, and those that read one string at a time read each word once.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from modeldiff_jax.runtime import x64
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True, slots=True, eq=False)
 class Strings:
-    """An array of strings that traced data chose: a pytree of places in a list of words. Numpy makes strings of it.
+    """An array of strings chosen by traced data: a pytree of indices into a list of words. Numpy reads it as strings.
 
     Attributes:
-      places: int32 of any shape.
+      indices: int32 of any shape.
       words: the strings that may occur.
     """
 
-    places: Value
+    indices: Value
     words: tuple[str, ...]
 
     dtype = np.dtype(object)
@@ -42,26 +42,26 @@ class Strings:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the array."""
-        return tuple(self.places.shape)
+        return tuple(self.indices.shape)
 
     @property
     def ndim(self) -> int:
         """Number of axes."""
-        return int(self.places.ndim)
+        return int(self.indices.ndim)
 
     def tree_flatten(self) -> tuple[tuple[Value], tuple[str, ...]]:
-        """Places as data, words as part of the structure."""
-        return (self.places,), self.words
+        """Returns the indices as data and the words as part of the structure."""
+        return (self.indices,), self.words
 
     @classmethod
     def tree_unflatten(cls, words: tuple[str, ...], children: Sequence[Value]) -> Strings:
-        """The inverse."""
-        (places,) = children
-        return cls(places, words)
+        """Returns the inverse of `tree_flatten`."""
+        (indices,) = children
+        return cls(indices, words)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Returns the strings as numpy objects."""
-        return np.array(self.words, object)[np.asarray(self.places)]
+        return np.array(self.words, object)[np.asarray(self.indices)]
 
 
 export.register_pytree_node_serialization(
@@ -83,56 +83,57 @@ def is_string_array(value: Any) -> bool:
 
 
 def encoded(value: np.ndarray) -> Strings:
-    """Returns a numpy array of strings as places in the list of its words."""
-    words, places = np.unique(value.astype(str), return_inverse=True)
-    return Strings(jnp.asarray(places.reshape(value.shape), np.int32), tuple(words.tolist()))
+    """Returns a numpy array of strings as indices into the list of its words."""
+    words, indices = np.unique(value.astype(str), return_inverse=True)
+    return Strings(jnp.asarray(indices.reshape(value.shape), np.int32), tuple(words.tolist()))
 
 
-def needs_places(arguments: Sequence[Value]) -> bool:
+def needs_indices(arguments: Sequence[Value]) -> bool:
     """Returns whether an operator's inputs mix strings with traced data."""
     if any(isinstance(value, Strings) for value in arguments):
         return True
     return not concrete(*arguments) and any(map(is_string_array, arguments))
 
 
-def on_places(node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the function of a node's operator for inputs of which some are `Strings`."""
+def on_indices(node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the function of a node's operator for inputs with `Strings` among them."""
     traits = traits_of(node)
 
-    def moved(*arguments: Value, **attributes: Any) -> Any:
-        """Moves places in one list of all words."""
-        held = [encoded(value) if is_string_array(value) else value for value in arguments]
-        words = tuple(dict.fromkeys(word for value in held if isinstance(value, Strings) for word in value.words))
-        at = {word: place for place, word in enumerate(words)}
+    def move(*arguments: Value, **attributes: Any) -> Any:
+        """Moves indices into one list of the words of all inputs."""
+        inputs = [encoded(value) if is_string_array(value) else value for value in arguments]
+        words = tuple(dict.fromkeys(word for value in inputs if isinstance(value, Strings) for word in value.words))
+        index_of = {word: index for index, word in enumerate(words)}
 
-        def place(value: Value) -> Value:
+        def indices(value: Value) -> Value:
             if not isinstance(value, Strings):
                 return value
-            return jnp.asarray([at[word] for word in value.words], np.int32)[value.places]
+            return jnp.asarray([index_of[word] for word in value.words], np.int32)[value.indices]
 
-        results = function(*map(place, held), **attributes)
-        return jax.tree.map(lambda places: Strings(places, words), results)
+        results = function(*map(indices, inputs), **attributes)
+        return jax.tree.map(lambda result: Strings(result, words), results)
 
-    def each(*arguments: Value, **attributes: Any) -> Any:
-        """Looks up what the operator makes of each word."""
-        at, value = next((i, v) for i, v in enumerate(arguments) if isinstance(v, Strings))
-        rest = [None if v is None else np.reshape(v, ()) for v in arguments[:at] + arguments[at + 1 :]]
-        table = np.asarray(function(*rest[:at], np.array(value.words, object), *rest[at:], **attributes))
+    def map_words(*arguments: Value, **attributes: Any) -> Any:
+        """Computes the operator's result for each word, and reads the results at the indices."""
+        position, value = next((i, v) for i, v in enumerate(arguments) if isinstance(v, Strings))
+        inputs = [v if v is None or i == position else np.reshape(v, ()) for i, v in enumerate(arguments)]
+        inputs[position] = np.array(value.words, object)
+        table = np.asarray(function(*inputs, **attributes))
         if table.dtype == object:
-            found = encoded(table)
-            return Strings(found.places[value.places], found.words)
-        return x64.in_types_of((table, value), lambda: jnp.asarray(table)[value.places])
+            results = encoded(table)
+            return Strings(results.indices[value.indices], results.words)
+        return x64.in_types_of((table, value), lambda: jnp.asarray(table)[value.indices])
 
-    def refused(*arguments: Value, **attributes: Any) -> Any:
+    def refuse(*arguments: Value, **attributes: Any) -> Any:
         raise UnsupportedModelError(
-            "Of strings that depend on traced data, the program knows places in a list of words",
+            "Strings that depend on traced data are known as indices into a list of words only",
             got=f"{node.op}, which needs the strings themselves",
             fix="call the model operator by operator, model.eager(...), or fix its inputs: model.bind(name=value)",
         )
 
     if traits.moves_elements:
-        return moved
-    return each if traits.reads_each_string else refused
+        return move
+    return map_words if traits.reads_each_string else refuse
 
 
 def decoded(outputs: Any) -> Any:

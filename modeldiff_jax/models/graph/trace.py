@@ -1,4 +1,4 @@
-"""Runs a graph over an environment of values: concrete nodes fold in numpy, the rest is traced by JAX."""
+"""Runs a graph over an environment of values: nodes with concrete inputs in numpy, all others traced by JAX."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from modeldiff_jax.models.graph.channels import ChannelAxes, in_channels_last
 from modeldiff_jax.models.graph.ir import Graph, Node
 from modeldiff_jax.models.graph.registry import Op, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
-from modeldiff_jax.models.graph.strings import Strings, encoded, is_string_array, needs_places, on_places
+from modeldiff_jax.models.graph.strings import Strings, encoded, is_string_array, needs_indices, on_indices
 from modeldiff_jax.models.graph.traits import traits_of
 from modeldiff_jax.models.graph.values import Value, concrete
 from modeldiff_jax.runtime import x64
@@ -36,7 +36,12 @@ Environment = dict[str, Value]
 
 
 def run(graph: Graph, environment: Mapping[str, Value]) -> tuple[Value, ...]:
-    """Evaluates the graph's outputs; `environment` holds its inputs, constants, parameters and outer values."""
+    """Evaluates the graph's outputs.
+
+    Args:
+      graph: any graph.
+      environment: its inputs, constants and parameters, and values of outer graphs, by name.
+    """
     values: Environment = dict(environment)
     channels = ChannelAxes()
     for node in graph.nodes:
@@ -51,52 +56,54 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
     """Evaluates one node.
 
     Args:
-      node: its operator is looked up.
-      values: by name; holds all that the node reads.
-      channel_axis: of an elementwise node that is to be computed channels last, the axis of channels in the graph.
+      node: any node.
+      values: every value that the node reads, by name.
+      channel_axis: axis of channels in the graph, for an elementwise node that is to be computed channels last.
     """
     check_call()
-    found, traits = lookup(node), traits_of(node)
+    operator, traits = lookup(node), traits_of(node)
     padded = padded_function(node)
-    plain = found.function if channel_axis is None else in_channels_last(found.function, channel_axis)
-    function = padded or for_mode(node, plain, found.attributes)
+    plain = operator.function if channel_axis is None else in_channels_last(operator.function, channel_axis)
+    function = padded or for_mode(node, plain, operator.attributes)
     arguments: list[Value] = [values[name] if name else None for name in node.inputs]
     for i, value in enumerate(arguments):
-        if found.is_static(i) or i in traits.deciding:  # known by chance, or because an example decided it
+        static = operator.is_static(i)
+        if static or i in traits.deciding:
             arguments[i] = decided(node, i, value)
-        if found.is_static(i) and not padded:
-            arguments[i] = _static(arguments[i], node, found, i)
-    if not node.subgraphs and needs_places(arguments):
-        function = on_places(node, function)
+        if static and not padded:
+            arguments[i] = _static(arguments[i], node, operator, i)
+    if not node.subgraphs and needs_indices(arguments):
+        function = on_indices(node, function)
     if node.subgraphs:
         refuse_padded_captures(node, values)
     if not node.subgraphs and not concrete(*arguments):  # a symbolic size next to data is data
-        arguments = [traced_sizes(v) if is_sizes(v) and not found.is_static(i) else v for i, v in enumerate(arguments)]
-        arguments = [_saturated(v) if i in found.index_inputs else v for i, v in enumerate(arguments)]
+        data = [is_sizes(value) and not operator.is_static(i) for i, value in enumerate(arguments)]
+        arguments = [traced_sizes(v) if is_data else v for v, is_data in zip(arguments, data, strict=True)]
+        arguments = [_saturated(v) if i in operator.index_inputs else v for i, v in enumerate(arguments)]
     attributes = {
         name: _closure(value, values, traits.branches) if isinstance(value, Graph) else value
         for name, value in node.attributes.items()
     }
-    if found.wants_n_outputs:
+    if operator.wants_n_outputs:
         attributes["n_outputs"] = len(node.outputs)
-    if found.wants_stream:
+    if operator.wants_stream:
         attributes["stream"] = zlib.crc32("/".join(node.outputs).encode())
     try:
         with np.errstate(all="ignore"), jax.named_scope(node.op), default_promotion():
-            if padded or node.subgraphs:  # these see to the types of what they hold themselves
+            if padded or node.subgraphs:  # both take care of 64-bit types themselves
                 result = function(*arguments, **attributes)
             else:
-                data = [v for i, v in enumerate(arguments) if not found.is_static(i)]
-                result = x64.in_types_of(data, partial(function, *arguments, **attributes))
+                values_in = [v for i, v in enumerate(arguments) if not operator.is_static(i)]
+                result = x64.in_types_of(values_in, partial(function, *arguments, **attributes))
             for value in result if isinstance(result, tuple) else (result,):
                 check_computed(np.shape(value) if isinstance(value, (np.ndarray, jax.Array)) else ())
     except ModelDiffError as error:
-        if not error.where:  # operators know the rule that broke, this place knows the node
+        if not error.where:  # operators know the rule that was broken, but not their node
             raise type(error)(
                 error.rule, got=error.got, where=f"{node}, {_shapes(node, values)}", fix=error.fix
             ) from error
         raise
-    except Exception as error:  # whatever numpy and JAX raise on values that a file or a caller chose
+    except Exception as error:  # numpy and JAX may raise anything on values that a file or a caller chose
         raise InvalidInputError(
             "An operator's inputs must fit its definition",
             got=f"{_shapes(node, values)}: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
@@ -106,7 +113,7 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
     results = result if isinstance(result, tuple) else (result,)
     if len(results) < sum(map(bool, node.outputs)):
         raise UnsupportedModelError(
-            "An operator must give every output the model asks for",
+            "An operator must give every output the model uses",
             got=f"{len(results)} of {len(node.outputs)} outputs",
             where=str(node),
             fix="export the model without the further outputs",
@@ -115,7 +122,7 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
 
 
 def _closure(graph: Graph, values: Environment, branch: bool) -> Callable[..., tuple[Value, ...]]:
-    """A nested graph as a function of its own inputs; it sees every outer value."""
+    """Returns a nested graph as a function of its inputs; it also reads values of the outer graph."""
 
     def function(*arguments: Value) -> tuple[Value, ...]:
         names = (spec.name for spec in graph.inputs)
@@ -124,14 +131,14 @@ def _closure(graph: Graph, values: Environment, branch: bool) -> Callable[..., t
     return function if branch else as_loop_body(function)
 
 
-def _static(value: Value, node: Node, found: Op, position: int) -> Value:
+def _static(value: Value, node: Node, operator: Op, position: int) -> Value:
     if value is None or isinstance(value, (np.ndarray, tuple, Strings)):
         return value
     if not isinstance(value, (jax.core.Tracer, Padded)):
         return np.asarray(value)
     raise NotStaticError(
         "This input must be known while tracing",
-        got=f"input {position} (`{node.inputs[position]}`) of {found.name}, which depends on traced data",
+        got=f"input {position} (`{node.inputs[position]}`) of {operator.name}, which depends on traced data",
         where=str(node),
         fix=f"fix the model input it comes from: model.bind(name=value){bounding_advice(node)}",
     )
@@ -149,13 +156,13 @@ def _shapes(node: Node, values: Environment) -> str:
 
 
 def as_arrays(results: tuple[Value, ...]) -> Any:
-    """One array, or a tuple of arrays in declared order."""
+    """Returns the array of a single result, or the arrays of several as a tuple."""
     arrays = tuple(map(as_array, results))
     return arrays[0] if len(arrays) == 1 else arrays
 
 
 def as_array(result: Value) -> Any:
-    """A result as it leaves a program: zeros for padding, `Strings` for strings."""
+    """Returns a result as a program returns it: with zeros for padding, and `Strings` for strings."""
     if isinstance(result, Padded):
         return result.zero_filled()
     if isinstance(result, tuple):

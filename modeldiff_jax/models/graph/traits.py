@@ -1,7 +1,7 @@
-"""What passes may rely on of an operator, beyond what its function says.
+"""Traits of operators: properties that passes rely on, beyond the contract of the operator's function.
 
 No pass knows an operator by name. A dialect (ONNX, TFLite) declares the traits of its operators where it registers
-them, and the passes ask for traits.
+them, and passes read the traits.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ class Traits:
     """Traits of an operator; the defaults promise nothing.
 
     Attributes:
-      elementwise: attributes -> whether each element of the result is computed from the inputs' elements at its place,
-        by numpy's broadcasting.
-      channel_axis: the axis of channels in the first output, where the operator's kernel computes it channels last.
+      elementwise: attributes -> whether each element of the result is computed from the inputs' elements at the same
+        index, by numpy's broadcasting.
+      channel_axis: axis of channels in the first output, if the operator's kernel computes it channels last.
       reads_shapes: the outputs depend on the inputs' shapes alone, never on their values.
-      random: the outputs differ from call to call, so nothing of it may be computed once.
-      moves_elements: each element of the results is an element of the inputs, whatever type they hold.
+      random: the outputs differ between calls, so the operator must not be folded.
+      moves_elements: each element of the results is an element of the inputs, whatever its type.
       reads_each_string: each element of the result is computed from one string of the only array input.
-      passes_indices: the first output holds the values of the first input, in whatever shape or integer type.
-      index_bound: (attributes, constant value of each input or None) -> how many values an index input may take.
-      index_position: which input that is.
+      passes_indices: the first output has the values of the first input, in any shape or integer type.
+      index_bound: (attributes, constant value of each input or None) -> number of values that an index input may take.
+      index_position: position of that input.
       weight_order: (position, rank, attributes) -> the order of axes in which the kernel reads that input, or None for
         the order in which the graph stores it.
-      deciding: positions of inputs that choose a branch or a number of trips.
-      branches: whether nested graphs are branches, each of which runs at most once a call; all others count as loops.
+      deciding: positions of inputs that choose a branch or a number of iterations.
+      branches: whether nested graphs are branches, which run at most once a call; otherwise they are loop bodies.
     """
 
     elementwise: Callable[[Attributes], bool] = _never

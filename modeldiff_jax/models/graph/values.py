@@ -1,4 +1,4 @@
-"""Values on the host and in a trace: what operators of every dialect need to treat both alike.
+"""Values on the host and in a trace, and functions by which operators of every dialect treat both alike.
 
 A value is a numpy array where it is concrete (shapes, axes, weights being folded) and a JAX array where it is traced.
 `xp(x, y)` is numpy when all values are concrete and jax.numpy otherwise, so that shape arithmetic stays on the host in
@@ -27,7 +27,7 @@ Value: TypeAlias = Any
 F = TypeVar("F", bound=Callable[..., Any])
 
 HIGHEST = jax.lax.Precision.HIGHEST
-"""Products of float32 are computed in float32 on every device, as the model's own runtime does."""
+"""Products of float32 are computed in float32 on every device, as runtimes of the models' formats do."""
 
 
 def concrete(*values: Value) -> bool:
@@ -41,7 +41,7 @@ def xp(*values: Value) -> ModuleType:
 
 
 def known(value: Value) -> bool:
-    """Whether the numbers of a value can be read now: it is concrete, or a JAX array outside of any trace."""
+    """Whether the numbers of a value can be read: it is concrete, or a JAX array outside of any trace."""
     return value is None or not isinstance(value, jax.core.Tracer)
 
 
@@ -75,7 +75,7 @@ def in_float32(function: F) -> F:
     """Evaluates an operator of narrower floats in float32, and rounds its results once.
 
     Sums, squares and products of float16 and bfloat16 overflow, or lose their last bits, where the result itself fits.
-    onnxruntime likewise puts casts to float32 around the operators it has no kernels of 16 bits for.
+    onnxruntime likewise inserts casts to float32 around operators that it has no 16-bit kernels for.
 
     Args:
       function: an operator whose float results all have the type of its first float input.
@@ -105,7 +105,7 @@ def divide(x: Value, divisor: Value) -> Value:
 
 
 def saturate(x: Value, dtype: np.dtype[Any]) -> Value:
-    """Returns whole numbers in floats as integers of a type; those out of its range become its ends."""
+    """Returns whole numbers in floats as integers of a type, saturated at the ends of its range."""
     if concrete(x):
         low, high = map(float, rounding.finite_range(dtype))
         return np.clip(x, low, high).astype(dtype)
@@ -113,29 +113,29 @@ def saturate(x: Value, dtype: np.dtype[Any]) -> Value:
 
 
 def add_at(x: Value, index: np.ndarray, values: Value) -> Value:
-    """Returns `x` with values added at places of its last axis; those of equal places add up."""
-    where: Any = (Ellipsis, index)
+    """Returns `x` with values added at indices into its last axis; values of equal indices add up."""
+    location: Any = (Ellipsis, index)
     if not concrete(x, values):
-        return jnp.asarray(x).at[where].add(values)
+        return jnp.asarray(x).at[location].add(values)
     out = np.array(x)
-    np.add.at(out, where, values)
+    np.add.at(out, location, values)
     return out
 
 
 def sizes(values: Value) -> tuple[Any, ...]:
-    """Returns the entries of a shape, axes or pads input: python ints, and symbolic sizes as they are."""
+    """Returns the entries of a shape, axes or pads input: numbers as Python ints, symbolic sizes unchanged."""
     return tuple(int(v) if isinstance(v, (int, np.integer)) else v for v in np.ravel(values))
 
 
 def axis_index(axis: int, rank: int) -> int:
-    """Returns an axis counted from the front; raises `InvalidInputError` where there is none such."""
+    """Returns an axis counted from the front; raises `InvalidInputError` if the tensor has no such axis."""
     if not -rank <= axis < max(rank, 1):
         raise InvalidInputError("An axis must lie within the tensor", got=f"axis {axis} of a tensor of rank {rank}")
     return int(axis) % max(rank, 1)
 
 
 def axis_indices(axes: Value, rank: int) -> tuple[int, ...]:
-    """Returns distinct axes counted from the front; raises `InvalidInputError` where two are the same."""
+    """Returns distinct axes counted from the front; raises `InvalidInputError` if two are the same."""
     indices = tuple(axis_index(axis, rank) for axis in sizes(axes))
     if len(set(indices)) != len(indices):
         raise InvalidInputError("Each axis must be named once", got=f"axes {indices}")
@@ -143,7 +143,7 @@ def axis_indices(axes: Value, rank: int) -> tuple[int, ...]:
 
 
 def along_axis(function: Callable[[int], Value], axis: Value, rank: int) -> Value:
-    """Returns `function(axis)`, whose result has one shape along every axis; a traced axis chooses among them all."""
+    """Returns `function(axis)`, whose result has the same shape for every axis; a traced axis selects a branch."""
     if known(axis):
         return function(axis_index(int(axis), rank))
-    return jax.lax.switch(axis % rank, [partial(function, at) for at in range(rank)])
+    return jax.lax.switch(axis % rank, [partial(function, candidate) for candidate in range(rank)])

@@ -1,1 +1,1 @@
-"""What a model's inputs are: their roles, sizes, values, and the space they are probed in."""
+"""Finds the roles, sizes and values of a model's inputs, and the space they are probed in."""

@@ -1,4 +1,4 @@
-"""Plausible random inputs for any model: right shapes, right ranges, integers within the vocabulary."""
+"""Makes plausible random inputs for any model: right shapes, right ranges, integers within the vocabulary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Examples:
 
     Attributes:
       resolved: the model with its deciding inputs bound, and the sizes.
-      inputs: name -> array for every input still open.
+      inputs: name -> array for every input that is not fixed.
     """
 
     resolved: Resolved
@@ -37,7 +37,7 @@ def example_inputs(model: Model, key: int = 0, *, batch: int = 1, sizes: Sizes |
     """Makes random inputs for a model.
 
     Images are uniform in [0, 1], other floats uniform in [-1, 1], recurrent state is zero, masks are one, positions are
-    0, 1, 2..., lengths are whole, other integers are uniform below the vocabulary, strings are words the graph knows.
+    0, 1, 2..., lengths are full, other integers are uniform below the vocabulary, strings are words in the graph.
 
     Args:
       model: any model.

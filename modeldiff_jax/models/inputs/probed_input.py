@@ -1,6 +1,6 @@
-"""Which input of a model is probed, at which sizes and in which layout, and what its other inputs are given.
+"""Chooses the input of a model to probe, its sizes and its layout, and the values of the model's other inputs.
 
-`probed_input` ties a model to its probe space: the form of input that it shares with other models.
+`probed_input` connects a model to its probe space: the form of input that it shares with other models.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _MIN_SIDE, _MIN_SAMPLES = 8, 128
 
 @dataclass(frozen=True, eq=False)
 class InputHint:
-    """What a caller knows of a model's input that its file does not say: `md.InputHint`, or `--input-kind` and so on.
+    """Facts about a model's inputs that its file does not hold, from the caller: `md.InputHint`, or `--input-kind` etc.
 
     Attributes:
       name: the input to probe.
       kind: its kind.
       layout: its axes in order, as letters: N batch, H, W, C for images (`NCHW`, `NHWC`, `CHW`, `NHW`), N, T, C for
         signals (`NT`, `NTC`, `NCT`, `T`).
-      value_range: smallest and largest value it takes: (0, 255) for an image model that scales by itself,
+      value_range: smallest and largest value that it takes: (0, 255) for an image model that scales pixels itself,
         (0, vocabulary - 1) for tokens.
       fixed: values of other inputs.
       sizes: input name -> shape, or name of a dynamic size -> its value.
@@ -59,19 +59,19 @@ class InputHint:
 
 @dataclass(frozen=True, eq=False)
 class ProbedInput:
-    """A model at concrete sizes, and which of its inputs is probed, how.
+    """A model at concrete sizes with its probed input.
 
     Attributes:
-      model: with inputs that decide shapes or branches bound.
+      model: the model, with inputs that decide shapes or branches bound.
       structs: shape and device dtype of each input in declared order.
-      index: of the probed input.
+      index: position of the probed input.
       shape, dtype: of the probed input, batch axis included.
-      layout: its axes as letters; for tokens and generic inputs `N` and `*` for the rest, or `*` alone.
+      layout: its axes as letters; for tokens and generic inputs `N` and `*` for all other axes, or `*` alone.
       low, high: its native value range.
       space: the model's natural probe space.
       others: values of the other inputs by name, at the batch size in `shape`.
-      batch_axes: for each input the axis whose size follows the batch, or `None`.
-      notes: what was fixed and why, for people.
+      batch_axes: for each input the axis whose size is the batch size, or `None`.
+      notes: values that inputs were fixed to, as text for reports.
     """
 
     model: Model
@@ -89,11 +89,11 @@ class ProbedInput:
 
 
 def probed_input(model: Model, hint: InputHint | None = None) -> ProbedInput:
-    """Finds which input of a model is probed, at which sizes, and what the other inputs are given.
+    """Chooses the input of a model to probe, its sizes and its layout, and the values of the other inputs.
 
     Args:
       model: any model; dynamic sizes get usual values.
-      hint: what the model does not say of itself.
+      hint: facts that the model's file does not hold.
     Raises:
       NotAdaptableError: no input can be probed, or the hint does not fit.
       InvalidInputError: no usual sizes work.
@@ -101,7 +101,7 @@ def probed_input(model: Model, hint: InputHint | None = None) -> ProbedInput:
     hint = hint or InputHint()
     unknown = {*hint.fixed, *([hint.name] if hint.name else [])} - set(model.input_names)
     if unknown:
-        raise _bad_hint(model, "names of the model's own inputs", f"inputs {sorted(unknown)}")
+        raise _bad_hint(model, "names of the model's inputs", f"inputs {sorted(unknown)}")
     resolved = _resolve(model, hint)
     specs = resolved.model.inputs
     index = _choose(resolved, hint)
@@ -130,7 +130,7 @@ def _choose(resolved: Resolved, hint: InputHint) -> int:
     specs = resolved.model.inputs
     if not specs:
         raise NotAdaptableError(
-            "A model to probe must have an input that is not fixed", got="none left", where=resolved.model.origin.path
+            "A model to probe must have an input that is not fixed", got="none", where=resolved.model.origin.path
         )
     if hint.name:
         return [spec.name for spec in specs].index(hint.name)
@@ -139,9 +139,8 @@ def _choose(resolved: Resolved, hint: InputHint) -> int:
     candidates = data or [i for i, spec in enumerate(specs) if not is_state(spec)] or list(range(len(specs)))
 
     def rank(i: int) -> tuple[bool, bool, int]:
-        aside = role(specs[i]) is not Role.DATA
         kind = _kind_and_layout(resolved, i, hint)[0]
-        return (not aside, kind != "generic", math.prod(resolved.shapes[specs[i].name]))
+        return (role(specs[i]) is Role.DATA, kind != "generic", math.prod(resolved.shapes[specs[i].name]))
 
     return max(candidates, key=rank)  # the first of equals
 
@@ -150,7 +149,7 @@ def _kind_and_layout(resolved: Resolved, index: int, hint: InputHint) -> tuple[K
     spec = resolved.model.inputs[index]
     shape = resolved.shapes[spec.name]
     batched = len(shape) > 1 and _carries_batch(resolved, index)
-    star: str = "N*" if batched else "*"
+    generic_layout = "N*" if batched else "*"
     if hint.layout is not None:
         return _hinted(resolved.model, hint, shape)
     kind, layout = _guess(shape if batched else (1, *shape), spec.dtype)
@@ -158,7 +157,7 @@ def _kind_and_layout(resolved: Resolved, index: int, hint: InputHint) -> tuple[K
     if hint.kind is None or hint.kind == kind:
         return kind, layout
     if hint.kind in ("generic", "tokens"):
-        return hint.kind, star
+        return hint.kind, generic_layout
     if hint.kind == "signal" and max(shape) == math.prod(shape[1:] if batched else shape):
         inner = shape[1:] if batched else shape
         letters = "".join("T" if n == max(inner) else "C" for n in inner)
@@ -187,7 +186,7 @@ def _hinted(model: Model, hint: InputHint, shape: tuple[int, ...]) -> tuple[Kind
 
 
 def _carries_batch(resolved: Resolved, index: int) -> bool:
-    """Whether axis 0 of an input is the batch: always when of size 1, else only if every output has it too."""
+    """Whether axis 0 of an input is the batch: always if its size is 1, else only if every output has it too."""
     size = resolved.shapes[resolved.model.inputs[index].name][0]
     if size == 1 or not resolved.model.traceable:
         return True
@@ -196,7 +195,7 @@ def _carries_batch(resolved: Resolved, index: int) -> bool:
 
 
 def _guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[Kind, str]:
-    """Kind and layout of a batched shape."""
+    """Returns the likely kind and layout of a batched shape."""
     floating = jnp.issubdtype(dtype, jnp.floating)
     if len(shape) == 4 and (floating or dtype == np.uint8):
         for channels in CHANNELS:
@@ -235,7 +234,7 @@ def _range_and_space(
 
 
 def _largest_token(model: Model, spec: TensorSpec) -> int:
-    """By the embedding table the input indexes, where the graph shows one; else bytes."""
+    """Returns the last index into the embedding table that the input indexes, or 255 if the graph has none."""
     if spec.dtype.kind not in "iu":
         return 0
     return min((vocabulary(model, spec.name) or VOCABULARY) - 1, int(np.iinfo(spec.dtype).max))
@@ -243,12 +242,12 @@ def _largest_token(model: Model, spec: TensorSpec) -> int:
 
 def _other_input(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     """Returns the value of an input that is not probed, and a note on it."""
-    what = "state" if is_state(spec) else "input"
+    noun = "state" if is_state(spec) else "input"
     match role(spec):
         case Role.MASK:
-            given = "ones"
+            value = "ones"
         case Role.POSITION if shape:
-            given = f"0..{shape[-1] - 1}"
+            value = f"0..{shape[-1] - 1}"
         case Role.LENGTH:
             raise NotAdaptableError(
                 "An input that holds lengths cannot be guessed",
@@ -256,8 +255,8 @@ def _other_input(spec: TensorSpec, shape: tuple[int, ...]) -> tuple[np.ndarray, 
                 fix=f"pass its value: md.InputHint(fixed={{'{spec.name}': ...}})",
             )
         case _:
-            given = "zeros"
-    return usual_value(spec, shape), f"{what} `{spec.name}` {given}"
+            value = "zeros"
+    return usual_value(spec, shape), f"{noun} `{spec.name}` {value}"
 
 
 def _brief(value: np.ndarray) -> str:

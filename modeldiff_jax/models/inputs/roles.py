@@ -1,7 +1,7 @@
-"""The role of each of a model's inputs, read off its name, type and rank: one table for all that ask.
+"""Assigns a role to each of a model's inputs by its name, type and rank.
 
-Files say nothing of what an input is for, but exporters name inputs alike. The role decides which sizes are tried for
-dynamic axes, which input is probed, and what the others are given.
+Files do not state the purpose of an input, but exporters name inputs alike. The role decides which sizes are tried for
+dynamic axes, which input is probed, and which values the others get.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from modeldiff_jax.types import TensorSpec
 
 
 class Role(Enum):
-    """What an input is for, with its usual value where it has one."""
+    """The purpose of an input; those with a usual value name it."""
 
     DATA = "data"
-    """Anything else: images, sound, tokens, features."""
+    """Images, sound, tokens, features and inputs of no other role."""
     SETTING = "setting"
     """An integer or boolean number that chooses a branch: a sampling rate, a training flag."""
     STATE = "state"
-    """Recurrent state: zeros at first."""
+    """Recurrent state: zeros initially."""
     CACHE = "cache"
-    """Keys and values of earlier tokens: none at first."""
+    """Keys and values of earlier tokens: none initially."""
     MASK = "mask"
-    """Which entries count: ones, so that all do."""
+    """Marks of the entries that count: ones, so that all do."""
     POSITION = "position"
-    """Places of tokens: 0, 1, 2 and so on along the last axis."""
+    """Positions of tokens: 0, 1, 2 and so on along the last axis."""
     SEGMENT = "segment"
-    """Which sentence a token belongs to: zeros."""
+    """Number of the sentence that each token belongs to: zeros."""
     LENGTH = "length"
-    """How many entries of another input are real."""
+    """Number of real entries of another input."""
 
 
 SETTINGS: Mapping[str, int] = {
@@ -59,34 +59,34 @@ _PATTERNS: tuple[tuple[Role, re.Pattern[str]], ...] = tuple(
         (Role.LENGTH, r"len"),
     )
 )
-"""In order: the first pattern found in a name gives the role."""
-_OF_INTEGERS = frozenset({Role.POSITION, Role.SEGMENT, Role.LENGTH})
+"""In order: the first pattern that matches a name gives the role."""
+_INTEGER_ROLES = frozenset({Role.POSITION, Role.SEGMENT, Role.LENGTH})
 
 
 def role(spec: TensorSpec) -> Role:
     """Returns the role of an input."""
     if spec.dtype.kind in "iub" and spec.shape in ((), (1,)) and spec.name.lower() in SETTINGS:
         return Role.SETTING
-    for found, pattern in _PATTERNS:
+    for candidate, pattern in _PATTERNS:
         if pattern.search(spec.name):
-            if found in (Role.CACHE, Role.STATE) and not spec.shape:
+            if candidate in (Role.CACHE, Role.STATE) and not spec.shape:
                 continue
-            if found in _OF_INTEGERS and spec.dtype.kind not in "iu":
+            if candidate in _INTEGER_ROLES and spec.dtype.kind not in "iu":
                 continue
-            return found
+            return candidate
     return Role.DATA
 
 
 def is_state(spec: TensorSpec) -> bool:
-    """Returns whether an input is recurrent state or a cache; zeros are its usual start."""
+    """Returns whether an input is recurrent state or a cache, which usually start as zeros."""
     return role(spec) in (Role.STATE, Role.CACHE)
 
 
 def usual_value(spec: TensorSpec, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns what an input is given that carries no data: ones for a mask, places for positions, else zeros.
+    """Returns the value of an input that carries no data: ones for a mask, 0, 1, 2... for positions, else zeros.
 
     Args:
-      spec: of the input.
+      spec: spec of the input.
       shape: its concrete shape.
     """
     match role(spec):

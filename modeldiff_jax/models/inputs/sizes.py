@@ -1,8 +1,8 @@
-"""Concrete sizes for a model's dynamic dimensions: guessed by role, kept when the model traces with them.
+"""Finds concrete sizes for a model's dynamic dimensions: guesses by role, accepted if the model traces with them.
 
-Files name their dynamic sizes as they like, or not at all, and say nothing of which sizes work. So each dynamic
-dimension gets a short list of usual sizes by the role its input plays (image, sound, tokens, recurrent state), and the
-first combination that `jax.eval_shape` accepts is taken. Nothing is computed for a trial.
+Files name their dynamic sizes as they like, or not at all, and do not state which sizes work. So each dynamic dimension
+gets a short list of usual sizes by the role and form of its input (image, sound, tokens, recurrent state), and the
+first combination that `jax.eval_shape` accepts is used. Nothing is computed for a trial.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ Sizes: TypeAlias = Mapping[str, int | tuple[int, ...]]
 """Input name -> its whole shape, or the name of a dynamic dimension -> its size."""
 
 _SQUARES = (96, 64, 128, 160, 192, 224, 256, 288, 299, 320, 384, 416, 448, 512, 640, 32, 28, 16)
-# Work grows with the area and a probe gains nothing by it, so small usual sizes come first; oblong ones are text lines
+# Work grows with the area and a probe gains nothing by it, so small usual sizes come first; oblong ones are for text
 _IMAGES = ((96, 96), (48, 192), (48, 320), (32, 128), (32, 320), *((n, n) for n in _SQUARES[1:]))
 _SOUND = (576, 512, 256, 16000, 1536, 1024, 2048, 4096, 8000, 32000, 48000, 160000)
 _FRAMES = (64, 100, 128, 96, 256, 32, 16, 3000, 1)
 _TOKENS = (64, 128, 32, 16, 256, 512, 1)
 _TRIALS = 60
 
-# What stands for one dynamic size: its name, or the input and axis of a nameless one
+# Identifies a dynamic size: its name, or the input and axis of a nameless one
 _Key: TypeAlias = str | tuple[str, int]
 _Choice: TypeAlias = tuple[tuple[_Key, ...], tuple[tuple[int, ...], ...]]
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A model together with sizes it runs at.
+    """A model and input shapes that it runs on.
 
     Attributes:
       model: the model, with `bound` inputs fixed.
       shapes: shape of each remaining input.
       bound: inputs fixed because they decide branches, with their values.
-      batch_axes: for each remaining input the axis of dynamic size that was taken for the batch, or `None`. A guess
-        from names and places: the examples along it may still depend on one another (a sequence, say). `jax.vmap`
-        over the model at batch 1 is right for every model.
+      batch_axes: for each remaining input the axis of dynamic size that is taken for the batch, or `None`. It is a
+        guess from names and positions: the examples along it may depend on one another (in a sequence, for example).
+        `jax.vmap` over the model at batch 1 is right for every model.
     """
 
     model: Model
@@ -57,9 +57,9 @@ class Resolved:
     batch_axes: dict[str, int | None]
 
     def structs(self) -> tuple[jax.ShapeDtypeStruct, ...]:
-        """Shape and dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take.
+        """Returns shape and dtype of each input in declared order, as `jax.eval_shape` and `jax.jit(...).lower` take.
 
-        Types of 64 bits are those JAX has in their place; `apply` widens them again.
+        Types of 64 bits are replaced by JAX's 32-bit ones; `apply` widens them again.
 
         Raises:
           UnsupportedModelError: an input holds strings or sequences, which JAX does not trace.
@@ -72,10 +72,10 @@ def resolve(model: Model, batch: int = 1, sizes: Sizes | None = None) -> Resolve
 
     Args:
       model: any model. A black box is never called: it gets the most usual sizes.
-      batch: size of the batch axis where it is dynamic; a fixed one stays.
-      sizes: what is known already: input name -> shape, or dynamic dimension's name -> size.
+      batch: size of the batch axis if it is dynamic.
+      sizes: known sizes: input name -> shape, or dynamic dimension's name -> size.
     Raises:
-      InvalidInputError: no usual combination of sizes works; the message holds the first refusal.
+      InvalidInputError: no usual combination of sizes works; the message has the error of the first one.
       NotStaticError: an input that decides shapes or branches must be bound first.
       LimitExceededError: an input is larger than `made_elements`.
     """
@@ -144,7 +144,7 @@ def _fits(shape: tuple[Dim, ...], size: tuple[int, ...]) -> bool:
 
 
 def _batch_keys(model: Model) -> frozenset[_Key]:
-    """Dynamic sizes that are the batch: axis 0 of each input, and wherever its name stands again."""
+    """Returns the dynamic sizes that are the batch: axis 0 of each input, and other axes of the same name."""
     if not model.inputs:
         return frozenset()
     main = main_input(model)
@@ -161,24 +161,24 @@ def _batch_axis(
 ) -> int | None:
     for axis, dim in enumerate(spec.shape):
         key = _key(spec, axis)
-        # a nameless size inside a state is given the batch's, and no other role leads to a choice there
+        # the first choice for a nameless size of a state is the batch size, and states have no other chosen sizes
         if isinstance(dim, str) and (key in keys or (is_state(spec) and key in chosen)):
             return axis
     return None
 
 
 def _choices(model: Model, known: Mapping[_Key, int], batch: int) -> list[_Choice]:
-    """For each open size, or pair of them, what to try and in which order."""
+    """Returns the values to try for each unknown size, or group of them, in order of preference."""
     choices: dict[tuple[_Key, ...], tuple[tuple[int, ...], ...]] = {}
-    seen: set[_Key] = set(known)
+    assigned: set[_Key] = set(known)
     for spec in sorted(model.inputs, key=is_state):
-        axes = [i for i, dim in enumerate(spec.shape) if isinstance(dim, str) and _key(spec, i) not in seen]
+        axes = [i for i, dim in enumerate(spec.shape) if isinstance(dim, str) and _key(spec, i) not in assigned]
         keys = tuple(dict.fromkeys(_key(spec, i) for i in axes))
-        seen.update(keys)
+        assigned.update(keys)
         if len(keys) == 2 and len(spec.shape) in (3, 4) and _is_image(spec, axes):
             choices[keys] = _IMAGES
             continue
-        if axes == [1, 2, 3] and len(keys) == 3 and len(spec.shape) == 4:  # channels open too: first or last
+        if axes == [1, 2, 3] and len(keys) == 3 and len(spec.shape) == 4:  # channels are dynamic too: first or last
             choices[keys] = tuple(shape for h, w in _IMAGES for shape in ((3, h, w), (h, w, 3), (1, h, w), (h, w, 1)))
             continue
         for key, axis in zip(keys, axes, strict=False):
@@ -193,7 +193,7 @@ def _is_image(spec: TensorSpec, axes: list[int]) -> bool:
 
 def _usual(spec: TensorSpec, axis: int, batch: int) -> tuple[int, ...]:
     fixed = [dim for i, dim in enumerate(spec.shape) if isinstance(dim, int) and i != axis]
-    if role(spec) is Role.CACHE:  # at first there are no keys and values
+    if role(spec) is Role.CACHE:  # initially there are no keys and values
         return (0, 1, *_TOKENS)
     if is_state(spec):
         return tuple(dict.fromkeys((batch, 1, *_FRAMES)))
@@ -210,31 +210,31 @@ def _usual(spec: TensorSpec, axis: int, batch: int) -> tuple[int, ...]:
 
 
 def _combinations(choices: list[_Choice]) -> Iterator[dict[_Key, int]]:
-    for picked in product(*(candidates for _, candidates in choices)):
+    for combination in product(*(candidates for _, candidates in choices)):
         yield {
             key: size
-            for (keys, _), sizes in zip(choices, picked, strict=True)
+            for (keys, _), sizes in zip(choices, combination, strict=True)
             for key, size in zip(keys, sizes, strict=True)
         }
 
 
 def _refusal(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> Exception | None:
-    """Why the model does not run at these shapes; `None` when it does."""
+    """Returns the error by which the model refuses these shapes; `None` if it runs."""
     if not model.traceable:
         return None
-    # strings cannot be traced: one that is a number as well stands for all
+    # strings cannot be traced: all inputs of strings hold one that can also be read as a number
     strings = {s.name: np.full(shapes[s.name], "0", object) for s in model.inputs if s.holds_strings}
     structs = [_struct(model, spec, shapes) for spec in model.inputs if spec.name not in strings]
 
     def with_strings(params: Params, *numbers: Any) -> Any:
-        rest = iter(numbers)
-        return model.apply(params, *(strings[n] if n in strings else next(rest) for n in model.input_names))
+        numeric = iter(numbers)
+        return model.apply(params, *(strings[n] if n in strings else next(numeric) for n in model.input_names))
 
-    try:  # of `apply` itself JAX remembers the trace, which whoever compiles it then finds
+    try:  # JAX caches the trace of `apply` itself, so that compiling it does not trace it again
         outputs = jax.eval_shape(with_strings if strings else model.apply, model.params, *structs)
     except ModelDiffError as error:
         return error
-    except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # code that is not ours
+    except (TypeError, ValueError, IndexError, ZeroDivisionError, AssertionError) as error:  # raised by users' code
         return InvalidInputError("A model must accept its inputs", got=str(error)[:300], where=model.origin.path)
     empty = [str(leaf.shape) for leaf in jax.tree.leaves(outputs) if 0 in leaf.shape]
     if empty:

@@ -1,7 +1,7 @@
 """Probe spaces: the kind, size and range of probes, in a form that models share.
 
 A probe space is independent of layout, batch and native value range, so one probe set serves models that differ in all
-of these. `models/inputs/probed_input.py` ties a model to its space.
+of these. `models/inputs/probed_input.py` connects a model to its space.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from modeldiff_jax.errors import InvalidInputError
 Kind: TypeAlias = Literal["image", "signal", "tokens", "generic"]
 
 VOCABULARY = 256
-"""Tokens a model is probed with unless told otherwise: bytes, which every larger vocabulary contains."""
+"""Default number of tokens that a model is probed with: those of bytes, which every larger vocabulary contains."""
 CHANNELS = (3, 1, 4)
 """Numbers of channels an image may have, the likeliest first."""
 
 
 @dataclass(frozen=True)
 class ProbeSpace:
-    """The space probes live in, without batch, layout or native range.
+    """The kind, size and range of probes, without batch, layout or native range.
 
     Attributes:
       kind: `image` (H, W, C) with C = 1 grey, 3 RGB or 4 RGBA; `signal` (T,); `tokens` (L,) integers; `generic` any.
-      shape: of one probe.
+      shape: shape of one probe.
       dtype: `int32` for tokens, else `float32`.
       low, high: smallest and largest value, inclusive: [0, 1] images, [-1, 1] signals, [0, vocabulary - 1] tokens.
     """
@@ -40,7 +40,7 @@ class ProbeSpace:
 
     def __post_init__(self) -> None:
         ranks = {"image": 3, "signal": 1, "tokens": 1}
-        sound = (
+        valid = (
             self.kind in get_args(Kind)
             and len(self.shape) == ranks.get(self.kind, len(self.shape))
             and all(isinstance(n, int) and n > 0 for n in self.shape)
@@ -50,7 +50,7 @@ class ProbeSpace:
             and math.isfinite(self.high)
             and self.low < self.high
         )
-        if not sound:
+        if not valid:
             raise InvalidInputError(
                 "A probe space is an image (H, W, 1, 3 or 4), a signal (T,), tokens (L,) or generic, with low < high",
                 got=str(asdict(self)),
@@ -59,19 +59,19 @@ class ProbeSpace:
 
     @property
     def size(self) -> int:
-        """Values in one probe."""
+        """Number of values in one probe."""
         return math.prod(self.shape)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
+        """Returns the space as JSON-able data."""
         return {**asdict(self), "shape": list(self.shape), "low": float(self.low), "high": float(self.high)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ProbeSpace:
-        """Inverse of `to_dict`.
+        """Returns the space that `to_dict` described.
 
         Raises:
-          InvalidInputError: fields are missing, unknown or unsound.
+          InvalidInputError: fields are missing, unknown or invalid.
         """
         try:
             low, high = float(data["low"]), float(data["high"])
@@ -86,20 +86,20 @@ class ProbeSpace:
 
 
 def image_space(height: int, width: int, channels: int = 3) -> ProbeSpace:
-    """Images with values in [0, 1]."""
+    """Returns the space of images with values in [0, 1]."""
     return ProbeSpace("image", (height, width, channels), "float32", 0.0, 1.0)
 
 
 def signal_space(samples: int) -> ProbeSpace:
-    """One-dimensional signals with values in [-1, 1]."""
+    """Returns the space of one-dimensional signals with values in [-1, 1]."""
     return ProbeSpace("signal", (samples,), "float32", -1.0, 1.0)
 
 
 def token_space(length: int, vocabulary: int = VOCABULARY) -> ProbeSpace:
-    """Integer sequences with values in [0, vocabulary - 1]."""
+    """Returns the space of integer sequences with values in [0, vocabulary - 1]."""
     return ProbeSpace("tokens", (length,), "int32", 0.0, float(vocabulary - 1))
 
 
 def generic_space(shape: tuple[int, ...], low: float = -1.0, high: float = 1.0) -> ProbeSpace:
-    """Float arrays of no known kind."""
+    """Returns the space of float arrays of no known kind."""
     return ProbeSpace("generic", shape, "float32", low, high)

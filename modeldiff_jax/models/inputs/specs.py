@@ -1,4 +1,4 @@
-"""What a caller says of a model's inputs or outputs -> `TensorSpec`s, and back to arrays a tracer can run on."""
+"""Converts a caller's description of inputs or outputs to `TensorSpec`s, and these to abstract arrays for tracing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from modeldiff_jax.types import ANY, Dim, TensorSpec
 SpecLike: TypeAlias = TensorSpec | jax.ShapeDtypeStruct | Sequence[Any]
 """A `TensorSpec`, a `jax.ShapeDtypeStruct`, a shape (None or a name: dynamic axis; float32), or several of these."""
 BATCH: Dim = "batch"
-"""The name of a dynamic axis 0 that was given none: every input then has the same batch size."""
+"""The name of a dynamic axis 0 without a name: every input then has the same batch size."""
 
-# Two sizes for each kind of axis: an output axis that differs between them depends on a dynamic one.
+# Two sizes for each kind of axis: an output axis that differs between them depends on a dynamic one
 _BATCH_SIZES, _OTHER_SIZES, _STEP = (2, 3), (224, 256), 32
 
 
 def to_specs(given: SpecLike, kind: str) -> tuple[TensorSpec, ...]:
-    """The specs a caller means.
+    """Returns a caller's description of inputs or outputs as specs.
 
     Args:
-      given: one spec or a sequence of them.
+      given: one spec or a sequence of specs.
       kind: `input` or `output`, for names (`input`, or `input_0`, `input_1`, ...) and messages.
     Raises:
-      InvalidInputError: not a spec, no spec at all, a negative size, or one name twice.
+      InvalidInputError: not a spec, no spec at all, a negative size, or a repeated name.
     """
     several = isinstance(given, Sequence) and not _is_shape(given)
     parts = list(given) if isinstance(given, Sequence) and several else [given]
@@ -38,7 +38,7 @@ def to_specs(given: SpecLike, kind: str) -> tuple[TensorSpec, ...]:
     )
     names = [spec.name for spec in specs]
     if len(set(names)) != len(names):
-        raise InvalidInputError(f"Every {kind} has a name of its own", got=", ".join(names), where=f"{kind}_spec")
+        raise InvalidInputError(f"The names of {kind}s differ", got=", ".join(names), where=f"{kind}_spec")
     return specs
 
 
@@ -78,14 +78,14 @@ def _bad(kind: str, given: Any) -> InvalidInputError:
 def traced_outputs(
     function: Callable[..., Any], arguments: tuple[Any, ...], inputs: tuple[TensorSpec, ...]
 ) -> tuple[TensorSpec, ...]:
-    """The output specs of `function(*arguments, *inputs)`, by tracing it at two sizes of each dynamic axis.
+    """Returns the output specs of `function(*arguments, *inputs)`, traced at two sizes of each dynamic axis.
 
-    An output axis whose size is that of a named input axis gets its name; one that changes otherwise is dynamic
-    without a name.
+    An output axis with the sizes of a named input axis gets its name; another one whose size changes is dynamic without
+    a name.
 
     Args:
       function: traceable; its result is any pytree of arrays.
-      arguments: what comes before the inputs.
+      arguments: arguments before the inputs.
       inputs: specs of the inputs.
     Raises:
       InvalidInputError: the result is empty, or its structure or rank depends on the sizes.
@@ -104,7 +104,7 @@ def traced_outputs(
 
 
 def placeholders(inputs: tuple[TensorSpec, ...], which: int = 0) -> Iterator[jax.ShapeDtypeStruct]:
-    """Abstract arrays of the inputs' types, dynamic axes at the first or second of their two trial sizes."""
+    """Yields abstract arrays of the inputs' types, dynamic axes at the first or second of their two trial sizes."""
     names = _names(inputs)
     for spec in inputs:
         shape = tuple(_sizes(spec, axis, names)[which] for axis in range(len(spec.shape)))
@@ -112,15 +112,15 @@ def placeholders(inputs: tuple[TensorSpec, ...], which: int = 0) -> Iterator[jax
 
 
 def _names(inputs: tuple[TensorSpec, ...]) -> dict[Dim, tuple[int, int]]:
-    """Each named axis's two sizes; those of no two names are alike, so that an output axis tells which it follows."""
-    found: dict[Dim, tuple[int, int]] = {}
+    """Returns two sizes for each named axis; all names have different ones, by which output axes are recognised."""
+    sizes: dict[Dim, tuple[int, int]] = {}
     for spec in inputs:
         for axis, dim in enumerate(spec.shape):
-            if _named(dim) and dim not in found:
+            if _named(dim) and dim not in sizes:
                 base, step = (_BATCH_SIZES, 2) if axis == 0 else (_OTHER_SIZES, _STEP)
-                shift = step * (1 + len(found)) if axis else step * len(found)
-                found[dim] = (base[0] + shift, base[1] + shift)
-    return found
+                shift = step * (1 + len(sizes)) if axis else step * len(sizes)
+                sizes[dim] = (base[0] + shift, base[1] + shift)
+    return sizes
 
 
 def _sizes(spec: TensorSpec, axis: int, names: dict[Dim, tuple[int, int]]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The values that integer and string inputs may take, read off the graph."""
+"""Finds the values that integer and string inputs may take in the graph."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def vocabulary(model: Model, name: str) -> int | None:
       model: any model.
       name: of the input.
     Returns:
-      The fewest entries among the tables and one-hot encodings the input indexes; None when it reaches none, or for a
-      model without a graph.
+      The size of the smallest table or one-hot encoding that the input indexes; None if it indexes none, or for a model
+      without a graph.
     """
     if model.conversion is None:
         return None
@@ -30,7 +30,7 @@ def vocabulary(model: Model, name: str) -> int | None:
 
 
 def _index_bounds(graph: Graph, constants: Mapping[str, Any], reached: set[str]) -> Iterator[int]:
-    """Yields the bound of each index input that one of the `reached` values comes to; `reached` grows on the way."""
+    """Yields the bound of each index input that depends on one of the `reached` values; adds to `reached`."""
     for node in graph.nodes:
         for subgraph in node.subgraphs.values():
             yield from _index_bounds(subgraph, constants, reached)
@@ -44,7 +44,7 @@ def _index_bounds(graph: Graph, constants: Mapping[str, Any], reached: set[str])
 
 
 def words(model: Model) -> tuple[str, ...]:
-    """Returns the strings that a model's graph knows: keys, categories and entries of lists; none without a graph."""
+    """Returns the strings in a model's graph: keys, categories and entries of lists; none without a graph."""
     if model.conversion is None:
         return ()
     graph = model.conversion.folded

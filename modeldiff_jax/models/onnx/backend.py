@@ -1,13 +1,13 @@
-"""ONNX's Backend API (`onnx.backend.base`), so that anybody's runner can drive the converter.
+"""ONNX's Backend API (`onnx.backend.base`), by which other programs can run the converter.
 
     rep = backend.prepare(model_proto)
     outputs = rep.run(inputs)
 
-Every input is taken as known (numpy), so one that decides a shape needs no further word, operators run one by one,
-and 64-bit types are kept. `rep.model` is the same model for `jit`, `vmap` and `grad`; its inputs that decide shapes are
-fixed by `rep.model.bind(name=value)`.
+All inputs are known (numpy), so they may decide shapes; operators run one by one, and 64-bit types are kept.
+`rep.model` is the same model for `jit`, `vmap` and `grad`; its inputs that decide shapes are fixed by
+`rep.model.bind(name=value)`.
 
-Sequences go in and out as lists, absent optionals as `None`, strings as arrays of objects.
+Sequences are lists, absent optionals `None`, and strings arrays of objects, in inputs and outputs.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class JaxBackendRep(BackendRep):
         graph = self._program.graph
         given = self._arranged(inputs)
         with active(self._limits):
-            values = {**graph.constants, **self._program.params, **{k: _taken(v) for k, v in given.items()}}
-            results = tuple(map(_given, run(graph, values)))
+            values = {**graph.constants, **self._program.params, **{k: _to_value(v) for k, v in given.items()}}
+            results = tuple(map(_from_value, run(graph, values)))
         return namedtupledict("Outputs", [spec.name for spec in graph.outputs])(*results)
 
     def _arranged(self, inputs: Any) -> dict[str, Any]:
@@ -76,19 +76,19 @@ class JaxBackendRep(BackendRep):
         return given
 
 
-def _taken(value: Any) -> Value:
-    """What a caller hands over, as the tracer's values."""
+def _to_value(value: Any) -> Value:
+    """Converts a caller's input to a value of the tracer."""
     if isinstance(value, (list, tuple)):
-        return tuple(map(_taken, value))
+        return tuple(map(_to_value, value))
     if value is None:
         return None
     return numpy_helper.to_array(value) if isinstance(value, TensorProto) else np.asarray(value)
 
 
-def _given(value: Value) -> Any:
-    """One of the tracer's values, as a caller expects it."""
+def _from_value(value: Value) -> Any:
+    """Converts a value of the tracer to the form that callers expect."""
     if isinstance(value, tuple):
-        return list(map(_given, value))
+        return list(map(_from_value, value))
     return None if value is None else np.asarray(value)
 
 
@@ -112,17 +112,17 @@ class JaxBackend(Backend):
 
         Args:
           model: a parsed model, without external data.
-          device: must be one `supports_device` says yes to.
-          **kwargs: `limits`, the bounds on hostile input.
+          device: one that `supports_device`.
+          **kwargs: `limits` on hostile input.
         """
         limits = kwargs.get("limits", DEFAULT)
         if not cls.supports_device(device):
-            raise InvalidInputError("The device must be one this JAX has", got=device, fix="use CPU")
+            raise InvalidInputError("The device must be one that JAX has here", got=device, fix="use CPU")
         return JaxBackendRep(read_graph(model.SerializeToString(), limits=limits), limits)
 
     @classmethod
     def run_model(cls, model: ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any) -> tuple[Any, ...]:
-        """`prepare` and `run` in one."""
+        """Prepares a model and runs it."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod

@@ -1,7 +1,7 @@
-"""Opens a tensor's external data without letting the model choose what is read.
+"""Opens a tensor's external data without letting the model choose which files are read.
 
-A model names its data files, so the name is hostile: published attacks use `..`, absolute paths, symbolic links in any
-component, and hard links to files elsewhere (CVE-2022-25882, CVE-2024-27318, CVE-2026-27489, CVE-2026-34446). Each
+A model names its data files, so the names are hostile: published attacks use `..`, absolute paths, symbolic links in
+any component, and hard links to files elsewhere (CVE-2022-25882, CVE-2024-27318, CVE-2026-27489, CVE-2026-34446). Each
 component is opened relative to the one before it and never through a link, so no check can be raced, and a regular
 file with a second name is refused.
 """
@@ -25,7 +25,7 @@ from modeldiff_jax.runtime.regular_file import kind_of, unchanged
 from modeldiff_jax.runtime.threads import each
 
 _KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
-# The path passes through a link or a file, or has too long a name; EMLINK: a link, on BSD
+# The path contains a link or a file as a folder, or too long a name; EMLINK: a link, on BSD
 _NO_PLAIN_PATH = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK, errno.ENAMETOOLONG)
 
 
@@ -38,18 +38,18 @@ class _Range(NamedTuple):
 
 
 class ExternalData:
-    """The data files below one model's folder, opened once each until the block is left.
+    """The data files below a model's folder, each opened once until the block ends.
 
     Args:
-      folder: the model's folder; `None` for a model that came as bytes, which may then have no external data.
-      limits: `external_bytes` bounds what all tensors take together.
+      folder: the model's folder; `None` for a model given as bytes, which must not have external data.
+      limits: `external_bytes` limits the bytes of all tensors together.
     """
 
     def __init__(self, folder: Path | None, limits: Limits) -> None:
         self._folder, self._limits = folder, limits
         self._files: dict[str, BufferedIOBase] = {}
         self._ranges: dict[_Range, Bytes] = {}
-        self._taken = 0
+        self._total = 0
         self._opened = ExitStack()
 
     def __enter__(self) -> ExternalData:
@@ -89,9 +89,9 @@ class ExternalData:
                 where=f"{where}, file `{location}`",
                 fix="export the model again; the data file may be truncated",
             )
-        self._taken += length
-        self._limits.check("external_bytes", self._taken, where=where)
-        check_memory(self._taken, where)
+        self._total += length
+        self._limits.check("external_bytes", self._total, where=where)
+        check_memory(self._total, where)
         key = _Range(location, offset, length)
         if key not in self._ranges:
             self._ranges[key] = read_range(file, offset, length, f"{where}, file `{location}`")
@@ -101,15 +101,15 @@ class ExternalData:
         """Returns the identity of a model, as `Origin.content_sha256` defines it.
 
         Args:
-          graph_sha256: of the graph's file.
+          graph_sha256: hash of the graph's file.
         """
         if not self._ranges:
             return graph_sha256
         ranges = sorted(self._ranges)
         hashes = each(lambda key: sha256(self._ranges[key]), ranges)
         lines = [
-            f"{found} {offset} {length} {location}"
-            for found, (location, offset, length) in zip(hashes, ranges, strict=True)
+            f"{digest} {offset} {length} {location}"
+            for digest, (location, offset, length) in zip(hashes, ranges, strict=True)
         ]
         text = "\n".join(["modeldiff-external-data-1", graph_sha256, *lines])
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -124,7 +124,7 @@ class ExternalData:
     def _open(self, location: str, where: str) -> BufferedIOBase:
         if self._folder is None:
             raise InvalidModelError(
-                "A model given as bytes must hold its own data",
+                "A model given as bytes must hold all its data",
                 got=f"external data `{location}`",
                 where=where,
                 fix="load it from its file",
@@ -144,7 +144,7 @@ class ExternalData:
                 os.close(folder)
                 folder = inner
             self._check_plain(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False), location, where)
-            # O_NONBLOCK: should it have become a named pipe meanwhile, opening it does not wait
+            # O_NONBLOCK: opening does not wait if the file has become a named pipe since the check
             handle = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError as error:
             raise InvalidModelError(

@@ -1,4 +1,4 @@
-"""A model's own functions: which node calls which, how large the model gets, and what a call's attributes are."""
+"""The functions that a model defines: the calls of them, the model's size once they are inlined, their attributes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Functions:
         self.versions, self._limits, self._where = versions, limits, where
         self._table: dict[Key, FunctionProto] = {}
         self._sizes: dict[Key, int] = {}
-        self._given: Mapping[str, AttributeProto] | None = None  # what the call being inlined gave; None outside
+        self._attributes: Mapping[str, AttributeProto] | None = None  # of the call being inlined; None outside of one
         self._depth = 0
         for function in proto.functions:
             key = domain(function.domain), text(function.name), text(function.overload)
@@ -35,11 +35,11 @@ class Functions:
             self._table[key] = function
 
     def called(self, node: NodeProto) -> FunctionProto | None:
-        """The function a node calls."""
+        """Returns the function that a node calls; None if it calls an operator."""
         return self._table.get(_key(node))
 
     def check(self, nodes: Iterable[NodeProto]) -> None:
-        """Refuses recursion, and more nodes than the limit once every call is inlined, before any is."""
+        """Raises an error for recursion and for more nodes than the limit, counted before any call is inlined."""
         if self._table:
             self._limits.check("nodes", self._size(nodes, ()), where=self._where)
 
@@ -57,53 +57,53 @@ class Functions:
             raise self._invalid("A function does not call itself", f"`{key[1]}` does", label(node))
         self._limits.check("nesting", len(outer) + 1, where=self._where)
         if key not in self._sizes:
-            # an Identity for each output, and the deepest path is looked at the first time a function is met
+            # an Identity for each output; recursion and nesting are checked when a function is first met
             self._sizes[key] = len(function.output) + self._size(function.node, (*outer, key))
         return size + self._sizes[key]
 
     @contextmanager
     def inlining(self, call: NodeProto, function: FunctionProto) -> Iterator[None]:
-        """Within, attributes by reference are those of this call, or the function's defaults."""
+        """Makes attributes by reference refer to those of this call, or the function's defaults, within the block."""
         if len(call.input) > len(function.input) or len(call.output) > len(function.output):
             got = f"{len(call.input)} inputs and {len(call.output)} outputs"
             raise self._invalid("A call fits its function", got, label(call))
-        given = {text(a.name): a for a in function.attribute_proto}
+        attributes = {text(a.name): a for a in function.attribute_proto}
         for attribute in call.attribute:
-            found = self.resolved(attribute)
-            if found is None:
+            value = self.resolved(attribute)
+            if value is None:
                 continue
-            if found.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+            if value.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
                 got = f"attribute `{text(attribute.name)}`"
                 raise UnsupportedModelError(
                     "A function is given no graphs", got=got, where=f"{self._where}, {label(call)}"
                 )
-            given[text(attribute.name)] = found
+            attributes[text(attribute.name)] = value
         self._depth += 1
         self._limits.check("nesting", self._depth, where=self._where)
-        outer = self._given, self.versions
-        self._given = given
-        # nodes of a function are of the versions that it imports, which need not be its model's
+        outer = self._attributes, self.versions
+        self._attributes = attributes
+        # a function may import other versions of operators than its model
         self.versions = {**self.versions, **{domain(entry.domain): entry.version for entry in function.opset_import}}
         yield
-        self._given, self.versions = outer
+        self._attributes, self.versions = outer
         self._depth -= 1
 
     def resolved(self, attribute: AttributeProto) -> AttributeProto | None:
-        """An attribute, or what it refers to in the call being inlined; `None` where that leaves it out."""
+        """Returns an attribute, or the call's attribute that it refers to; `None` if the call has no such attribute."""
         if not attribute.ref_attr_name:
             return attribute
-        if self._given is None:
+        if self._attributes is None:
             raise self._invalid("Only functions have attributes by reference", "one elsewhere", text(attribute.name))
-        found = self._given.get(text(attribute.ref_attr_name))
-        if found is None:
+        value = self._attributes.get(text(attribute.ref_attr_name))
+        if value is None:
             return None
         renamed = AttributeProto()
-        renamed.CopyFrom(found)
+        renamed.CopyFrom(value)
         renamed.name = attribute.name
         return renamed
 
-    def _invalid(self, rule: str, got: str, what: str) -> InvalidModelError:
-        return InvalidModelError(rule, got=got, where=f"{self._where}, `{what}`", fix="export the model again")
+    def _invalid(self, rule: str, got: str, name: str) -> InvalidModelError:
+        return InvalidModelError(rule, got=got, where=f"{self._where}, `{name}`", fix="export the model again")
 
 
 def _key(node: NodeProto) -> Key:

@@ -1,8 +1,8 @@
 """Splits the weights from an ONNX file as it is read, before protobuf copies them.
 
-A parsed message holds a copy of every byte, and arrays made of it another one. So the file's own wire format is walked
-first, as far as the initializers of the main graph: the bytes of large ones go into arrays of their own, and protobuf
-parses the rest. Bytes that are not plainly of that form are left to protobuf as they are.
+A parsed message holds a copy of every byte, and arrays made of it another one. So the wire format of the file is walked
+first, as far as the initializers of the main graph: the bytes of large ones are read into separate arrays, and protobuf
+parses the rest. A file that does not have the expected wire format is left to protobuf unchanged.
 
 Wire format: each field is a varint of (number * 8 + type) and a value; nested messages and bytes are of type 2, with a
 varint of their length before them (https://protobuf.dev/programming-guides/encoding).
@@ -17,18 +17,18 @@ from io import BufferedIOBase
 from modeldiff_jax.models.files import Bytes, read_exactly
 
 SMALLEST = 2**16
-"""Bytes of raw data below which an initializer stays in the message."""
+"""Fewest bytes of raw data for which an initializer is split from the message."""
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9  # field numbers of onnx.proto
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # wire types; the others are gone since proto3
 _LONGEST_VARINT = 10
-_LENGTH = 5  # bytes of a length that is written later: enough for the 2 GiB a message may have
+_LENGTH = 5  # bytes reserved for a length that is written later: enough for a message's limit of 2 GiB
 _FIELDS = 2_000_000
-"""Fields walked at most: ten for each node of the largest graphs. A file of nothing but tiny fields has a billion."""
+"""Most fields walked: ten for each node of the largest graphs. A hostile file of tiny fields may have a billion."""
 _CHUNK = 2**20
 
 
 class _NotPlainError(Exception):
-    """The bytes are not in the wire format, or have too many fields."""
+    """The bytes do not have the expected wire format, or have too many fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,16 @@ class SplitModel:
 
 
 def split_initializers(stream: BufferedIOBase, size: int, where: str, smallest: int = SMALLEST) -> SplitModel:
-    """Reads a serialised ModelProto, with the raw data of large initializers apart from the message.
+    """Reads a serialised ModelProto, and splits the raw data of large initializers from it.
 
     Args:
-      stream: at its start; nothing in it is trusted. Each byte is read once, unless the bytes are not plain: then the
-        stream is read again from its start.
+      stream: at its start; nothing in it is trusted. Each byte is read once, unless the bytes do not have the expected
+        wire format: then the stream is read again from its start.
       size: bytes of the message.
       where: the file, for messages.
-      smallest: bytes of raw data from which on an initializer's are kept apart.
+      smallest: fewest bytes of raw data for which an initializer is split from the message.
     Returns:
-      The two parts; all of it as `message` where nothing is kept apart or the bytes are not plain.
+      The two parts; `message` is the whole if nothing was split from it.
     Raises:
       InvalidModelError: the stream ends before `size` bytes.
     """
@@ -78,7 +78,7 @@ class _Field:
 
 
 class _Walk:
-    """Walks a message field by field: copies it, but for the raw data it puts aside."""
+    """Walks a message field by field, and copies it without the raw data of large initializers."""
 
     def __init__(self, stream: BufferedIOBase, where: str, smallest: int) -> None:
         self._stream, self._where, self._smallest = stream, where, smallest
@@ -87,14 +87,14 @@ class _Walk:
         self.raw_data: dict[int, Bytes] = {}
 
     def message(self, size: int, number: int, inner: Callable[[int], None]) -> None:
-        """Walks a message of `size` bytes; `inner` walks each of its fields `number`, given that one's size."""
+        """Walks a message of `size` bytes; `inner` is called with the size of each field `number` and walks it."""
         end = self._position + size
         while self._position < end:
             field = self._field(end)
             if field.number != number or field.kind != _BYTES:
                 self._copy(field)
                 continue
-            # how long the inner message becomes is known once it is copied; protobuf takes a padded varint
+            # the length of the inner message is known once it is copied; protobuf accepts a padded varint
             self.copied += _varint(field.number << 3 | _BYTES)
             length_at = len(self.copied)
             self.copied += bytes(_LENGTH)
@@ -107,7 +107,7 @@ class _Walk:
         self.message(size, _GRAPH_INITIALIZER, self._tensor)
 
     def _tensor(self, size: int) -> None:
-        """Walks a TensorProto, and puts its raw data aside."""
+        """Walks a TensorProto, and reads large raw data into an array."""
         index, end, written = self._initializers, self._position + size, 0
         self._initializers += 1
         if size < self._smallest:
@@ -117,7 +117,7 @@ class _Walk:
             field = self._field(end)
             raw = field.number == _TENSOR_RAW_DATA
             written += raw
-            if written > 1:  # protobuf takes the last
+            if written > 1:  # protobuf would use the last
                 raise _NotPlainError
             if raw and field.kind == _BYTES and field.size >= self._smallest:
                 self.raw_data[index] = read_exactly(self._stream, field.size, self._where)
@@ -132,14 +132,14 @@ class _Walk:
     def _copy_bytes(self, size: int) -> None:
         self._position += size
         while size:
-            piece = self._stream.read(min(_CHUNK, size))
-            if not piece:
-                raise _NotPlainError  # cut short meanwhile, as reading it again will say
-            self.copied += piece
-            size -= len(piece)
+            chunk = self._stream.read(min(_CHUNK, size))
+            if not chunk:
+                raise _NotPlainError  # truncated meanwhile, which reading it again will report
+            self.copied += chunk
+            size -= len(chunk)
 
     def _field(self, end: int) -> _Field:
-        """Reads the start of the next field, all of which must lie before `end`."""
+        """Reads the start of the next field; the whole field must lie before `end`."""
         self._fields += 1
         if self._fields > _FIELDS:
             raise _NotPlainError
@@ -160,7 +160,7 @@ class _Walk:
         return _Field(tag >> 3, kind, head, size)
 
     def _number(self, end: int) -> tuple[int, bytes]:
-        """Reads a varint; gives its value and its bytes."""
+        """Reads a varint; returns its value and its bytes."""
         value, head = 0, b""
         while self._position < end and len(head) < _LONGEST_VARINT:
             byte = self._stream.read(1)
@@ -175,7 +175,7 @@ class _Walk:
 
 
 def _varint(value: int, width: int = 1) -> bytes:
-    """The bytes of a number, at least `width` of them."""
+    """Returns a number as a varint of at least `width` bytes."""
     encoded = bytearray()
     while value > 127 or len(encoded) + 1 < width:
         encoded.append(value & 127 | 128)

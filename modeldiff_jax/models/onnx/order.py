@@ -1,5 +1,7 @@
-"""The order of a graph's nodes. The standard wants each after those it reads; onnxruntime's own quantiser does not keep
-to it, and onnxruntime sorts, so files in any order are about.
+"""Sorts a graph's nodes.
+
+The standard requires each node after those whose outputs it reads; onnxruntime's quantiser does not ensure that, and
+onnxruntime sorts the nodes, so there are files in any order.
 """
 
 from __future__ import annotations
@@ -14,17 +16,17 @@ from modeldiff_jax.models.onnx.fields import label, text
 
 
 def in_order(nodes: Sequence[NodeProto], where: str) -> Sequence[NodeProto]:
-    """Each node after those whose outputs it or a graph nested in it reads; as given where that holds already.
+    """Returns the nodes, each after those whose outputs it or a graph nested in it reads; unchanged if in order.
 
     Raises:
-      InvalidModelError: nodes that wait for one another.
+      InvalidModelError: nodes form a cycle.
     """
-    makers: dict[str, int] = {}
+    producers: dict[str, int] = {}
     for i, node in enumerate(nodes):
         for name in node.output:
-            makers.setdefault(text(name), i)  # a name defined twice is refused where it is defined
-    needs = {i: {makers[name] for name in _reads(node) if name in makers} for i, node in enumerate(nodes)}
-    if all(maker < i for i, found in needs.items() for maker in found):
+            producers.setdefault(text(name), i)  # the reader refuses a name that is defined twice
+    needs = {i: {producers[name] for name in _reads(node) if name in producers} for i, node in enumerate(nodes)}
+    if all(producer < i for i, needed in needs.items() for producer in needed):
         return nodes
     try:
         return [nodes[i] for i in TopologicalSorter(needs).static_order()]
@@ -32,21 +34,21 @@ def in_order(nodes: Sequence[NodeProto], where: str) -> Sequence[NodeProto]:
         labels = [label(nodes[i]) for i in error.args[1]]
         shown = " <- ".join(f"`{name}`" for name in labels[:5]) + (" <- ..." if len(labels) > 5 else "")
         raise InvalidModelError(
-            "A node does not wait for itself", got=shown, where=where, fix="export it again"
+            "The nodes of a graph form no cycle", got=shown, where=where, fix="export it again"
         ) from error
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """Names a node takes from the graph it stands in."""
-    found = {text(name) for name in node.input if name}
+    """Returns the names that a node reads from its graph: its inputs and the free names of its nested graphs."""
+    names = {text(name) for name in node.input if name}
     for attribute in node.attribute:
         if attribute.type == AttributeProto.GRAPH:
-            found |= _free(attribute.g)
-    return found
+            names |= _free(attribute.g)
+    return names
 
 
 def _free(graph: GraphProto) -> set[str]:
-    """Names a nested graph reads but does not define."""
+    """Returns the names that a nested graph reads but does not define."""
     read = {text(value.name) for value in graph.output}.union(*map(_reads, graph.node))
-    own = {text(value.name) for value in (*graph.input, *graph.initializer)}
-    return read - own - {text(name) for node in graph.node for name in node.output}
+    given = {text(value.name) for value in (*graph.input, *graph.initializer)}
+    return read - given - {text(name) for node in graph.node for name in node.output}

@@ -1,9 +1,8 @@
-"""Reads ONNX bytes into a `Graph`; every field read here is hostile until checked."""
+"""Reads the bytes of an ONNX model into a `Graph`; every field is hostile until it is checked."""
 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import BufferedIOBase
@@ -22,7 +21,6 @@ from onnx import (
     NodeProto,
     TensorProto,
     ValueInfoProto,
-    numpy_helper,
 )
 
 from modeldiff_jax.errors import InvalidModelError, UnsupportedModelError
@@ -37,17 +35,10 @@ from modeldiff_jax.models.onnx.functions import Functions
 from modeldiff_jax.models.onnx.initializers import split_initializers
 from modeldiff_jax.models.onnx.order import in_order
 from modeldiff_jax.models.onnx.registration import ONNX
+from modeldiff_jax.models.onnx.tensors import TensorReader
 from modeldiff_jax.types import ANY, STRING, Dim, Shape, TensorSpec
 
 _PLACEHOLDERS = frozenset({"", "?", "*", "-1", "any", "dynamic", "none", "null", "unk", "unknown"})
-_MAX_RANK = 64  # numpy's
-_PACKED_BITS: dict[int, int] = {
-    TensorProto.UINT4: 4,
-    TensorProto.INT4: 4,
-    TensorProto.FLOAT4E2M1: 4,
-    TensorProto.UINT2: 2,
-    TensorProto.INT2: 2,
-}
 
 
 def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFAULT, where: str = "bytes") -> Graph:
@@ -55,14 +46,14 @@ def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFA
 
     Args:
       data: the file's bytes.
-      folder: where its external data may lie; `None` refuses external data.
-      limits: bounds on size, nodes, nesting and tensors.
+      folder: the folder with its external data; `None` refuses external data.
+      limits: limits on size, nodes, nesting and tensors.
       where: the file, for messages.
     Raises:
       InvalidModelError: not ONNX, truncated, or inconsistent.
       UnsafeModelError: external data that leaves the folder.
-      UnsupportedModelError: a part of ONNX we do not have.
-      LimitExceededError: a bound was hit.
+      UnsupportedModelError: a part of ONNX that is not supported.
+      LimitExceededError: a limit was exceeded.
     """
     with ExternalData(folder, limits) as external:
         return _graph(io.BytesIO(data), len(data), external, limits, where)
@@ -71,7 +62,7 @@ def read_graph(data: bytes, *, folder: Path | None = None, limits: Limits = DEFA
 def read_graph_file(
     stream: BufferedIOBase, *, folder: Path, limits: Limits = DEFAULT, where: str = "bytes"
 ) -> tuple[Graph, str, str]:
-    """Reads and checks an ONNX model's file, and hashes all that is read.
+    """Reads and checks the file of an ONNX model, and hashes all bytes that are read.
 
     Args:
       stream: the file, at its start.
@@ -94,15 +85,15 @@ def _graph(stream: BufferedIOBase, size: int, external: ExternalData, limits: Li
     split = split_initializers(stream, size, where)
     proto = _parse(split.message, where)
     raw_data = split.raw_data
-    del split  # the message holds a copy
+    del split  # `proto` holds a copy of the message
     return _Reader(proto, external, limits, where, raw_data).read()
 
 
 def self_contained(data: bytes, *, folder: Path | None, limits: Limits = DEFAULT, where: str = "bytes") -> bytes:
-    """The same model with its external data moved inside, so that another runtime opens no file for it.
+    """Returns a serialised model with its external data inside, so that another runtime opens no file for it.
 
     Args:
-      data: the file's bytes. folder: where its external data may lie. limits, where: as for `read_graph`.
+      data: the file's bytes. folder, limits, where: as for `read_graph`.
     Raises:
       UnsafeModelError: external data that leaves the folder.
       LimitExceededError: the whole does not fit into one file.
@@ -113,8 +104,8 @@ def self_contained(data: bytes, *, folder: Path | None, limits: Limits = DEFAULT
     if not external:
         return data
     with ExternalData(folder, limits) as files:
-        reader = _Reader(proto, files, limits, where)
-        limits.check("model_bytes", len(data) + sum(map(reader.bytes_of, external)), where=where)
+        reader = TensorReader(files, limits, where)
+        limits.check("model_bytes", len(data) + sum(map(reader.size_of, external)), where=where)
         for tensor in external:
             raw = reader.external_bytes(tensor, tensor.name)
             for field in ("external_data", "data_location"):
@@ -138,13 +129,13 @@ def _parse(data: bytes, where: str) -> ModelProto:
 
 
 def _tensors(message: Message) -> Iterator[TensorProto]:
-    """Every tensor anywhere in a message."""
+    """Yields every tensor in a message and in the messages nested in it."""
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
-            for part in [value] if isinstance(value, Message) else value:
-                if isinstance(part, TensorProto):
-                    yield part
-                yield from _tensors(part)
+            for inner in [value] if isinstance(value, Message) else value:
+                if isinstance(inner, TensorProto):
+                    yield inner
+                yield from _tensors(inner)
 
 
 class _Reader:
@@ -157,10 +148,10 @@ class _Reader:
         raw_data: Mapping[int, Bytes] = MappingProxyType({}),
     ) -> None:
         self.proto, self.limits, self.where = proto, limits, where
-        self.raw_data, self.external = raw_data, external
+        self.raw_data, self.tensors = raw_data, TensorReader(external, limits, where)
         self.versions = {domain(entry.domain): entry.version for entry in proto.opset_import}
         self.constants: dict[str, np.ndarray] = {}
-        self.taken: set[str] = set()
+        self.used_names: set[str] = set()
         self.functions = Functions(proto, self.versions, limits, where)
         self.n_nodes = 0
         self.n_scopes = 0
@@ -177,7 +168,7 @@ class _Reader:
         return self.graph(self.proto.graph, {}, depth=0)
 
     def graph(self, proto: GraphProto, outer: Mapping[str, str], depth: int) -> Graph:
-        """Reads one graph. Names in nested graphs get a prefix of their own, so that all names differ."""
+        """Reads one graph. Names in each nested graph get another prefix, so that all names differ."""
         self.limits.check("nesting", depth, where=self.where)
         prefix = f"{self.n_scopes}/" if depth else ""
         self.n_scopes += 1
@@ -191,9 +182,9 @@ class _Reader:
                 raise self.invalid("Every name is defined once", f"`{name}` twice" if name else "no name", label)
             defined.add(name)
             unique = prefix + name
-            while unique in self.taken:  # a file may contain `1/x` itself
+            while unique in self.used_names:  # a file may contain the name `1/x`
                 unique = "_" + unique
-            self.taken.add(unique)
+            self.used_names.add(unique)
             names[name] = unique
             return unique
 
@@ -201,9 +192,9 @@ class _Reader:
             raise UnsupportedModelError("Weights must be dense", got="sparse initializers", where=self.where)
         for i, tensor in enumerate(proto.initializer):
             raw = None if depth else self.raw_data.get(i)
-            self.constants[define(tensor.name)] = self.tensor(tensor, text(tensor.name), raw)
-        held = frozenset(defined)  # before IR 4 every initializer was listed as an input too
-        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if text(v.name) not in held)
+            self.constants[define(tensor.name)] = self.tensors.read(tensor, text(tensor.name), raw)
+        initialised = frozenset(defined)  # before IR 4 every initializer was listed as an input too
+        inputs = tuple(self.spec(v, define(v.name)) for v in proto.input if text(v.name) not in initialised)
         for value in proto.input:
             if depth == 0 and value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape"):
                 raise UnsupportedModelError(
@@ -222,20 +213,20 @@ class _Reader:
     def nodes(
         self, protos: Sequence[NodeProto], names: Mapping[str, str], define: Callable[[str | bytes], str], depth: int
     ) -> list[Node]:
-        """Reads nodes in the order they run, those of functions in place of their calls, and sets Constants aside."""
-        found: list[Node] = []
+        """Reads nodes in the order they run, calls of functions inlined; Constant nodes become constants."""
+        nodes: list[Node] = []
         self.limits.check("nodes", self.n_nodes + len(protos), where=self.where)
         for proto in in_order(protos, self.where):
             self.n_nodes += 1
             self.limits.check("nodes", self.n_nodes, where=self.where)
             function = self.functions.called(proto)
             if function is not None:
-                found += self.inlined(function, proto, names, define, depth)
+                nodes += self.inlined(function, proto, names, define, depth)
             elif proto.op_type == "Constant" and domain(proto.domain) == ONNX and len(proto.output) == 1:
                 self.constants[define(proto.output[0])] = self.constant(proto)
             else:
-                found.append(self.node(proto, names, define, depth))
-        return found
+                nodes.append(self.node(proto, names, define, depth))
+        return nodes
 
     def inlined(
         self,
@@ -245,12 +236,14 @@ class _Reader:
         define: Callable[[str | bytes], str],
         depth: int,
     ) -> list[Node]:
-        """The nodes of a function, which reads its call's inputs and attributes and writes its outputs."""
+        """Returns the nodes of a function that read the inputs and attributes of a call and write its outputs."""
         label = label_of(call)
         inner = {text(name): "" for name in function.input}
         for name, value in zip(function.input, call.input, strict=False):
             if value and text(value) not in names:
-                raise self.invalid("A node reads what was computed before it", f"`{text(value)}`, which is not", label)
+                raise self.invalid(
+                    "A node reads values that are computed before it", f"`{text(value)}`, which is not", label
+                )
             inner[text(name)] = names[text(value)] if value else ""
         self.n_scopes += 1
         prefix = f"{self.n_scopes}:"
@@ -259,9 +252,9 @@ class _Reader:
             if text(name) in inner:
                 raise self.invalid("Every name is defined once", f"`{text(name)}` twice", label)
             unique = prefix + text(name)
-            while unique in self.taken:
+            while unique in self.used_names:
                 unique = "_" + unique
-            self.taken.add(unique)
+            self.used_names.add(unique)
             inner[text(name)] = unique
             return unique
 
@@ -276,16 +269,16 @@ class _Reader:
 
     def node(self, proto: NodeProto, names: Mapping[str, str], define: Any, depth: int) -> Node:
         label = label_of(proto)
-        reads = tuple(map(text, proto.input))
-        for name in reads:
+        read_names = tuple(map(text, proto.input))
+        for name in read_names:
             if name and name not in names:
-                raise self.invalid("A node reads what was computed before it", f"`{name}`, which is not", label)
-        inputs = tuple(names[name] if name else "" for name in reads)
+                raise self.invalid("A node reads values that are computed before it", f"`{name}`, which is not", label)
+        inputs = tuple(names[name] if name else "" for name in read_names)
         keys = [text(a.name) for a in proto.attribute]
         if len(set(keys)) < len(keys):
             raise self.invalid("A node has each attribute once", ", ".join(keys), label)
-        found = {key: self.functions.resolved(a) for key, a in zip(keys, proto.attribute, strict=True)}
-        attributes = {k: self.attribute(a, names, label, depth) for k, a in found.items() if a is not None}
+        resolved = {key: self.functions.resolved(a) for key, a in zip(keys, proto.attribute, strict=True)}
+        attributes = {k: self.attribute(a, names, label, depth) for k, a in resolved.items() if a is not None}
         outputs = tuple(define(name) if name else "" for name in proto.output)
         dialect = domain(proto.domain)
         version = self.functions.versions.get(dialect)
@@ -300,7 +293,7 @@ class _Reader:
         in_model = self.versions.get(dialect, version)
         if version != in_model and not _same_definition(node, in_model):
             raise UnsupportedModelError(
-                "A function of a model may import other operator sets where they define its operators alike",
+                "A function of a model may import another operator set if that defines the function's operators alike",
                 got=f"{dialect}.{node.op} of opset {version} in a function, of a model of opset {in_model}",
                 where=f"{self.where}, `{label}`",
                 fix="bring it to one version: onnx.inliner.inline_local_functions(model, convert_version=True)",
@@ -323,10 +316,10 @@ class _Reader:
             case kind.STRINGS:
                 return tuple(map(text, proto.strings))
             case kind.TENSOR:
-                return self.tensor(proto.t, f"{label}, attribute {proto.name}")
+                return self.tensors.read(proto.t, f"{label}, attribute {proto.name}")
             case kind.GRAPH:
                 return self.graph(proto.g, names, depth + 1)
-            case kind.TYPE_PROTO:  # of an absent optional: values know their types themselves
+            case kind.TYPE_PROTO:  # of an absent optional; other values need no declared type
                 return proto.tp.WhichOneof("value")
         raise UnsupportedModelError(
             "Attributes are numbers, strings, tensors or graphs",
@@ -335,14 +328,15 @@ class _Reader:
         )
 
     def constant(self, node: NodeProto) -> np.ndarray:
-        """The value of a Constant node, in whichever of its attributes it stands."""
+        """Returns the value of a Constant node, which one of several attributes holds."""
         label = label_of(node)
-        held = [found for a in node.attribute if (found := self.functions.resolved(a)) is not None]
-        if len(held) != 1:
-            raise self.invalid("A Constant has one value", f"{len(held)} attributes", label)
-        value = self.attribute(held[0], {}, label, depth=0)
+        values = [value for a in node.attribute if (value := self.functions.resolved(a)) is not None]
+        if len(values) != 1:
+            raise self.invalid("A Constant has one value", f"{len(values)} attributes", label)
+        (attribute,) = values
+        value = self.attribute(attribute, {}, label, depth=0)
         kind = AttributeProto.AttributeType
-        match held[0].name, held[0].type:
+        match attribute.name, attribute.type:
             case "value", kind.TENSOR:
                 return np.asarray(value)
             case ("value_float", kind.FLOAT) | ("value_floats", kind.FLOATS):
@@ -353,59 +347,9 @@ class _Reader:
                 return np.asarray(value, object)
         raise UnsupportedModelError(
             "A Constant holds a dense tensor, numbers or strings",
-            got=f"attribute `{held[0].name}` of type {_kind(held[0])}",
+            got=f"attribute `{attribute.name}` of type {_kind(attribute)}",
             where=f"{self.where}, node {label}",
         )
-
-    def tensor(self, proto: TensorProto, label: str, raw: Bytes | None = None) -> np.ndarray:
-        """A tensor's values, after its shape, type and byte count have been checked against each other.
-
-        `raw` is its raw data where that was cut out.
-        """
-        shape = tuple(proto.dims)
-        if any(dim < 0 for dim in shape) or len(shape) > _MAX_RANK:
-            raise self.invalid(f"A tensor has at most {_MAX_RANK} sizes, none negative", f"shape {shape}", label)
-        # Zeros aside: numpy refuses an empty array whose other sizes are too large
-        elements = math.prod(dim for dim in shape if dim)
-        self.limits.check("tensor_elements", elements, where=f"{self.where}, tensor `{label}`")
-        if proto.data_location == TensorProto.EXTERNAL:
-            if proto.data_type == TensorProto.STRING:
-                raise self.invalid("Strings are stored in the model itself", "external strings", label)
-            return self.from_bytes(proto, shape, label, self.external_bytes(proto, label))
-        if proto.data_type == TensorProto.STRING:
-            if len(proto.string_data) != math.prod(shape):
-                got = f"{len(proto.string_data)} strings for {shape}"
-                raise self.invalid("A tensor's data fill its shape", got, label)
-            return np.array([text(s) for s in proto.string_data], object).reshape(shape)
-        dtype, size = self.dtype(proto.data_type, label), self.bytes_of(proto)
-        held = raw if raw is not None else proto.raw_data if proto.HasField("raw_data") else None
-        if held is not None and len(held) != size:
-            got = f"{len(held)} bytes for {shape} of {dtype.name} ({size} bytes)"
-            raise self.invalid("A tensor's data fill its shape", got, label)
-        if raw is not None:
-            return self.from_bytes(proto, shape, label, raw)
-        try:
-            return np.asarray(numpy_helper.to_array(proto)).reshape(shape)
-        except (ValueError, TypeError, OverflowError) as error:
-            raise self.invalid("A tensor's data fill its shape", str(error).splitlines()[0], label) from error
-
-    def from_bytes(self, proto: TensorProto, shape: tuple[int, ...], label: str, raw: Bytes) -> np.ndarray:
-        """A tensor whose data lie outside of its message."""
-        dtype = self.dtype(proto.data_type, label)
-        if proto.data_type not in _PACKED_BITS:
-            return raw.view(dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
-        whole = TensorProto(dims=shape, data_type=proto.data_type, raw_data=raw.tobytes())
-        return np.asarray(numpy_helper.to_array(whole))
-
-    def bytes_of(self, proto: TensorProto) -> int:
-        """How many bytes a tensor's shape and type need."""
-        bits = _PACKED_BITS.get(proto.data_type) or 8 * self.dtype(proto.data_type, proto.name).itemsize
-        return (math.prod(proto.dims) * bits + 7) // 8
-
-    def external_bytes(self, proto: TensorProto, label: str) -> Bytes:
-        """A tensor's bytes out of the file it names."""
-        entries = {text(entry.key): text(entry.value) for entry in proto.external_data}
-        return self.external.read(entries, self.bytes_of(proto), f"{self.where}, tensor `{label}`")
 
     def spec(self, proto: ValueInfoProto, name: str) -> TensorSpec:
         if not proto.type.HasField("tensor_type"):
@@ -415,33 +359,27 @@ class _Reader:
         shape: Shape = tuple(d.dim_value if d.dim_value > 0 else _size_name(d.dim_param) for d in tensor.shape.dim)
         if tensor.elem_type == TensorProto.STRING:
             return TensorSpec(name, shape, STRING)
-        dtype = np.dtype(object) if tensor.elem_type == 0 else self.dtype(tensor.elem_type, name)
+        dtype = np.dtype(object) if tensor.elem_type == 0 else self.tensors.dtype(tensor.elem_type, name)
         return TensorSpec(name, shape, dtype)
-
-    def dtype(self, data_type: int, label: str) -> np.dtype[Any]:
-        try:
-            return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(data_type))
-        except (KeyError, ValueError, TypeError) as error:
-            raise self.invalid("A tensor has a known element type", f"type {data_type}", label) from error
 
     def invalid(self, rule: str, got: str, label: str) -> InvalidModelError:
         return InvalidModelError(rule, got=got, where=f"{self.where}, `{label}`", fix="export the model again")
 
 
 def _same_definition(node: Node, version: int) -> bool:
-    """Whether a node's operator means the same at another version; an unknown one is for `fold` to refuse."""
+    """Whether a node's operator is defined alike in another version; `fold` refuses unknown operators."""
     try:
-        own = lookup(node)
+        function = lookup(node).function
     except UnsupportedModelError:
         return True
     try:
-        return own.function is lookup(replace(node, version=version)).function
+        return function is lookup(replace(node, version=version)).function
     except UnsupportedModelError:
         return False
 
 
 def _size_name(given: str | bytes) -> Dim:
-    """The name of a dynamic size; words that exporters write for any unknown one are no names."""
+    """Returns the name of a dynamic size; words that exporters write for an unknown one count as no name."""
     name = text(given)
     return ANY if name.lower() in _PLACEHOLDERS else name
 

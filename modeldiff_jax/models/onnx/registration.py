@@ -1,4 +1,4 @@
-"""Registration of ONNX's operators: the registry's decorator with ONNX's own domain as the default."""
+"""Registers ONNX's operators: the registry's decorator with `ai.onnx` as the default domain."""
 
 from __future__ import annotations
 

@@ -17,19 +17,19 @@ _FORMATS = ((is_safetensors, read_safetensors), (is_torch, read_torch))
 
 
 def load_weights(path: str | os.PathLike[str], *, limits: Limits = DEFAULT) -> dict[str, np.ndarray]:
-    """Reads a `.safetensors` file or a PyTorch `.pth` / `.pt` state dict. Nothing in it is run.
+    """Reads a `.safetensors` file or a PyTorch `.pth` / `.pt` state dict, without running any code in it.
 
     Args:
-      path: the file. PyTorch's may be of either of its formats, the zip archive or the older stream.
-      limits: bounds on hostile input.
+      path: the file. PyTorch files may have either format, the zip archive or the older stream.
+      limits: limits on hostile input.
     Returns:
       Read-only arrays by name, in the file's order, of any shape. Names of nested dictionaries are joined by dots;
-      entries that are not tensors (an epoch, say) are left out.
+      entries that are not tensors (an epoch, for example) are left out.
     Raises:
       InvalidModelError: no such file, damaged, another format, or changed while it was read.
       UnsafeModelError: it names code, which a state dict never does.
-      UnsupportedModelError: a kind of tensor we do not have.
-      LimitExceededError: a bound was hit.
+      UnsupportedModelError: a kind of tensor that is not supported.
+      LimitExceededError: a limit was exceeded.
     """
     file = Path(path)
     with open_model(file, limits, "external_bytes") as stream:

@@ -1,8 +1,8 @@
 """Reads a pickle as data: an interpreter of the opcodes PyTorch writes, which can neither import nor call anything.
 
-Python's own unpickler imports classes and calls them, and is only as safe as the list of classes it may import. This
-one imports nothing: a name in the pickle becomes a `Name`, a call a `Call`, and the reader of the file decides which of
-these it understands. It refuses all others, and opcodes that PyTorch never writes.
+Python's unpickler imports classes and calls them, and is only as safe as the list of classes it may import. This one
+imports nothing: a name in the pickle becomes a `Name`, a call a `Call`, and the reader of the file decides which names
+and calls it supports. It refuses all others, and opcodes that PyTorch never writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_INTEGER = 16  # bytes; PyTorch's magic number has ten
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name the pickle would import: `module.name`."""
+    """A name that the pickle would import: `module.name`."""
 
     module: str
     name: str
@@ -32,12 +32,12 @@ class Name:
 
 @dataclass(slots=True)
 class Call:
-    """A call the pickle would make."""
+    """A call that the pickle would make."""
 
     function: Any
     arguments: Any
     items: dict[str, Any] | None = None
-    """Entries that the pickle puts into the result afterwards, in case that is a dictionary."""
+    """Entries that the pickle adds to the result afterwards, if it is a dictionary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +51,16 @@ _MARK = object()
 
 
 def is_pickle(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a pickle: a protocol with an opcode of its own, and no safetensors."""
+    """Whether a file's first bytes are those of a pickle: the opcode of a protocol, and not a safetensors header."""
     return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and not is_safetensors(head)
 
 
 class Unpickled:
-    """One pickle out of `data`, from position `start`.
+    """The pickle in `data` that begins at position `start`.
 
     Attributes:
       value: numbers, strings, lists, tuples, dictionaries (keys as strings), `Name`s, `Call`s and `Reference`s.
-      names: everything it would import, used or not.
+      names: every name it would import, used or not.
       references: all its references to other parts of the file.
       end: position after it.
 
@@ -70,7 +70,7 @@ class Unpickled:
     """
 
     def __init__(self, data: bytes, start: int, limits: Limits, where: str) -> None:
-        self._data, self._at, self._where = data, start, where
+        self._data, self._position, self._where = data, start, where
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self.names: set[Name] = set()
@@ -86,16 +86,16 @@ class Unpickled:
             if step is None:
                 self._refuse("A weight file's pickle has only the steps that data need", f"step {code!r}")
             step(self)
-        self.value, self.end = self._pop(), self._at
+        self.value, self.end = self._pop(), self._position
         if self._stack:
             self._refuse("A pickle is one value", "more than one")
 
     def _take(self, n: int) -> bytes:
-        part = self._data[self._at : self._at + n]
-        if len(part) != n:
+        data = self._data[self._position : self._position + n]
+        if len(data) != n:
             self._refuse("A pickle is whole", "its end")
-        self._at += n
-        return part
+        self._position += n
+        return data
 
     def _number(self, form: str) -> Any:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
@@ -104,10 +104,10 @@ class Unpickled:
         return self._decoded(self._take(self._number(form)))
 
     def _line(self) -> str:
-        end = self._data.find(b"\n", self._at, self._at + 1000)
+        end = self._data.find(b"\n", self._position, self._position + 1000)
         if end < 0:
             self._refuse("A name in a pickle ends", "no end")
-        line = self._take(end + 1 - self._at)
+        line = self._take(end + 1 - self._position)
         return self._decoded(line[:-1])
 
     def _decoded(self, raw: bytes) -> str:
@@ -121,7 +121,7 @@ class Unpickled:
 
     def _pop(self) -> Any:
         if not self._stack or self._stack[-1] is _MARK:
-            self._refuse("A pickle takes only what it has put", "nothing to take")
+            self._refuse("A pickle takes no more values than it has put", "an empty stack")
         return self._stack.pop()
 
     def _top(self) -> Any:
@@ -130,14 +130,14 @@ class Unpickled:
         return value
 
     def _marked(self) -> list[Any]:
-        """Everything above the last mark."""
-        at = len(self._stack) - 1
-        while at >= 0 and self._stack[at] is not _MARK:
-            at -= 1
-        if at < 0:
-            self._refuse("A pickle takes only what it has put", "no mark")
-        values = self._stack[at + 1 :]
-        del self._stack[at:]
+        """Removes the last mark and the values above it from the stack; returns the values."""
+        mark = len(self._stack) - 1
+        while mark >= 0 and self._stack[mark] is not _MARK:
+            mark -= 1
+        if mark < 0:
+            self._refuse("A pickle takes no more values than it has put", "no mark")
+        values = self._stack[mark + 1 :]
+        del self._stack[mark:]
         return values
 
     def _tuple(self, n: int) -> None:
@@ -150,12 +150,12 @@ class Unpickled:
             self._refuse(f"Integers have at most {_LONGEST_INTEGER} bytes", str(length))
         self._push(int.from_bytes(self._take(length), "little", signed=True))
 
-    def _put(self, index: int) -> None:
+    def _memoize(self, index: int) -> None:
         self._memo[index] = self._top()
 
-    def _get(self, index: int) -> None:
+    def _recall(self, index: int) -> None:
         if index not in self._memo:
-            self._refuse("A pickle recalls only what it has kept", f"entry {index}")
+            self._refuse("A pickle recalls entries of its memo", f"entry {index}, which it has not written")
         self._push(self._memo[index])
 
     def _append(self, values: list[Any]) -> None:
@@ -174,7 +174,7 @@ class Unpickled:
         for key, value in zip(values[::2], values[1::2], strict=True):
             if not isinstance(key, str | int):
                 self._refuse("Keys are strings or integers", type(key).__name__)
-            # integers as text: a stranger may choose ones whose hashes collide
+            # integers as text: a hostile file may hold integers whose hashes collide
             target[str(key)] = value
 
     def _set_one(self) -> None:
@@ -190,7 +190,7 @@ class Unpickled:
         arguments = self._pop()
         function = self._pop()
         if not isinstance(function, Name) or not isinstance(arguments, tuple):
-            self._refuse("Only what has a name is called", type(function).__name__)
+            self._refuse("Only names are called", type(function).__name__)
         self._push(Call(function, arguments))
 
     def _global(self, module: Any, name: Any) -> None:
@@ -204,7 +204,7 @@ class Unpickled:
         self._global(self._pop(), name)
 
     def _build(self) -> None:
-        """State of an object, such as an OrderedDict's version of each layer: nothing a weight needs."""
+        """Drops the state of an object, such as the layer versions of an OrderedDict, which no weight needs."""
         self._pop()
         if not isinstance(self._top(), Call):
             self._refuse("Only an object has state", type(self._top()).__name__)
@@ -218,14 +218,14 @@ class Unpickled:
         raise InvalidModelError(
             rule,
             got=got,
-            where=f"{self._where}, pickle at byte {self._at}",
+            where=f"{self._where}, pickle at byte {self._position}",
             fix="save model.state_dict() again with torch.save",
         )
 
 
 _STEPS: dict[bytes, Callable[[Unpickled], object]] = {
-    b"\x80": lambda p: p._take(1),  # the protocol: newer ones have other steps, which say so themselves
-    b"\x95": lambda p: p._take(8),  # a frame's length: only for readers of streams
+    b"\x80": lambda p: p._take(1),  # the protocol; opcodes of newer ones are refused where they occur
+    b"\x95": lambda p: p._take(8),  # the length of a frame, which only readers of streams need
     b"(": lambda p: p._push(_MARK),
     b"N": lambda p: p._push(None),
     b"\x88": lambda p: p._push(True),
@@ -251,11 +251,11 @@ _STEPS: dict[bytes, Callable[[Unpickled], object]] = {
     b"e": lambda p: p._append(p._marked()),
     b"s": Unpickled._set_one,
     b"u": lambda p: p._set(p._marked()),
-    b"q": lambda p: p._put(p._number("<B")),
-    b"r": lambda p: p._put(p._number("<I")),
-    b"\x94": lambda p: p._put(len(p._memo)),
-    b"h": lambda p: p._get(p._number("<B")),
-    b"j": lambda p: p._get(p._number("<I")),
+    b"q": lambda p: p._memoize(p._number("<B")),
+    b"r": lambda p: p._memoize(p._number("<I")),
+    b"\x94": lambda p: p._memoize(len(p._memo)),
+    b"h": lambda p: p._recall(p._number("<B")),
+    b"j": lambda p: p._recall(p._number("<I")),
     b"c": lambda p: p._global(p._line(), p._line()),
     b"\x93": Unpickled._global_of_stack,
     b"R": Unpickled._call,

@@ -1,6 +1,6 @@
 """Reads `.safetensors`: eight bytes of header length, a JSON header, and the tensors' bytes without gaps or overlaps.
 
-The package of that name is not used: it has no NumPy arrays of bfloat16 and float8, and its refusals give no reason.
+The package of that name is not used: it returns no NumPy arrays of bfloat16 and float8, and its errors give no reason.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def read_safetensors(stream: BufferedIOBase, limits: Limits, where: str) -> dict
     Returns:
       Read-only arrays, each in memory of its own.
     Raises:
-      InvalidModelError: a header that is not as the format says, or ranges that do not tile the rest of the file.
-      UnsupportedModelError: an element type we do not have.
-      LimitExceededError: a bound was hit.
+      InvalidModelError: the header violates the format, or the ranges do not tile the rest of the file.
+      UnsupportedModelError: an element type that is not supported.
+      LimitExceededError: a limit was exceeded.
     """
     size = size_of(stream) - _PREFIX
     length = _length(read_range(stream, 0, _PREFIX, where).tobytes())
@@ -87,10 +87,10 @@ def _length(head: bytes) -> int:
 
 
 def _header(text: bytes, where: str) -> dict[str, Any]:
-    """The tensors' entries by name."""
+    """Parses the header; returns the tensors' entries by name."""
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-        "".join(header).encode()  # half a surrogate pair is no text
+        "".join(header).encode()  # fails for half a surrogate pair
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         got = f"{type(error).__name__}: {error}"
         raise _invalid("The header is JSON without duplicate names", got, where) from error
@@ -104,16 +104,16 @@ def _entry(entry: Any, limits: Limits, where: str) -> tuple[int, int, np.dtype[A
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise _invalid("A tensor has dtype, shape and data_offsets", str(entry), where)
     shape, offsets, kind = entry["shape"], entry["data_offsets"], entry["dtype"]
-    # `type` and not `isinstance`: True is no size
+    # `type` and not `isinstance`: True is not a size
     numbers = isinstance(shape, list) and isinstance(offsets, list) and all(type(n) is int for n in shape + offsets)
     if not numbers or len(offsets) != 2 or len(shape) > _MAX_RANK or not all(0 <= n < 2**63 for n in shape + offsets):
         raise _invalid("Sizes and offsets are whole numbers below 2**63, none negative", str(entry), where)
     dtype = _DTYPES.get(kind) if isinstance(kind, str) else None
     if dtype is None:
         raise UnsupportedModelError(
-            "A tensor has an element type we know", got=str(kind), where=where, fix=f"known: {', '.join(_DTYPES)}"
+            "A tensor has a known element type", got=str(kind), where=where, fix=f"known: {', '.join(_DTYPES)}"
         )
-    # Zeros aside: numpy refuses an empty array whose other sizes are too large
+    # without zeros: numpy refuses an empty array whose other sizes are too large
     limits.check("tensor_elements", math.prod(n for n in shape if n), where=where)
     begin, end = offsets
     if end - begin != math.prod(shape) * dtype.itemsize:
@@ -122,10 +122,10 @@ def _entry(entry: Any, limits: Limits, where: str) -> tuple[int, int, np.dtype[A
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name twice")
-    return found
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise ValueError("a repeated name")
+    return entries
 
 
 def _invalid(rule: str, got: str, where: str) -> InvalidModelError:

@@ -1,7 +1,7 @@
 """Reads PyTorch state dicts, `.pth` or `.pt`, without PyTorch and without running anything.
 
 Two formats: a zip archive with one pickle and one stored entry for each storage (since 1.6), and a stream of pickles
-followed by the storages. The pickle names storages, and says which part of one a tensor is.
+followed by the storages. The pickle names storages, and the part of a storage that each tensor is.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SCALARS: dict[str, tuple[str, Any]] = {  # torch's dtype -> its storage's name 
     "bool": ("Bool", "?"),
     "complex64": ("ComplexFloat", "<c8"),
     "complex128": ("ComplexDouble", "<c16"),
-    "uint16": ("", "<u2"),  # the ones without a storage of their own are stored as bytes
+    "uint16": ("", "<u2"),  # types without a class of storages are stored as bytes
     "uint32": ("", "<u4"),
     "uint64": ("", "<u8"),
     "float8_e4m3fn": ("", ml_dtypes.float8_e4m3fn),
@@ -64,11 +64,11 @@ _STORAGES: dict[Name, np.dtype[Any]] = {
 }
 _DTYPES = {Name("torch", name): np.dtype(dtype) for name, (_, dtype) in _SCALARS.items()}
 _TENSOR = {Name("torch._utils", f"_rebuild_tensor{version}") for version in ("", "_v2")}
-_TYPED = Name("torch._utils", "_rebuild_tensor_v3")  # with its element type, for those without a storage of their own
+_TYPED = Name("torch._utils", "_rebuild_tensor_v3")  # with its element type, for those without a class of storages
 _PARAMETER = {Name("torch._utils", f"_rebuild_parameter{kind}") for kind in ("", "_with_state")}
 _SUBCLASS = Name("torch._tensor", "_rebuild_from_type_v2")
 _ORDERED = Name("collections", "OrderedDict")
-# Tensors whose values are not plain elements of a storage, and what to do about each
+# Tensors whose values are not plain elements of a storage: name -> (description, advice)
 _NO_PLAIN_TENSORS = {
     Name("torch._utils", "_rebuild_sparse_tensor"): ("a sparse tensor", "save tensor.to_dense()"),
     Name("torch._utils", "_rebuild_qtensor"): ("a quantised tensor", "save tensor.dequantize()"),
@@ -83,7 +83,7 @@ _NO_PLAIN_TENSORS = {
         "call the module once on an input, then save its state_dict",
     ),
 }
-# May be named beside tensors, and is left out
+# Names that may occur besides tensors, and are left out
 _OTHERS = {
     Name("torch", "Size"),
     Name("torch", "device"),
@@ -97,7 +97,7 @@ _KNOWN = {*_STORAGES, *_DTYPES, *_TENSOR, _TYPED, *_PARAMETER, _SUBCLASS, _ORDER
 
 
 def is_torch(head: bytes) -> bool:
-    """Whether a file's first bytes may be those of such a file: of a zip archive or of a pickle."""
+    """Whether a file's first bytes may be those of a PyTorch file: of a zip archive or of a pickle."""
     return is_zip(head) or is_pickle(head)
 
 
@@ -106,15 +106,15 @@ def read_torch(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, 
 
     Args:
       stream: the file.
-      limits: bounds on hostile input.
+      limits: limits on hostile input.
       where: the file, for messages.
     Returns:
-      Read-only arrays; those that share a storage share memory.
+      Read-only arrays by name; those that share a storage share memory.
     Raises:
       InvalidModelError: damaged, inconsistent, or another kind of file.
       UnsafeModelError: it names code.
-      UnsupportedModelError: a kind of tensor or of archive we do not have.
-      LimitExceededError: a bound was hit.
+      UnsupportedModelError: a kind of tensor or of archive that is not supported.
+      LimitExceededError: a limit was exceeded.
     """
     return (_read_zip if is_zip(head_of(stream)) else _read_stream)(stream, limits, where)
 
@@ -136,7 +136,7 @@ def _read_zip(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str, n
     def content(entry: ZipEntry) -> Bytes:
         if entry.method != zipfile.ZIP_STORED:
             raise UnsupportedModelError(
-                "A weight archive's entries are stored as they are",
+                "A weight archive's entries are not compressed",
                 got=f"`{entry.name}`, compressed",
                 where=where,
                 fix="a TorchScript program, a Keras model or an app package is no weight file: export to ONNX",
@@ -179,34 +179,34 @@ def _read_stream(stream: BufferedIOBase, limits: Limits, where: str) -> dict[str
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise _invalid("The storages' keys are strings", type(keys).__name__, where)
     widths = dict(_storage_widths(parts[3], where))
-    places: dict[str, tuple[int, int]] = {}  # start and size of each storage, in bytes
+    ranges: dict[str, tuple[int, int]] = {}  # start and size of each storage, in bytes
     position = parts[-1].end
     for key in keys:
         stream.seek(position)
         count = int.from_bytes(stream.read(8), "little", signed=True)
-        place = position + 8, count * widths.get(key, 0)
-        position = sum(place)
-        if key not in widths or key in places or count < 0 or position > size:
+        start, length = position + 8, count * widths.get(key, 0)
+        position = start + length
+        if key not in widths or key in ranges or count < 0 or position > size:
             raise _invalid("Every storage lies within the file, once", f"{count} elements", f"{where}, storage `{key}`")
-        places[key] = place
+        ranges[key] = start, length
 
     def storage(key: str, size: int) -> Bytes:
-        if key not in places or places[key][1] != size:
+        if key not in ranges or ranges[key][1] != size:
             raise _invalid("Every storage has its bytes in the file", f"{size} asked for", f"{where}, storage `{key}`")
-        return read_range(stream, places[key][0], size, f"{where}, storage `{key}`")
+        return read_range(stream, ranges[key][0], size, f"{where}, storage `{key}`")
 
     return _Tensors(storage, limits, where).named(parts[3])
 
 
 def _storage_widths(pickle: Unpickled, where: str) -> Iterator[tuple[str, int]]:
-    """Bytes of an element of each storage a pickle refers to."""
+    """Yields the key and the bytes per element of each storage that a pickle refers to."""
     for reference in pickle.references:
         dtype, key, _, _ = _storage_parts(reference, where)
         yield key, dtype.itemsize
 
 
 def _storage_parts(reference: Any, where: str) -> tuple[np.dtype[Any], str, int, tuple[int, int] | None]:
-    """Element type, key, number of elements, and offset and length where it is a part of a storage."""
+    """Returns element type, key, number of elements, and offset and length if only a part of a storage is meant."""
     match getattr(reference, "key", None):
         case ("storage", Name() as kind, str(key), str() | None, int(count), *rest) if kind in _STORAGES:
             match rest:
@@ -221,8 +221,8 @@ class _Tensors:
     """Makes the arrays that a pickle describes.
 
     Args:
-      storage: reads a storage, given its key and its size in bytes.
-      limits: bounds on hostile input.
+      storage: (key, size in bytes) -> the bytes of a storage.
+      limits: limits on hostile input.
       where: the file, for messages.
     """
 
@@ -231,7 +231,7 @@ class _Tensors:
         self._visits = self._bytes = self._repeated = 0
 
     def named(self, pickle: Unpickled) -> dict[str, np.ndarray]:
-        """All tensors of a pickle by name."""
+        """Returns all tensors of a pickle by name."""
         unknown = sorted(map(str, pickle.names - _KNOWN - _NO_PLAIN_TENSORS.keys()))
         if unknown:
             raise UnsafeModelError(
@@ -240,18 +240,18 @@ class _Tensors:
                 where=self._where,
                 fix="if the file is yours, save model.state_dict() alone with torch.save",
             )
-        found: dict[str, np.ndarray] = {}
+        tensors: dict[str, np.ndarray] = {}
         for name, array in self._walk(pickle.value, "", 0):
-            if name in found:
-                raise _invalid("Every tensor has a name of its own", f"`{name}` twice", self._where)
-            found[name] = array
-            self._limits.check("tensors", len(found), where=self._where)
-        if not found:
+            if name in tensors:
+                raise _invalid("The names of tensors differ", f"`{name}` twice", self._where)
+            tensors[name] = array
+            self._limits.check("tensors", len(tensors), where=self._where)
+        if not tensors:
             raise _invalid("A weight file holds tensors", "none", self._where)
-        return found
+        return tensors
 
     def _walk(self, value: Any, name: str, depth: int) -> Iterator[tuple[str, np.ndarray]]:
-        self._visits += 1  # what is shared is visited again, so a small file may stand for a large tree
+        self._visits += 1  # shared values are visited repeatedly, so a small file may describe a large tree
         self._limits.check("pickle_steps", self._visits, where=self._where)
         self._limits.check("nesting", depth, where=self._where)
         if len(name) > _LONGEST_NAME:
@@ -308,7 +308,7 @@ class _Tensors:
             raw = raw[begin:end]
         if kind is not None:
             if not isinstance(kind, Name) or kind not in _DTYPES:
-                raise UnsupportedModelError("A tensor has an element type we know", got=str(kind), where=where)
+                raise UnsupportedModelError("A tensor has a known element type", got=str(kind), where=where)
             dtype = _DTYPES[kind]
         available = len(raw) // dtype.itemsize
         last = offset + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
@@ -320,7 +320,7 @@ class _Tensors:
             raise _invalid("A tensor lies within its storage", f"up to element {last} of {available}", where)
         self._bytes += elements * dtype.itemsize
         self._limits.check("external_bytes", self._bytes, where=where)
-        if elements > available:  # a stride of 0: elements seen many times
+        if elements > available:  # a stride of 0 repeats elements
             self._repeated += elements
             self._limits.check("made_elements", self._repeated, where=where)
         flat = raw[: available * dtype.itemsize].view(dtype)[offset:]
@@ -329,27 +329,27 @@ class _Tensors:
 
 
 def _with_deferred(array: np.ndarray, metadata: Sequence[Any], where: str) -> np.ndarray:
-    """Does what PyTorch notes after a tensor's arguments instead of doing it: conjugation and negation."""
+    """Applies the conjugation and negation that PyTorch defers and stores after a tensor's arguments."""
     match list(metadata):
         case [] | [None]:
             return array
-        case [dict(noted)] if noted.keys() <= {"conj", "neg"} and not (noted.get("neg") and array.dtype.kind == "b"):
+        case [dict(flags)] if flags.keys() <= {"conj", "neg"} and not (flags.get("neg") and array.dtype.kind == "b"):
             pass
-        case others:
-            got = ", ".join(", ".join(m) if isinstance(m, dict) else type(m).__name__ for m in others)
+        case unknown:
+            got = ", ".join(", ".join(m) if isinstance(m, dict) else type(m).__name__ for m in unknown)
             raise UnsupportedModelError(
                 "A tensor is its elements, conjugated or negated", got=got, where=where, fix="save tensor.clone()"
             )
-    if noted.get("conj") and array.dtype.kind == "c":
+    if flags.get("conj") and array.dtype.kind == "c":
         array = array.conj()
-    if noted.get("neg"):
+    if flags.get("neg"):
         array = -array
     array.flags.writeable = False
     return array
 
 
 def _is_size(n: Any) -> bool:
-    return type(n) is int and 0 <= n < 2**63  # `type` and not `isinstance`: True is no size
+    return type(n) is int and 0 <= n < 2**63  # `type` and not `isinstance`: True is not a size
 
 
 def _invalid(rule: str, got: str, where: str) -> InvalidModelError:

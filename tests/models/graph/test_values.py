@@ -23,16 +23,16 @@ def test_numpy_is_for_concrete_values_alone():
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
 def test_narrow_floats_are_evaluated_in_float32(dtype):
-    seen = []
+    calls = []
 
     @in_float32
     def norm(x, y, /, *, scale=1.0):
         """A documented operator."""
-        seen.append((x.dtype, y.dtype))
+        calls.append((x.dtype, y.dtype))
         return scale * (x * x).sum(), y, np.int64(3)
 
     norms = norm(jnp.full(4, 300, dtype), np.ones(2, np.int8), scale=0.1)
-    assert seen == [(np.float32, np.int8)]
+    assert calls == [(np.float32, np.int8)]
     assert [np.dtype(result.dtype) for result in norms] == [dtype, np.int8, np.int64]
     assert float(norms[0]) == pytest.approx(36_000, rel=1e-2)
     assert norm.__name__ == "norm"
@@ -67,6 +67,6 @@ def test_axes():
 
 def test_a_traced_axis_chooses_among_all():
     x = np.arange(6.0).reshape(2, 3)
-    flip = jax.jit(lambda axis: values.along_axis(lambda at: jnp.flip(x, at), axis, 2))
+    flip = jax.jit(lambda axis: values.along_axis(lambda index: jnp.flip(x, index), axis, 2))
     np.testing.assert_array_equal(flip(-1), np.flip(x, 1))
     np.testing.assert_array_equal(flip(0), np.flip(x, 0))

@@ -86,9 +86,9 @@ def loaded(tmp_path, proto):
 @pytest.mark.parametrize("via", [(), (("Cast", {"to": TensorProto.INT32}),), (("Identity", {}), ("Flatten", {}))])
 @pytest.mark.parametrize("rows", [5, 3000])
 def test_the_vocabulary_is_read_off_the_table(tmp_path, rows, via):
-    found = loaded(tmp_path, embedding(rows, via))
-    assert vocabulary(found, "ids") == rows
-    ids = example_inputs(found, batch=200).inputs["ids"]
+    result = loaded(tmp_path, embedding(rows, via))
+    assert vocabulary(result, "ids") == rows
+    ids = example_inputs(result, batch=200).inputs["ids"]
     assert 0.9 * rows - 1 < ids.max() < rows
 
 

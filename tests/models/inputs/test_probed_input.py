@@ -1,4 +1,4 @@
-"""Which input of a model is probed, as what, and what the others are given."""
+"""The input of a model that is probed, its kind and layout, and the values of the other inputs."""
 
 import json
 
@@ -43,9 +43,9 @@ SPACES = [image_space(8, 9), image_space(8, 9, 1), signal_space(4), token_space(
     ],
 )
 def test_space_follows_the_declared_input(shape, dtype, layout, expected):
-    found = probed_input(model(spec(shape, dtype)))
-    assert found.space == expected
-    assert found.layout == layout
+    result = probed_input(model(spec(shape, dtype)))
+    assert result.space == expected
+    assert result.layout == layout
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -61,8 +61,8 @@ def test_dynamic_sizes_become_sizes_the_model_runs_at():
             raise TypeError("text lines are 48 high")
         return x.mean((1, 2, 3))
 
-    found = probed_input(model(spec(("b", 3, "h", "w")), apply=lines))
-    assert found.space == image_space(48, found.space.shape[1])
+    result = probed_input(model(spec(("b", 3, "h", "w")), apply=lines))
+    assert result.space == image_space(48, result.space.shape[1])
 
 
 def test_a_dynamic_width_is_not_taken_for_channels():
@@ -94,36 +94,36 @@ def _recurrent(*inputs, outputs=("y", "stateN")):
 def test_recurrent_state_is_never_probed_and_starts_at_zero(state, first):
     main = spec((1, 256), name="main")
     inputs = (state, main) if first else (main, state)
-    found = probed_input(_recurrent(*inputs, outputs=("y", "memory_out")))
-    assert found.model.inputs[found.index].name == "main"
-    assert found.space == signal_space(256)
-    assert list(found.others) == [state.name]
-    assert not found.others[state.name].any()
-    assert f"`{state.name}` zeros" in found.notes[0]
+    result = probed_input(_recurrent(*inputs, outputs=("y", "memory_out")))
+    assert result.model.inputs[result.index].name == "main"
+    assert result.space == signal_space(256)
+    assert list(result.others) == [state.name]
+    assert not result.others[state.name].any()
+    assert f"`{state.name}` zeros" in result.notes[0]
 
 
 def test_a_sampling_rate_is_bound():
-    found = probed_input(_recurrent(spec(("b", "t"), name="main"), spec((), "int64", "sr")))
-    assert found.model.input_names == ("main",)
-    assert found.notes == ("input `sr` fixed to 16000",)
+    result = probed_input(_recurrent(spec(("b", "t"), name="main"), spec((), "int64", "sr")))
+    assert result.model.input_names == ("main",)
+    assert result.notes == ("input `sr` fixed to 16000",)
 
 
 def test_tokens_with_mask_types_and_positions():
     names = ("token_type_ids", "input_ids", "attention_mask", "position_ids")
     text = model(*(spec(("b", 6), "int64", name) for name in names))
-    found = probed_input(text)
-    assert found.model.inputs[found.index].name == "input_ids"
-    assert (found.others["attention_mask"] == 1).all()
-    assert (found.others["token_type_ids"] == 0).all()
-    np.testing.assert_array_equal(found.others["position_ids"], [[0, 1, 2, 3, 4, 5]])
+    result = probed_input(text)
+    assert result.model.inputs[result.index].name == "input_ids"
+    assert (result.others["attention_mask"] == 1).all()
+    assert (result.others["token_type_ids"] == 0).all()
+    np.testing.assert_array_equal(result.others["position_ids"], [[0, 1, 2, 3, 4, 5]])
 
 
 def test_lengths_are_asked_for_rather_than_guessed():
     audio = model(spec((1, 256)), spec((1,), "int64", "x_lengths"))
     with pytest.raises(NotAdaptableError, match="x_lengths"):
         probed_input(audio)
-    found = probed_input(audio, InputHint(fixed={"x_lengths": [256]}))
-    assert found.space == signal_space(256)
+    result = probed_input(audio, InputHint(fixed={"x_lengths": [256]}))
+    assert result.space == signal_space(256)
 
 
 def test_the_largest_input_of_known_kind_is_probed_unless_the_hint_names_another():
@@ -162,8 +162,8 @@ def test_the_hint_overrides(shape, dtype, hint, expected):
 @pytest.mark.parametrize(
     "hint",
     [
-        InputHint(name="nobody"),
-        InputHint(fixed={"nobody": 1}),
+        InputHint(name="missing"),
+        InputHint(fixed={"missing": 1}),
         InputHint(layout="NCHWX"),
         InputHint(layout="NHWC"),  # 33 channels
         InputHint(layout="CNHW"),
@@ -178,7 +178,7 @@ def test_a_hint_that_does_not_fit_says_so(hint):
         probed_input(model(spec((1, 3, 32, 33))), hint)
 
 
-def test_a_fixed_batch_is_told_from_a_sample_without_batch():
+def test_a_fixed_batch_is_distinguished_from_a_sample_without_batch():
     assert probed_input(model(spec((4, 20)))).space == generic_space((20,))
     lone = model(spec((4, 20)), apply=lambda params, x: x.sum(1).reshape(2, 2))
     assert probed_input(lone).space == generic_space((4, 20))

@@ -53,6 +53,6 @@ def test_roles(given, expected):
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_usual_values(given, expected):
-    found = usual_value(given, (1, 8))
-    np.testing.assert_array_equal(found, expected)
-    assert found.dtype == given.dtype
+    result = usual_value(given, (1, 8))
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == given.dtype

@@ -41,10 +41,10 @@ def test_a_dynamic_axis_0_is_the_batch(name):
     [(("b", 3, ANY, ANY), 1), (("b", 1, "h", "w"), 1), (("b", ANY, ANY, 3), 3), (("b", ANY, ANY, ANY), 1)],
 )
 def test_pictures_get_a_usual_size(shape, channels_at):
-    found = resolve(model(spec("x", *shape))).shapes["x"]
-    assert found[0] == 1
-    assert found[channels_at] in (1, 3)
-    assert min(n for i, n in enumerate(found) if i not in (0, channels_at)) >= 16
+    result = resolve(model(spec("x", *shape))).shapes["x"]
+    assert result[0] == 1
+    assert result[channels_at] in (1, 3)
+    assert min(n for i, n in enumerate(result) if i not in (0, channels_at)) >= 16
 
 
 def test_one_open_side_follows_the_fixed_one():
@@ -127,7 +127,7 @@ def test_sizes_that_fit_nothing_are_refused(sizes):
         resolve(model(spec("x", "b", 3, "h", "w")), sizes=sizes)
 
 
-def test_when_nothing_works_the_first_refusal_is_told():
+def test_when_nothing_works_the_first_refusal_is_reported():
     def apply(x):
         raise ValueError("I never work")
 

@@ -49,7 +49,7 @@ def convert(proto):
 
 
 def expected(proto, feeds):
-    """What onnxruntime gives."""
+    """Returns the outputs of onnxruntime."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
@@ -61,14 +61,14 @@ def assert_same(got, want, rtol=1e-5, atol=1e-6):
     """Equal shapes and types, and values within tolerance; integers are equal."""
     got = got if isinstance(got, tuple) else (got,)
     assert len(got) == len(want)
-    for ours, theirs in zip(got, want, strict=True):
-        theirs = np.asarray(theirs)
-        assert ours.shape == theirs.shape
-        assert ours.dtype == theirs.dtype
-        if np.issubdtype(theirs.dtype, np.inexact):
-            np.testing.assert_allclose(np.asarray(ours), theirs, rtol=rtol, atol=atol)
+    for output, reference in zip(got, want, strict=True):
+        reference = np.asarray(reference)
+        assert output.shape == reference.shape
+        assert output.dtype == reference.dtype
+        if np.issubdtype(reference.dtype, np.inexact):
+            np.testing.assert_allclose(np.asarray(output), reference, rtol=rtol, atol=atol)
         else:
-            np.testing.assert_array_equal(np.asarray(ours), theirs)
+            np.testing.assert_array_equal(np.asarray(output), reference)
 
 
 def split_static(proto, model, feeds):
@@ -76,8 +76,8 @@ def split_static(proto, model, feeds):
     graph = md_onnx.read_graph(proto.SerializeToString())
     (node,) = proto.graph.node
     (read,) = graph.nodes
-    found = lookup(read)
-    static = {name for i, name in enumerate(node.input) if name and found.is_static(i)}
+    outcome = lookup(read)
+    static = {name for i, name in enumerate(node.input) if name and outcome.is_static(i)}
     bound = model.bind(**{name: feeds[name] for name in static}) if static else model
     return bound, [value for name, value in feeds.items() if name not in static]
 
@@ -135,6 +135,6 @@ def check_transforms(op, inputs, attrs=None, opset=17):
         batch = [np.stack([v, np.flip(v)]) for v in traced]
         slope, numeric, mapped, singles = everything(weights, step, batch)
         assert all(np.isfinite(part).all() for part in slope.values())
-        along = sum(np.sum(slope[i] * step[i]) for i in floats)
-        np.testing.assert_allclose(along, numeric, rtol=1e-5, atol=1e-6)
+        derivative = sum(np.sum(slope[i] * step[i]) for i in floats)
+        np.testing.assert_allclose(derivative, numeric, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(mapped, singles, rtol=1e-12, atol=1e-12)

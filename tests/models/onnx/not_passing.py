@@ -15,7 +15,7 @@ NOT_PASSING = {
         "test_training_dropout_default_mask",
         "test_training_dropout_mask",
     ],
-    "Gradient differentiates the graph it stands in; here gradients are taken of the converted model": [
+    "Gradient differentiates the graph that contains it; here gradients are taken of the converted model": [
         "test_gradient_of_add",
         "test_gradient_of_add_and_mul",
     ],

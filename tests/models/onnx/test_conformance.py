@@ -20,15 +20,15 @@ LARGE = {"node", "pytorch-converted"}
 
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.long] * (kind in LARGE)) for kind in KINDS])
 def test_exactly_the_listed_cases_do_not_pass(kind):
-    found = cases()[kind]
-    assert len(found) >= SIZES[kind]
+    result = cases()[kind]
+    assert len(result) >= SIZES[kind]
     failures = {}
-    for name, case in found.items():
+    for name, case in result.items():
         try:
             case.run()
         except Exception as error:
             failures[name] = first_line(error)
-    listed = LISTED & found.keys()
+    listed = LISTED & result.keys()
     unexpected = [f"{name}: {why}" for name, why in failures.items() if name not in listed]
     passing = sorted(listed - failures.keys())
     assert not unexpected, "these no longer pass:\n" + "\n".join(unexpected)

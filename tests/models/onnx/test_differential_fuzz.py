@@ -31,14 +31,14 @@ def differences(cases, seed, verdicts):
 
 def explanation(variation, off):
     """The deviation that covers a difference, if there is one and the reference evaluator does not contradict it."""
-    found = next((deviation for deviation in DEVIATIONS if deviation.covers(variation, off)), None)
-    if found is not None and found.reference:
+    result = next((deviation for deviation in DEVIATIONS if deviation.covers(variation, off)), None)
+    if result is not None and result.reference:
         model = variation.model()
         with np.errstate(all="ignore"):
             want = ReferenceEvaluator(model).run(None, variation.feeds)
         if difference(want, concrete(model, variation.feeds)) is not None:
             return None
-    return found
+    return result
 
 
 def check(cases, seed, verdicts):

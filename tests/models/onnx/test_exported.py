@@ -24,8 +24,8 @@ def assert_near(got, want):
     """Equal shapes, and values within a share of the range."""
     got = got if isinstance(got, (tuple, list)) else (got,)
     assert [np.shape(part) for part in got] == [np.shape(part) for part in want]
-    for ours, theirs in zip(got, want, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE * max(np.ptp(theirs), 1e-3))
+    for output, expected_value in zip(got, want, strict=True):
+        np.testing.assert_allclose(output, expected_value, rtol=0, atol=TOLERANCE * max(np.ptp(expected_value), 1e-3))
 
 
 def oracle(name, opset, proto, feeds):

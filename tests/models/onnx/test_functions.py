@@ -123,7 +123,7 @@ def test_operators_that_the_model_s_version_defines_otherwise_are_refused_by_nam
 
 
 def chain(length, calls):
-    """Functions of which each calls the next `calls` times."""
+    """Returns functions that each call the next one `calls` times."""
     made = []
     for i in range(length):
         names = ["a", *(f"m{j}" for j in range(calls - 1)), "b"]

@@ -53,11 +53,11 @@ def test_large_weights_are_read_into_memory_that_a_device_can_use(dtype):
     array = RNG.integers(0, 2, (300, 300)).astype(dtype)
     data = one_weight(array).SerializeToString()
     assert len(split(data).message) < 200
-    found = read_graph(data).constants["w"]
-    np.testing.assert_array_equal(found, array)
-    assert found.dtype == array.dtype
-    assert found.ctypes.data % 64 == 0
-    assert not found.flags.writeable
+    result = read_graph(data).constants["w"]
+    np.testing.assert_array_equal(result, array)
+    assert result.dtype == array.dtype
+    assert result.ctypes.data % 64 == 0
+    assert not result.flags.writeable
 
 
 @pytest.mark.parametrize("data", [*onnx_files(), one_weight(np.zeros(SMALLEST, np.float32)).SerializeToString()])
@@ -87,8 +87,8 @@ def test_raw_data_written_twice_are_left_to_protobuf():
     """Which takes the last."""
     first, last = (np.full(2**15, i, np.float32) for i in (1, 2))
     proto = model([node("Add", "x w", "y")], initializers=[tensor("w", first), tensor("v", first)])
-    again = TensorProto(raw_data=last.tobytes()).SerializeToString()
-    whole = proto.graph.initializer[0].SerializeToString() + again
+    repeated = TensorProto(raw_data=last.tobytes()).SerializeToString()
+    whole = proto.graph.initializer[0].SerializeToString() + repeated
     proto.graph.ClearField("initializer")
     header = b"\x2a" + initializers._varint(len(whole))
     graph = proto.graph.SerializeToString() + header + whole

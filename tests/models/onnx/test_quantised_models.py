@@ -1,7 +1,7 @@
 """Trained models quantised by onnxruntime's own tools, under jit, against onnxruntime without graph optimisation.
 
 Every quantised operator gives the same values bit for bit where it gets the same ones. A whole model does so where
-nothing but these, sums and pools stand between them (a difference of 0 below). Otherwise floats come in: a batch
+nothing but these, sums and pools are between them (a difference of 0 below). Otherwise floats come in: a batch
 normalisation, a mean or a softmax ends a unit in the last place beside onnxruntime's (multiplication and addition are
 fused, sums run in another order), and the range of a tensor or a value next to a half then rounds to the next integer.
 """
@@ -97,12 +97,12 @@ def test_agrees_with_onnxruntime(name, form, tmp_path):
     assert expected_operators <= {node.op_type for node in onnx.load(file).graph.node}
     examples = example_inputs(load(file), key=1)
     model = examples.model
-    ours = jax.jit(model.apply)(model.params, *model.arrange((), examples.inputs))
-    ours = ours if isinstance(ours, tuple) else (ours,)
+    actual = jax.jit(model.apply)(model.params, *model.arrange((), examples.inputs))
+    actual = actual if isinstance(actual, tuple) else (actual,)
     expected = unoptimised(onnx.load(file), {**examples.inputs, **examples.resolved.bound})
-    for mine, other in zip(ours, expected.values(), strict=True):
-        assert mine.shape == other.shape
-        assert np.max(np.abs(np.asarray(mine, np.float64) - other)) <= share * np.ptp(other)
+    for output, other in zip(actual, expected.values(), strict=True):
+        assert output.shape == other.shape
+        assert np.max(np.abs(np.asarray(output, np.float64) - other)) <= share * np.ptp(other)
 
 
 INTEGERS = {"ConvInteger", "MatMulInteger", "QGemm", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}

@@ -1,4 +1,4 @@
-"""ONNX bytes -> graph: what is read, and what is refused with which error."""
+"""ONNX bytes -> graph: graphs that are read, and files that are refused with which error."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def read(proto, limits=DEFAULT):
     return read_graph(proto.SerializeToString(), limits=limits)
 
 
-# What is read
+# Graphs that are read
 
 
 def test_nodes_specs_and_constants():
@@ -131,7 +131,7 @@ def test_a_name_that_looks_like_a_nested_one_is_another_value(where):
     assert inner != add.inputs[1]
 
 
-# What is refused
+# Files that are refused
 
 
 def broken(change):

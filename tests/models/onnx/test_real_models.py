@@ -35,7 +35,7 @@ def params(names, slow=()):
         ]
         for name in names
     }
-    return [pytest.param(name, marks=found) for name, found in marks.items()]
+    return [pytest.param(name, marks=result) for name, result in marks.items()]
 
 
 def for_each(names, slow=()):
@@ -64,15 +64,15 @@ def scratch():
 
 def scales(graph):
     """Names of vectors that multiply or divide: for those, values near one keep signals alive through many layers."""
-    found = set()
+    result = set()
     for node in reversed(graph.node):
         if node.op_type == "Mul":
-            found.update(node.input)
+            result.update(node.input)
         elif node.op_type == "BatchNormalization":
-            found.update((node.input[1], node.input[4]))
-        elif node.op_type == "Unsqueeze" and node.output[0] in found:
-            found.add(node.input[0])
-    return found
+            result.update((node.input[1], node.input[4]))
+        elif node.op_type == "Unsqueeze" and node.output[0] in result:
+            result.add(node.input[0])
+    return result
 
 
 @functools.lru_cache(maxsize=1)  # there is one file, which the next model overwrites
@@ -137,13 +137,13 @@ def as_tuple(outputs):
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def assert_close(ours, expected, share):
+def assert_close(actual, expected, share):
     """Every output within `share` of the expected one's range."""
-    for mine, other in zip(as_tuple(ours), as_tuple(expected), strict=True):
-        mine, other = np.asarray(mine, np.float64), np.asarray(other, np.float64)
-        assert mine.shape == other.shape
+    for value, other in zip(as_tuple(actual), as_tuple(expected), strict=True):
+        value, other = np.asarray(value, np.float64), np.asarray(other, np.float64)
+        assert value.shape == other.shape
         span = np.ptp(other) or np.max(np.abs(other)) or 1
-        assert np.max(np.abs(mine - other)) <= share * span
+        assert np.max(np.abs(value - other)) <= share * span
 
 
 @every_model
@@ -175,12 +175,12 @@ def without_softmax(path, to):
 
 def closed_over(jaxpr):
     """Bytes of the arrays a jaxpr holds, nested ones included."""
-    found = sum(np.asarray(const).nbytes for const in jaxpr.consts)
+    result = sum(np.asarray(const).nbytes for const in jaxpr.consts)
     for equation in jaxpr.jaxpr.eqns:
         for value in jax.tree.leaves(equation.params, is_leaf=lambda v: hasattr(v, "jaxpr") and hasattr(v, "consts")):
             if hasattr(value, "jaxpr") and hasattr(value, "consts"):
-                found += closed_over(value)
-    return found
+                result += closed_over(value)
+    return result
 
 
 @every_model
@@ -311,23 +311,23 @@ def test_gradient_matches_a_finite_difference(name, tmp_path):
     examples = examples_of(name)
     model = examples.model
     assert model.has_gradients
-    at = model.input_names.index(main_input(model).name)
+    input_index = model.input_names.index(main_input(model).name)
     arrays = [examples.inputs[n] for n in model.input_names]
     rng = np.random.default_rng(3)
     weights = [rng.standard_normal(np.shape(out)) for out in as_tuple(model(*arrays))]
 
     def objective(model):
         def weighted(parameters, x):
-            outputs = model.apply(parameters, *arrays[:at], x, *arrays[at + 1 :])
+            outputs = model.apply(parameters, *arrays[:input_index], x, *arrays[input_index + 1 :])
             return sum(jnp.sum(w * out) for w, out in zip(weights, as_tuple(outputs), strict=True))
 
         return weighted
 
-    single = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[at]), np.float64)
+    single = np.asarray(jax.jit(jax.grad(objective(model), 1))(model.params, arrays[input_index]), np.float64)
     with jax.enable_x64(True):
         wide = in_double(name, tmp_path)
         assert {leaf.dtype for leaf in jax.tree.leaves(wide.params) if leaf.dtype.kind == "f"} == {np.dtype(np.float64)}
-        x, run, step = np.asarray(arrays[at], np.float64), jax.jit(objective(wide)), 1e-6
+        x, run, step = np.asarray(arrays[input_index], np.float64), jax.jit(objective(wide)), 1e-6
         gradient = np.asarray(jax.jit(jax.grad(objective(wide), 1))(wide.params, x))
         assert gradient.dtype == np.float64
         random = rng.standard_normal(gradient.shape)
@@ -360,6 +360,6 @@ def test_export_with_a_symbolic_batch(name):
     if not symbolic:
         return
     exported = jax.export.export(jax.jit(model.apply))(jax.eval_shape(lambda: model.params), *structs)
-    again = jax.export.deserialize(exported.serialize())
+    repeated = jax.export.deserialize(exported.serialize())
     inputs, outputs = in_one_call(name)
-    assert_close(as_tuple(again.call(model.params, *inputs)), outputs, 1e-5)
+    assert_close(as_tuple(repeated.call(model.params, *inputs)), outputs, 1e-5)

@@ -1,4 +1,4 @@
-"""Every registered function bears its operator's name, where people look for it: in tracebacks and profiles."""
+"""Every registered function has the name of its operator, in tracebacks and profiles as well."""
 
 import inspect
 import re
@@ -14,10 +14,10 @@ from modeldiff_jax.models.onnx.registration import ONNX
 
 DIALECTS = {ONNX, "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "com.microsoft"}
 FUNCTIONS = {
-    (domain, name, since): found.function
+    (domain, name, since): result.function
     for (domain, name), versions in registered().items()
     if domain in DIALECTS
-    for since, found in versions.items()
+    for since, result in versions.items()
 }
 
 
@@ -35,7 +35,7 @@ def test_every_function_is_named_after_its_operator():
 
 
 def test_the_code_is_named_like_the_function():
-    """Frames show the name of the code; decorated functions keep theirs inside."""
+    """Frames show the name of the code; decorators hide the decorated function, which is unwrapped here."""
     unwrapped = {key: inspect.unwrap(function) for key, function in FUNCTIONS.items()}
     wrong = {
         key: function.__code__.co_name

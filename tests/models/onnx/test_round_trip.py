@@ -125,10 +125,10 @@ def test_compositions(names, shape, opset, seed):
     assume(np.allclose(want, nearby, rtol=0, atol=1e-4))
     try:
         proto = exported(function, x, opset=opset)
-        theirs = expected(proto, {proto.graph.input[0].name: x})[0]
+        reference = expected(proto, {proto.graph.input[0].name: x})[0]
     except Exception:  # the exporter's own limits
         assume(False)
-    assume(np.allclose(theirs, want, rtol=0, atol=1e-4))  # and its own errors, which onnxruntime gives too
+    assume(np.allclose(reference, want, rtol=0, atol=1e-4))  # and its own errors, which onnxruntime gives too
     assert_comes_back(proto, [x], want)
 
 

@@ -30,10 +30,10 @@ OTHER_DEFAULTS = {
 
 def schemas():
     """(domain, operator) -> its schemas, oldest first."""
-    found = defaultdict(list)
+    result = defaultdict(list)
     for schema in onnx.defs.get_all_schemas_with_history():
-        found[schema.domain or "ai.onnx", schema.name].append(schema)
-    return {key: sorted(versions, key=lambda s: s.since_version) for key, versions in found.items()}
+        result[schema.domain or "ai.onnx", schema.name].append(schema)
+    return {key: sorted(versions, key=lambda s: s.since_version) for key, versions in result.items()}
 
 
 class Attribute:
@@ -46,11 +46,11 @@ class Attribute:
 
 def runtime_schemas():
     """The operators onnxruntime adds to those of onnx, each in its newest version."""
-    found = {}
+    result = {}
     for schema in get_all_operator_schema():
         key = schema.domain or "ai.onnx", schema.name
-        if key not in found or found[key].since_version < schema.since_version:
-            found[key] = schema
+        if key not in result or result[key].since_version < schema.since_version:
+            result[key] = schema
     return {
         key: [
             SimpleNamespace(
@@ -60,7 +60,7 @@ def runtime_schemas():
                 attributes={name: Attribute(attribute) for name, attribute in schema.attributes.items()},
             )
         ]
-        for key, schema in found.items()
+        for key, schema in result.items()
     }
 
 
@@ -76,7 +76,7 @@ def served(key):
         since = max((s for s in versions if s <= schema.since_version), default=None)
         if since is not None:
             by_since[since].append(schema)
-    return [(versions[since], found) for since, found in by_since.items()]
+    return [(versions[since], result) for since, result in by_since.items()]
 
 
 def default(attribute):
@@ -89,10 +89,10 @@ def default(attribute):
     return tuple(v.decode() if isinstance(v, bytes) else v for v in value) if isinstance(value, list) else value
 
 
-def equal(ours, theirs):
-    if isinstance(ours, float) or isinstance(theirs, float):
-        return theirs is not None and np.float32(ours) == np.float32(theirs)
-    return ours == theirs
+def equal(output, reference):
+    if isinstance(output, float) or isinstance(reference, float):
+        return reference is not None and np.float32(output) == np.float32(reference)
+    return output == reference
 
 
 def inputs_of(function):
@@ -106,21 +106,21 @@ def inputs_of(function):
 @pytest.mark.parametrize("key", ONNX_OPS, ids=lambda key: ".".join(filter(None, key)))
 class TestSignature:
     def test_every_version_serves_a_schema(self, key):
-        assert all(found for _, found in served(key))
+        assert all(result for _, result in served(key))
 
     def test_all_versions_are_served(self, key):
         assert min(registered()[key]) <= SCHEMAS[key][0].since_version
 
     def test_attributes_are_the_schemas(self, key):
-        for op, found in served(key):
-            known = set().union(*(schema.attributes for schema in found)) | IGNORED.keys()
+        for op, result in served(key):
+            known = set().union(*(schema.attributes for schema in result)) | IGNORED.keys()
             assert set(op.attributes) <= known
-            for schema in found:
+            for schema in result:
                 assert set(schema.attributes) - IGNORED.keys() <= set(op.attributes)
 
     def test_defaults_are_the_schemas(self, key):
-        for op, found in served(key):
-            for schema in found:
+        for op, result in served(key):
+            for schema in result:
                 for name, attribute in schema.attributes.items():
                     if name in IGNORED or (op.name, name) in OTHER_DEFAULTS:
                         continue
@@ -130,8 +130,8 @@ class TestSignature:
                         assert equal(op.attributes[name], default(attribute)), name
 
     def test_inputs_fit(self, key):
-        for op, found in served(key):
-            for schema in found:
+        for op, result in served(key):
+            for schema in result:
                 least, most = inputs_of(op.function)
                 assert least <= schema.min_input
                 assert schema.max_input <= most

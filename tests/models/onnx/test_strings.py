@@ -79,32 +79,32 @@ def same(got, want):
 
 @pytest.mark.parametrize("case", AFTER)
 def test_labels(case):
-    (want,), found = expected(AFTER[case], {"x": X}), convert(AFTER[case])
-    same(found(X), want)
-    same(found.eager(X), want)
+    (want,), result = expected(AFTER[case], {"x": X}), convert(AFTER[case])
+    same(result(X), want)
+    same(result.eager(X), want)
 
 
 @pytest.mark.parametrize("case", ["nothing", "in front of constants", "other words"])
 def test_labels_in_programs(case):
-    (want,), found = expected(AFTER[case], {"x": X}), convert(AFTER[case])
-    inside = jax.jit(found.apply)(found.params, X)
+    (want,), result = expected(AFTER[case], {"x": X}), convert(AFTER[case])
+    inside = jax.jit(result.apply)(result.params, X)
     assert isinstance(inside, Strings)
     assert inside.shape == want.shape
     same(inside, want)
-    mapped = jax.jit(jax.vmap(found.apply, (None, 0)))(found.params, jnp.stack([X, X[::-1]]))
+    mapped = jax.jit(jax.vmap(result.apply, (None, 0)))(result.params, jnp.stack([X, X[::-1]]))
     same(np.asarray(mapped)[0], want)
-    shared = export.deserialize(export.export(jax.jit(found.apply))(found.params, X).serialize())
-    same(shared.call(found.params, X), want)
+    shared = export.deserialize(export.export(jax.jit(result.apply))(result.params, X).serialize())
+    same(shared.call(result.params, X), want)
 
 
 def test_what_needs_the_strings_themselves_is_refused_while_tracing():
     proto = classifier(
         node("StringSplit", "label", "parts numbers", delimiter="o"), outputs=[("parts", STRING, ["n", "m"])]
     )
-    found = convert(proto)
+    result = convert(proto)
     with pytest.raises(UnsupportedModelError, match="StringSplit, which needs the strings themselves"):
-        found(X)
-    assert found.eager(X).shape[0] == 4
+        result(X)
+    assert result.eager(X).shape[0] == 4
 
 
 WORDS = np.array([["green"], ["blue"], ["red"], ["pink"]], object)
@@ -144,19 +144,19 @@ INPUTS = {
 @pytest.mark.parametrize("case", INPUTS)
 def test_inputs(case):
     proto, feeds = INPUTS[case]
-    want, found = expected(proto, feeds), convert(proto)
-    for mode in (found, found, found.eager):  # the second call finds a program that is there
+    want, result = expected(proto, feeds), convert(proto)
+    for mode in (result, result, result.eager):  # the second call finds a program that is there
         got = mode(**feeds)
-        for ours, theirs in zip(got if len(want) > 1 else (got,), want, strict=True):
-            same(ours, theirs)
+        for output, reference in zip(got if len(want) > 1 else (got,), want, strict=True):
+            same(output, reference)
 
 
 def test_what_follows_strings_is_compiled_once():
     proto, feeds = INPUTS["numbers alone after the first operator"]
-    found = convert(proto)
+    result = convert(proto)
     with recording() as programs:
         for words in (WORDS, WORDS[::-1], np.full((4, 1), "never seen", object)):
-            found(words, feeds["x"])
+            result(words, feeds["x"])
     assert [program.calls for program in programs] == [3]
 
 
@@ -168,8 +168,8 @@ def test_strings_come_in_any_form(given):
 
 @pytest.mark.parametrize("given", [[[1]], [[b"red"]], [[None]], ["red"]], ids=["number", "bytes", "nothing", "rank"])
 def test_other_things_than_strings_are_refused(given):
-    found = convert(INPUTS["strings to strings"][0])
-    for call in (found, found.eager, lambda value: found.bind(s=value)):
+    result = convert(INPUTS["strings to strings"][0])
+    for call in (result, result.eager, lambda value: result.bind(s=value)):
         with pytest.raises(InvalidInputError, match=r"s: string\[n, 1\]"):
             call(given)
 
@@ -181,33 +181,33 @@ def test_strings_are_not_numbers():
 
 def test_bound_strings_leave_a_model_of_numbers():
     proto, feeds = INPUTS["numbers alone after the first operator"]
-    found = convert(proto).bind(s=WORDS)
-    assert found.input_names == ("x",)
-    json.dumps(found.to_dict())
+    result = convert(proto).bind(s=WORDS)
+    assert result.input_names == ("x",)
+    json.dumps(result.to_dict())
     want = expected(proto, feeds)[0]
-    np.testing.assert_allclose(found(X), want)
-    np.testing.assert_allclose(jax.jit(found.apply)(found.params, X), want)
-    assert convert(proto).bind(s=WORDS).apply is found.apply
+    np.testing.assert_allclose(result(X), want)
+    np.testing.assert_allclose(jax.jit(result.apply)(result.params, X), want)
+    assert convert(proto).bind(s=WORDS).apply is result.apply
 
 
 def test_a_specialised_model_has_no_strings():
-    found = convert(INPUTS["numbers alone after the first operator"][0])
+    result = convert(INPUTS["numbers alone after the first operator"][0])
     with pytest.raises(InvalidInputError, match=r"s: string\[n, 1\]"):
-        found.specialise(WORDS, X)
+        result.specialise(WORDS, X)
 
 
 @pytest.mark.parametrize("proto", [AFTER["nothing"], AFTER["other words"], *(proto for proto, _ in INPUTS.values())])
 def test_the_check_compares_strings(tmp_path, proto):
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    found = check_against_runtime(tmp_path / "m.onnx", load(tmp_path / "m.onnx"))
-    assert found.agrees
-    json.dumps(found.to_dict())
+    result = check_against_runtime(tmp_path / "m.onnx", load(tmp_path / "m.onnx"))
+    assert result.agrees
+    json.dumps(result.to_dict())
 
 
 def test_the_check_takes_strings_as_array_files_hold_them(tmp_path):
     proto, feeds = INPUTS["numbers alone after the first operator"]
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
     given = {"s": feeds["s"].astype(str), "x": feeds["x"]}
-    found = check_against_runtime(tmp_path / "m.onnx", load(tmp_path / "m.onnx"), given)
-    assert found.agrees
-    assert found.inputs == {"s": (4, 1), "x": (4, 2)}
+    result = check_against_runtime(tmp_path / "m.onnx", load(tmp_path / "m.onnx"), given)
+    assert result.agrees
+    assert result.inputs == {"s": (4, 1), "x": (4, 2)}

@@ -89,7 +89,7 @@ BEYOND = np.float32([1e20, -1e20, np.nan, np.inf, -3e9, 3e9, -1.5, 300.7])
 
 
 @pytest.mark.parametrize(
-    ("kind", "found"),
+    ("kind", "result"),
     [
         (TensorProto.INT64, [LOW, LOW, LOW, LOW, -3_000_000_000, 3_000_000_000, -1, 300]),
         (TensorProto.INT32, [-(2**31)] * 6 + [-1, 300]),
@@ -100,12 +100,12 @@ BEYOND = np.float32([1e20, -1e20, np.nan, np.inf, -3e9, 3e9, -1.5, 300.7])
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_floats_that_an_integer_cannot_hold(kind, found, dtype):
+def test_floats_that_an_integer_cannot_hold(kind, result, dtype):
     """ONNX leaves them open; these are onnxruntime's values on x86, whether a value is known or traced."""
     x = BEYOND.astype(dtype)
     model = convert(node_model("Cast", [x], {"to": kind}))
-    assert model(x).tolist() == found
-    assert np.asarray(model.apply(model.params, x)).tolist() == found
+    assert model(x).tolist() == result
+    assert np.asarray(model.apply(model.params, x)).tolist() == result
 
 
 def graph_model(nodes, inputs, outputs, constants, opset=17):
@@ -122,7 +122,7 @@ INT64, DOUBLE, FLOAT, BOOL = TensorProto.INT64, TensorProto.DOUBLE, TensorProto.
 
 
 def loop_model(trips, grows=False):
-    """A Loop that doubles `x`; it ends by the number of trips, or where `x` passes 2**50; `grows` stacks the values."""
+    """A Loop that doubles `x`; it ends after some iterations, or where `x` passes 2**50; `grows` stacks the values."""
     nodes = [helper.make_node("Mul", ["a", "two"], ["b"])]
     condition = helper.make_node("Identity", ["c"], ["go"])
     if trips is None:
@@ -262,9 +262,9 @@ def test_weights_keep_their_type():
     x = D[:2]
     np.testing.assert_allclose(model(x), x @ w, rtol=1e-14)
     narrowed = {"w": jnp.asarray(w, np.float32)}  # by an optimiser of 32-bit mode, say
-    found = jax.jit(model.apply)(narrowed, *model.arrange((x,), {}))
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, x @ w, rtol=1e-5)
+    result = jax.jit(model.apply)(narrowed, *model.arrange((x,), {}))
+    assert result.dtype == np.float64
+    np.testing.assert_allclose(result, x @ w, rtol=1e-5)
 
 
 def test_the_mode_of_64_bits_changes_nothing(masked):
@@ -333,9 +333,9 @@ def test_an_integer_that_the_declared_type_cannot_hold_is_refused(value):
 def test_any_type_of_integers_that_fits_is_taken():
     model = convert(node_model("Neg", [np.int64([0])]))
     for dtype in (np.int8, np.uint8, np.int32, np.uint32, np.int64, np.uint64, bool):
-        found = model(np.asarray([1], dtype))
-        assert found.dtype == np.int64
-        assert found.tolist() == [-1]
+        result = model(np.asarray([1], dtype))
+        assert result.dtype == np.int64
+        assert result.tolist() == [-1]
 
 
 @pytest.mark.parametrize("make", [np.asarray, x64.as_array], ids=["numpy", "jax"])

@@ -33,7 +33,7 @@ def integer(value):
 
 
 def name(module, attribute):
-    """What would be imported."""
+    """Returns the opcodes of an import."""
     return f"c{module}\n{attribute}\n".encode()
 
 

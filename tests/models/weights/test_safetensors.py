@@ -39,18 +39,18 @@ def entry(dtype="F32", shape=(2,), begin=0, end=8):
 @pytest.mark.parametrize("padding", [0, 1, 7], ids="padding {}".format)
 def test_values_of_every_type(tmp_path, padding):
     arrays = {name: np.arange(6).reshape(2, 3).astype(dtype) for name, dtype in NAMES.items()}
-    header, at = {"__metadata__": {"format": "pt"}}, 0
+    header, position = {"__metadata__": {"format": "pt"}}, 0
     for name, array in arrays.items():
-        header[name] = entry(name, array.shape, at, at + array.nbytes)
-        at += array.nbytes
+        header[name] = entry(name, array.shape, position, position + array.nbytes)
+        position += array.nbytes
     text = json.dumps(header).encode() + b" " * padding  # data need not be aligned
     file = written(tmp_path / "w.safetensors", text, b"".join(a.tobytes() for a in arrays.values()))
-    found = load_weights(file)
-    assert list(found) == list(arrays)
+    result = load_weights(file)
+    assert list(result) == list(arrays)
     for name, array in arrays.items():
-        assert found[name].dtype == array.dtype
-        assert not found[name].flags.writeable
-        np.testing.assert_array_equal(found[name], array)
+        assert result[name].dtype == array.dtype
+        assert not result[name].flags.writeable
+        np.testing.assert_array_equal(result[name], array)
 
 
 def test_scalars_and_empty_tensors(tmp_path):

@@ -51,12 +51,12 @@ def test_types(tmp_path, write):
         "u": np.uint8([0, 255]),
         "none": np.zeros((0, 3), np.float32),
     }
-    found = load(tmp_path, write(w.state_dict_pickle(arrays), list(arrays.values())))
-    assert list(found) == list(arrays)
+    result = load(tmp_path, write(w.state_dict_pickle(arrays), list(arrays.values())))
+    assert list(result) == list(arrays)
     for name, array in arrays.items():
-        assert found[name].dtype == np.asarray(array).dtype
-        assert not found[name].flags.writeable
-        np.testing.assert_array_equal(found[name], array)
+        assert result[name].dtype == np.asarray(array).dtype
+        assert not result[name].flags.writeable
+        np.testing.assert_array_equal(result[name], array)
 
 
 @in_both
@@ -74,15 +74,15 @@ def test_types(tmp_path, write):
     ],
 )
 def test_views_of_a_storage(tmp_path, write, version, offset, shape, strides):
-    found = load(tmp_path, write(one(view(offset, shape, strides, version=version)), [DATA]))["a"]
+    result = load(tmp_path, write(one(view(offset, shape, strides, version=version)), [DATA]))["a"]
     expected = [DATA[offset + sum(i * s for i, s in zip(index, strides, strict=True))] for index in np.ndindex(shape)]
-    np.testing.assert_array_equal(found, np.reshape(expected, shape))
+    np.testing.assert_array_equal(result, np.reshape(expected, shape))
 
 
 @in_both
 def test_tensors_share_a_storage(tmp_path, write):
-    found = load(tmp_path, write(one(view(0, (12,), (1,)), b=view(4, (2,), (1,))), [DATA]))
-    assert np.shares_memory(found["a"], found["b"])
+    result = load(tmp_path, write(one(view(0, (12,), (1,)), b=view(4, (2,), (1,))), [DATA]))
+    assert np.shares_memory(result["a"], result["b"])
 
 
 @in_both
@@ -99,11 +99,11 @@ def test_tensors_share_a_storage(tmp_path, write):
 def test_operations_that_were_put_off_are_done(tmp_path, write, metadata, expected):
     data = (DATA + 1j * DATA[::-1]).astype(np.complex64)
     stored = w.storage("0", "complex64", 12)
-    found = load(tmp_path, write(one(w.rebuilt(stored, 1, (3, 2), (1, 4), metadata=metadata)), [data]))["a"]
+    result = load(tmp_path, write(one(w.rebuilt(stored, 1, (3, 2), (1, 4), metadata=metadata)), [data]))["a"]
     view = np.lib.stride_tricks.as_strided(data[1:], (3, 2), (8, 32))
-    np.testing.assert_array_equal(found, expected(view))
-    assert found.dtype == np.complex64
-    assert not found.flags.writeable
+    np.testing.assert_array_equal(result, expected(view))
+    assert result.dtype == np.complex64
+    assert not result.flags.writeable
 
 
 @in_both
@@ -136,10 +136,10 @@ def test_calls_with_too_few_or_many_arguments(tmp_path, write, version, length):
     parts += [w.name("torch", "float32"), w.DICT, w.NONE] if version == "_v3" else [w.DICT, w.NONE, w.NONE]
     call = name + w.MARK + b"".join(parts[:length]) + w.TUPLE + w.REDUCE
     try:
-        found = load(tmp_path, write(one(call), [DATA]))["a"]
+        result = load(tmp_path, write(one(call), [DATA]))["a"]
     except ModelDiffError:
         return
-    np.testing.assert_array_equal(found, DATA[:2])
+    np.testing.assert_array_equal(result, DATA[:2])
 
 
 @in_both
@@ -162,8 +162,8 @@ def test_tensors_without_plain_elements_are_named(tmp_path, write, name, says):
 def test_part_of_a_storage_in_the_stream(tmp_path):
     part = w.MARK + w.text("v") + w.integer(4) + w.integer(3) + w.TUPLE
     stored = w.storage("0", "float32", 12, view=part)
-    found = load(tmp_path, w.legacy_file(one(w.rebuilt(stored, 1, (2,), (1,))), [DATA]))
-    np.testing.assert_array_equal(found["a"], DATA[5:7])
+    result = load(tmp_path, w.legacy_file(one(w.rebuilt(stored, 1, (2,), (1,))), [DATA]))
+    np.testing.assert_array_equal(result["a"], DATA[5:7])
 
 
 @in_both
@@ -171,8 +171,8 @@ def test_nested_dictionaries_and_what_is_no_tensor(tmp_path, write):
     inner = w.DICT + w.MARK + w.text("w") + view(0, (2,), (1,)) + w.integer(7) + view(2, (2,), (1,)) + b"u"
     listed = b"]" + view(4, (2,), (1,)) + b"a"
     value = w.dictionary({"state": inner, "epoch": w.integer(3), "more": listed, "note": w.text("x"), "no": w.NONE})
-    found = load(tmp_path, write(w.whole(value), [DATA]))
-    assert {name: array.tolist() for name, array in found.items()} == {
+    result = load(tmp_path, write(w.whole(value), [DATA]))
+    assert {name: array.tolist() for name, array in result.items()} == {
         "state.w": [0, 1],
         "state.7": [2, 3],
         "more.0": [4, 5],
@@ -189,9 +189,9 @@ def test_parameters_and_types_without_a_storage_of_their_own(tmp_path):
     call = w.name("torch._utils", "_rebuild_tensor_v3") + w.MARK + stored + w.integer(0) + w.integers([2])
     eight = call + w.integers([1]) + b"\x89" + w.DICT + kind + w.TUPLE + w.REDUCE
     small = np.array([1.5, -2], ml_dtypes.float8_e4m3fn)
-    found = load(tmp_path, w.zip_file(one(parameter, f8=eight), [DATA, small]))
-    np.testing.assert_array_equal(found["a"], DATA[:2])
-    np.testing.assert_array_equal(found["f8"], small)
+    result = load(tmp_path, w.zip_file(one(parameter, f8=eight), [DATA, small]))
+    np.testing.assert_array_equal(result["a"], DATA[:2])
+    np.testing.assert_array_equal(result["f8"], small)
 
 
 # Code
@@ -315,7 +315,7 @@ def test_truncated_anywhere(tmp_path, write):
 
 
 def bomb_of_references():
-    """Doubles with each level: a dictionary that holds the one before it twice."""
+    """Returns nested dictionaries, each with the one before it twice, so that the tree doubles at each level."""
     value = view(0, (1,), (1,)) + b"q\x00"
     for level in range(20):
         value = w.DICT + w.text("a") + value + b"s" + w.text("b") + b"h" + bytes([level]) + b"sq" + bytes([level + 1])
@@ -398,13 +398,13 @@ def test_files_written_by_pytorch(tmp_path):
         for protocol in (2, 4):
             file = tmp_path / f"{new}{protocol}.pth"
             torch.save(tensors, file, _use_new_zipfile_serialization=new, pickle_protocol=protocol)
-            found = load_weights(file)
-            assert list(found) == list(tensors)
+            result = load_weights(file)
+            assert list(result) == list(tensors)
             for name, tensor in tensors.items():
-                assert str(tensor.dtype) == f"torch.{found[name].dtype}"
-                assert found[name].shape == tuple(tensor.shape)
+                assert str(tensor.dtype) == f"torch.{result[name].dtype}"
+                assert result[name].shape == tuple(tensor.shape)
                 wide = tensor.detach().resolve_conj().resolve_neg().to(torch.complex128).numpy()
-                np.testing.assert_array_equal(found[name].astype(np.complex128), wide)
+                np.testing.assert_array_equal(result[name].astype(np.complex128), wide)
 
 
 @pytest.mark.packages
@@ -412,11 +412,11 @@ def test_files_written_by_pytorch(tmp_path):
 def test_released_files(entry):
     if not entry.present:
         pytest.skip(f"{entry.path} is not there: run `python tests/model_packages.py` (folder {FOLDER})")
-    found = load_weights(entry.path)
+    result = load_weights(entry.path)
     n_tensors, n_values = RELEASED[entry.name]
-    assert len(found) == n_tensors
-    assert sum(array.size for array in found.values()) == n_values
-    assert all(np.isfinite(array).all() for array in found.values())
+    assert len(result) == n_tensors
+    assert sum(array.size for array in result.values()) == n_values
+    assert all(np.isfinite(array).all() for array in result.values())
 
 
 RELEASED = {

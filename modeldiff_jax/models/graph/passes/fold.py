@@ -1,10 +1,10 @@
-"""Load-time partial evaluation: what depends on no input is computed once, what is left takes parameters.
+"""Load-time partial evaluation: nodes that depend on no input are computed once, and constants become parameters.
 
-Three kinds of constants come out of it:
+The result has three kinds of constants:
 - *static* ones, needed while tracing (shapes, axes, branch conditions, scalars): numpy, part of the program;
-- *parameters*, every other constant a remaining node reads: a pytree argument, never closed over, because XLA would
-  write closed-over weights into the program text;
-- dead ones, dropped.
+- *parameters*, every other constant that a remaining node reads: a pytree argument, never closed over, because XLA
+  would write closed-over weights into the program text;
+- unused ones, which are dropped.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from modeldiff_jax.models.graph.registry import lookup
 from modeldiff_jax.models.graph.trace import call
 from modeldiff_jax.models.graph.traits import traits_of
 
-# An integer constant up to this size is shape arithmetic or an index list, above it a table of data.
+# An integer constant of up to this size is shape arithmetic or an index list, a larger one a table of data.
 _STATIC_INTEGERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A graph that reads nothing but its inputs, `graph.constants` (static) and `params`."""
+    """A folded graph, whose nodes read its inputs, `graph.constants` (static) and `params` only."""
 
     graph: Graph
     params: Mapping[str, np.ndarray]
@@ -38,8 +38,8 @@ class Program:
 def fold(graph: Graph, limits: Limits) -> Program:
     """Evaluates all input-independent nodes, nested graphs included, and splits constants from parameters."""
     known: dict[str, np.ndarray] = dict(graph.constants)
-    held = sum(value.nbytes for value in known.values())
-    folded = _fold_nodes(graph, known, limits, spent=_Spent(limits, held))
+    stored = sum(value.nbytes for value in known.values())
+    folded = _fold_nodes(graph, known, limits, _FoldedBytes(limits, stored))
     used = free_names(replace(folded, constants={}))
     static = _static_cone(folded)
     constants: dict[str, np.ndarray] = {}
@@ -50,97 +50,102 @@ def fold(graph: Graph, limits: Limits) -> Program:
     return Program(replace(folded, constants=constants), params)
 
 
-class _Spent:
-    """Bytes computed so far, and what they are held to."""
+class _FoldedBytes:
+    """The number of bytes computed so far, and its limits.
 
-    def __init__(self, limits: Limits, held: int) -> None:
-        self._limits, self._held, self.total = limits, held, 0
+    Args:
+      limits: `folded_bytes` and `folded_unbacked` apply.
+      stored: bytes of the constants that the model stores.
+    """
+
+    def __init__(self, limits: Limits, stored: int) -> None:
+        self._limits, self._stored, self.total = limits, stored, 0
 
     def check(self, more: int, where: str) -> None:
-        """Refuses `more` bytes where they pass a limit."""
+        """Raises `LimitExceededError` if `more` bytes would exceed a limit."""
         self._limits.check("folded_bytes", self.total + more, where=where)
         self._limits.check("folded_unbacked", self.unbacked + more, where=where)
 
     @property
     def unbacked(self) -> int:
-        """How much of it the model's own size does not explain."""
-        return self.total - 2 * self._held
+        """Bytes beyond twice the size of the stored constants."""
+        return self.total - 2 * self._stored
 
     @property
-    def left(self) -> int:
-        """How many bytes pass no limit."""
+    def available(self) -> int:
+        """Bytes that can still be computed within the limits."""
         return min(self._limits.folded_bytes - self.total, self._limits.folded_unbacked - self.unbacked)
 
 
 def _is_small(value: np.ndarray) -> bool:
     if value.dtype.kind in "iub":
         return value.size <= _STATIC_INTEGERS
-    # A scalar exponent or bound that XLA can see compiles to a multiplication or a clamp; as a parameter it does not.
+    # XLA compiles a constant scalar exponent to multiplications and a constant bound to a clamp, but not parameters
     return value.size == 1 or value.dtype.kind == "O"
 
 
-def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, spent: _Spent) -> Graph:
-    left: list[Node] = []
+def _fold_nodes(graph: Graph, known: dict[str, np.ndarray], limits: Limits, folded: _FoldedBytes) -> Graph:
+    remaining: list[Node] = []
     for node in graph.nodes:
         lookup(node)  # an unknown operator is an error at load, also in a branch never taken
-        subgraphs = {name: _fold_nodes(sub, known, limits, spent) for name, sub in node.subgraphs.items()}
+        subgraphs = {name: _fold_nodes(sub, known, limits, folded) for name, sub in node.subgraphs.items()}
         node = replace(node, attributes={**node.attributes, **subgraphs})
         if traits_of(node).random or subgraphs or not captured(node) <= known.keys():
-            left.append(node)
+            remaining.append(node)
             continue
-        _check_growth(node, known, spent)
+        _check_growth(node, known, folded)
         try:
-            with jax.ensure_compile_time_eval(), folding(spent.unbacked):
+            with jax.ensure_compile_time_eval(), folding(folded.unbacked):
                 results = call(node, known)
-        except InvalidInputError as error:  # no input had a part in it
+        except InvalidInputError as error:  # the model's constants are at fault, not an input
             raise InvalidModelError(
                 "A model's constants must fit its operators", got=error.got, where=error.where, fix="export it again"
             ) from error
         if any(isinstance(r, tuple) or r is None for r in results):  # sequences and optionals stay for tracing
-            left.append(node)
+            remaining.append(node)
             continue
         for name, result in zip(node.outputs, results, strict=False):
             known[name] = np.asarray(result)
-            spent.total += known[name].nbytes
-        spent.check(0, str(node))
-    return replace(graph, nodes=tuple(left), constants={})
+            folded.total += known[name].nbytes
+        folded.check(0, str(node))
+    return replace(graph, nodes=tuple(remaining), constants={})
 
 
-def _check_growth(node: Node, known: dict[str, np.ndarray], spent: _Spent) -> None:
-    """Refuses a node whose outputs would pass the limit, before they are computed.
+def _check_growth(node: Node, known: dict[str, np.ndarray], folded: _FoldedBytes) -> None:
+    """Raises `LimitExceededError` if a node's outputs would exceed a limit, before they are computed.
 
-    Operators that make tensors out of values check these themselves. All others make at most as many elements as the
-    product of their inputs' sizes (broadcasting, outer products) or the sum (concatenation), so only large ones are
-    asked for their output shapes.
+    Operators whose output sizes are values of inputs check them themselves. All others make at most as many elements as
+    the product of their inputs' sizes (broadcasting, outer products) or their sum (concatenation), so output shapes
+    are traced only if these are large.
     """
     inputs = [known[name] for name in node.inputs if name]
     sizes = [max(1, value.size) for value in inputs]
-    if max(math.prod(sizes), sum(sizes)) * 8 <= spent.left:
+    if max(math.prod(sizes), sum(sizes)) * 8 <= folded.available:
         return
-    found = lookup(node)
+    operator = lookup(node)
     static = {
-        name for i, name in enumerate(node.inputs) if found.is_static(i) or (name and known[name].dtype == object)
+        name for i, name in enumerate(node.inputs) if operator.is_static(i) or (name and known[name].dtype == object)
     }
     free = {name: known[name] for name in node.inputs if name and name not in static}
     try:
         outputs = jax.eval_shape(lambda values: call(node, {**known, **values}), free)
     except (NotStaticError, InvalidInputError):
-        return  # needs the values themselves, which bound what it makes; or fails, and says so when computed
-    made = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(outputs))
-    spent.check(made, str(node))
+        return  # needs the values themselves, and checks its output sizes; or fails again when it is computed
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(outputs))
+    folded.check(size, str(node))
 
 
 def _static_cone(graph: Graph) -> frozenset[str]:
-    """Names whose values a static input depends on, stopping at operators that read shapes only."""
+    """Returns the names whose values a static input depends on, except through operators that read shapes only."""
     producer: dict[str, Node] = {}
     needed: set[str] = set()
 
     def visit(inner: Graph) -> None:
         for node in inner.nodes:
             producer.update((name, node) for name in node.outputs)
-            found = lookup(node)
-            needed.update(name for i, name in enumerate(node.inputs) if name and found.is_static(i))
-            # conditions and trip counts: a known one takes one branch, or unrolls
+            operator = lookup(node)
+            needed.update(name for i, name in enumerate(node.inputs) if name and operator.is_static(i))
+            # conditions and trip counts: if they are known, one branch is compiled, or a loop unrolled
             needed.update(node.inputs[i] for i in traits_of(node).deciding if i < len(node.inputs) and node.inputs[i])
             for subgraph in node.subgraphs.values():
                 visit(subgraph)
@@ -148,10 +153,10 @@ def _static_cone(graph: Graph) -> frozenset[str]:
     visit(graph)
     pending = list(needed)
     while pending:
-        maker = producer.get(pending.pop())
-        if maker and not traits_of(maker).reads_shapes:  # tracing always knows shapes
-            inner_outputs = {s.name for sub in maker.subgraphs.values() for s in sub.outputs}
-            fresh = ({name for name in maker.inputs if name} | inner_outputs) - needed
-            needed |= fresh
-            pending += fresh
+        node = producer.get(pending.pop())
+        if node and not traits_of(node).reads_shapes:  # tracing always knows shapes
+            inner_outputs = {s.name for sub in node.subgraphs.values() for s in sub.outputs}
+            new = ({name for name in node.inputs if name} | inner_outputs) - needed
+            needed |= new
+            pending += new
     return frozenset(needed)

@@ -1,9 +1,9 @@
-"""The order of axes in which parameters are kept.
+"""The layout in which parameters are kept.
 
 A file may store the filters of a convolution as (outputs, inputs, taps...) where kernels read (taps..., inputs,
 outputs), and a program that has them as arguments would transpose them at every call: a tenth of the time of a batch,
-half that of a single image. So parameters that all readers want in another order are transposed once, when the model
-is made; where they are used, the two transpositions cancel in compilation.
+half that of a single image. So parameters that all nodes read in another order are transposed once, when the model is
+made; the operator's transposition and the one back to the graph's layout cancel in compilation.
 """
 
 from __future__ import annotations

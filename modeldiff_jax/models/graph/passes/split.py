@@ -1,4 +1,4 @@
-"""A graph in two parts: what depends on some of the inputs alone, and the rest."""
+"""Splits a graph in two: the nodes that depend on some of the inputs alone, and the others."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from modeldiff_jax.types import TensorSpec
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Two graphs that make one.
+    """The two parts of a graph, to be run one after the other.
 
     Attributes:
-      first: of the chosen inputs and constants; its outputs are the values that `second` reads, then those of the
-        whole graph's outputs that it computes.
-      second: of the values `passed` on, then of the other inputs; its outputs are the whole graph's other ones.
-      n_passed: number of the values that `second` reads.
+      first: reads the chosen inputs and constants; its outputs are the values that `second` reads, then those outputs
+        of the whole graph that it computes.
+      second: reads the values passed on by `first`, then the other inputs; its outputs are the other outputs.
+      n_passed: number of values passed on.
       done: names of the outputs that `first` computes.
     """
 
@@ -30,18 +30,18 @@ class Split:
 
 
 def split(graph: Graph, names: frozenset[str]) -> Split:
-    """Divides a graph by what its inputs `names` and constants decide alone."""
-    decided = set(names) | set(graph.constants)
+    """Splits a graph into the nodes that depend on the inputs `names` and constants alone, and the others."""
+    known = set(names) | set(graph.constants)
     before: list[Node] = []
     after: list[Node] = []
     for node in graph.nodes:
-        alone = captured(node) <= decided and not traits_of(node).random
-        (before if alone else after).append(node)
-        decided.update(node.outputs if alone else ())
-    made = names | {name for node in before for name in node.outputs if name}
-    done = tuple(spec for spec in graph.outputs if spec.name in made)
-    open_ = replace(graph, nodes=tuple(after), outputs=tuple(s for s in graph.outputs if s.name not in made))
-    passed = tuple(sorted(free_names(replace(open_, constants={}, inputs=())) & made))
+        in_first = captured(node) <= known and not traits_of(node).random
+        (before if in_first else after).append(node)
+        known.update(node.outputs if in_first else ())
+    computed = names | {name for node in before for name in node.outputs if name}
+    done = tuple(spec for spec in graph.outputs if spec.name in computed)
+    second = replace(graph, nodes=tuple(after), outputs=tuple(s for s in graph.outputs if s.name not in computed))
+    passed = tuple(sorted(free_names(replace(second, constants={}, inputs=())) & computed))
     between = tuple(TensorSpec(name, (), np.dtype(object)) for name in passed)
     return Split(
         first=replace(
@@ -50,7 +50,7 @@ def split(graph: Graph, names: frozenset[str]) -> Split:
             inputs=tuple(spec for spec in graph.inputs if spec.name in names),
             outputs=(*between, *done),
         ),
-        second=replace(open_, inputs=(*between, *(spec for spec in graph.inputs if spec.name not in names))),
+        second=replace(second, inputs=(*between, *(spec for spec in graph.inputs if spec.name not in names))),
         n_passed=len(passed),
         done=tuple(spec.name for spec in done),
     )

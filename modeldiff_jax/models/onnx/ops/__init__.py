@@ -1,4 +1,4 @@
-"""The operators and what passes know of them. Importing this package registers them all."""
+"""ONNX's operators and their traits, all of which are registered when this package is imported."""
 
 from modeldiff_jax.models.onnx.ops import (
     activation,

@@ -1,4 +1,4 @@
-"""Activation functions and softmax. All derivatives are finite: no branch of a `where` that is not taken overflows."""
+"""Activation functions and softmax. All derivatives are finite: no unselected branch of a `where` overflows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modeldiff_jax.models.onnx.registration import op
 
 
 def _float(value: float) -> float:
-    """Returns a default value as files hold it, rounded to float32."""
+    """Returns a default value rounded to float32, as files store it."""
     return float(np.float32(value))
 
 
@@ -27,12 +27,12 @@ register_unary("Relu", _relu)
 
 
 def leaky_relu(x: Value, alpha: float) -> Value:
-    """x where not negative, alpha * x elsewhere."""
+    """Returns x where it is not negative, alpha * x elsewhere."""
     return jnp.where(x >= 0, x, astype(alpha * x, x.dtype))
 
 
 def elu(x: Value, alpha: float) -> Value:
-    """x where positive, alpha (exp x - 1) elsewhere."""
+    """Returns x where it is positive, alpha (exp x - 1) elsewhere."""
     return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.minimum(x, 0)))
 
 
@@ -41,19 +41,19 @@ def _selu(x: Value, alpha: float, gamma: float) -> Value:
 
 
 def hard_sigmoid(x: Value, alpha: float, beta: float) -> Value:
-    """alpha x + beta, kept within 0 and 1."""
+    """Returns alpha x + beta, clipped to [0, 1]."""
     return jnp.clip(alpha * x + beta, 0, 1)
 
 
 def _register_sloped(name: str, function: Callable[[Value, float], Value], default: float) -> None:
-    def old(x: Value, /, *, alpha: float = default, consumed_inputs: Sequence[int] | None = None) -> Value:
+    def until_5(x: Value, /, *, alpha: float = default, consumed_inputs: Sequence[int] | None = None) -> Value:
         return function(x, alpha)
 
-    def present(x: Value, /, *, alpha: float = default) -> Value:
+    def since_6(x: Value, /, *, alpha: float = default) -> Value:
         return function(x, alpha)
 
-    op(name)(old)
-    op(name, since=6)(present)
+    op(name)(until_5)
+    op(name, since=6)(since_6)
 
 
 _register_sloped("LeakyRelu", leaky_relu, _float(0.01))
@@ -79,7 +79,7 @@ def selu_1(
 def selu(
     x: Value, /, *, alpha: float = _float(1.67326319217681884765625), gamma: float = _float(1.05070102214813232421875)
 ) -> Value:
-    """Scaled Elu (Klambauer et al. 2017)."""
+    """Returns the scaled Elu of x (Klambauer et al. 2017)."""
     return _selu(x, alpha, gamma)
 
 
@@ -88,76 +88,76 @@ def selu(
 def hard_sigmoid_1(
     x: Value, /, *, alpha: float = _float(0.2), beta: float = 0.5, consumed_inputs: Sequence[int] | None = None
 ) -> Value:
-    """alpha x + beta, kept within 0 and 1."""
+    """Returns alpha x + beta, clipped to [0, 1]."""
     return hard_sigmoid(x, alpha, beta)
 
 
 @op("HardSigmoid", since=6)
 @in_float32
 def hard_sigmoid_6(x: Value, /, *, alpha: float = _float(0.2), beta: float = 0.5) -> Value:
-    """alpha x + beta, kept within 0 and 1."""
+    """Returns alpha x + beta, clipped to [0, 1]."""
     return hard_sigmoid(x, alpha, beta)
 
 
 @op("HardSwish")
 @in_float32
 def hard_swish(x: Value, /) -> Value:
-    """x times its hard sigmoid of slope 1/6."""
+    """Returns x times its hard sigmoid of slope 1/6."""
     return x * hard_sigmoid(x, 1 / 6, 0.5)
 
 
 @op("Swish")
 @in_float32
 def swish(x: Value, /, *, alpha: float = 1.0) -> Value:
-    """x sigmoid(alpha x)."""
+    """Returns x sigmoid(alpha x)."""
     return x * jax.nn.sigmoid(alpha * x)
 
 
 @op("SwiGLU")
 @in_float32
 def swiglu(a: Value, b: Value, /, *, alpha: float = 1.0) -> Value:
-    """swish(a) b (Shazeer 2020)."""
+    """Returns swish(a) b (Shazeer 2020)."""
     return swish(a, alpha=alpha) * b
 
 
 @op("Celu")
 @in_float32
 def celu(x: Value, /, *, alpha: float = 1.0) -> Value:
-    """x where positive, alpha (exp(x / alpha) - 1) elsewhere."""
+    """Returns x where it is positive, alpha (exp(x / alpha) - 1) elsewhere."""
     return jax.nn.celu(x, alpha)
 
 
 @op("Gelu")
 @in_float32
 def gelu(x: Value, /, *, approximate: str = "none") -> Value:
-    """x times the normal distribution function of x, or its tanh approximation."""
+    """Returns x times the normal distribution function of x, or its tanh approximation."""
     return jax.nn.gelu(x, approximate=approximate == "tanh")
 
 
 @op("Mish")
 @in_float32
 def mish(x: Value, /) -> Value:
-    """x tanh(softplus x)."""
+    """Returns x tanh(softplus x)."""
     return x * jnp.tanh(jax.nn.softplus(x))
 
 
 @op("Softplus")
 @in_float32
 def softplus(x: Value, /) -> Value:
-    """log(1 + exp x)."""
+    """Returns log(1 + exp x)."""
     return jax.nn.softplus(x)
 
 
 @op("Softsign")
 @in_float32
 def softsign(x: Value, /) -> Value:
-    """x / (1 + |x|)."""
+    """Returns x / (1 + |x|)."""
     return x / (1 + jnp.abs(x))
 
 
 @op("ThresholdedRelu")
 def thresholded_relu(x: Value, /, *, alpha: float = 1.0) -> Value:
-    """x above alpha, 0 elsewhere."""
+    """Returns x where it is above alpha, 0 elsewhere."""
     return jnp.where(x > alpha, x, jnp.zeros_like(x))
 
 
@@ -174,52 +174,52 @@ def _prelu(x: Value, slope: Value) -> Value:
 
 @op("PRelu")
 def prelu_1(x: Value, slope: Value, /, *, consumed_inputs: Sequence[int] | None = None) -> Value:
-    """x where not negative, slope * x elsewhere; a vector of slopes belongs to the channels."""
+    """Returns x where it is not negative, slope * x elsewhere; a vector holds a slope for each channel."""
     channels = slope.ndim == 1 and slope.size > 1 and x.ndim > 1
     return _prelu(x, old_broadcast(slope, x.ndim, 1, 1) if channels else slope)
 
 
 @op("PRelu", since=7)
 def prelu(x: Value, slope: Value, /) -> Value:
-    """x where not negative, slope * x elsewhere."""
+    """Returns x where it is not negative, slope * x elsewhere."""
     return _prelu(x, slope)
 
 
 def _hardmax(x: Value, axis: Sequence[int]) -> Value:
-    kept = x.shape[: axis[0]]
-    flat = jnp.reshape(x, (*kept, *x.shape[axis[-1] + 1 :], -1)) if len(axis) > 1 else jnp.moveaxis(x, axis[0], -1)
-    hit = jax.nn.one_hot(jnp.argmax(flat, -1), flat.shape[-1], dtype=x.dtype)
-    return jnp.reshape(hit, x.shape) if len(axis) > 1 else jnp.moveaxis(hit, -1, axis[0])
+    outer, inner = x.shape[: axis[0]], x.shape[axis[-1] + 1 :]
+    flat = jnp.reshape(x, (*outer, *inner, -1)) if len(axis) > 1 else jnp.moveaxis(x, axis[0], -1)
+    one_hot = jax.nn.one_hot(jnp.argmax(flat, -1), flat.shape[-1], dtype=x.dtype)
+    return jnp.reshape(one_hot, x.shape) if len(axis) > 1 else jnp.moveaxis(one_hot, -1, axis[0])
 
 
 def _register_softmax(name: str, function: Callable[[Value, tuple[int, ...]], Value]) -> None:
-    def old(x: Value, /, *, axis: int = 1) -> Value:
-        # before opset 13 the tensor counts as a matrix: all axes from `axis` on are one
+    def until_12(x: Value, /, *, axis: int = 1) -> Value:
+        # before opset 13 the tensor is read as a matrix: all axes from `axis` on are one
         return function(x, tuple(range(axis_index(axis, x.ndim), x.ndim)))
 
-    def present(x: Value, /, *, axis: int = -1) -> Value:
+    def since_13(x: Value, /, *, axis: int = -1) -> Value:
         return function(x, (axis_index(axis, x.ndim),))
 
-    op(name)(old)
-    op(name, since=13)(present)
+    op(name)(until_12)
+    op(name, since=13)(since_13)
 
 
-# Where the argument of a softmax is a product, as an average is, XLA would fuse its last multiplication with the
-# subtraction of the maximum. Of logits near 1e10 that leaves 512 instead of 0, and its exponential is infinite.
+# The argument of a softmax is rounded first. If it is a product, as an average is, XLA would fuse its multiplication
+# with the subtraction of the maximum: for logits near 1e10 that gives 512 instead of 0, and an infinite exponential.
 
 
 def softmax(x: Value, axis: int | tuple[int, ...] = -1) -> Value:
-    """Exponentials over their sum, each rounded to the type of `x`, as the specification's function body has it.
+    """Returns exponentials over their sum, both rounded to the type of `x` as in the specification's function body.
 
-    Only a sum beyond the type's range stays in float32: that of 65,520 equal ones in float16.
+    Only a sum beyond the type's range stays in float32, such as that of 65,520 equal entries in float16.
     """
     x = rounded(jnp.asarray(x))
     if not is_narrow(x):
         return jax.nn.softmax(x, axis)
     powers = widened(jnp.exp(x - jax.lax.stop_gradient(x.max(axis, keepdims=True))))
     total = powers.sum(axis, keepdims=True)
-    short = widened(astype(total, x.dtype))
-    return astype(powers / jnp.where(jnp.isinf(short), total, short), x.dtype)
+    rounded_total = widened(astype(total, x.dtype))
+    return astype(powers / jnp.where(jnp.isinf(rounded_total), total, rounded_total), x.dtype)
 
 
 @in_float32

@@ -14,7 +14,7 @@ from modeldiff_jax.models.onnx.registration import op
 from modeldiff_jax.runtime import x64
 
 MICROSOFT = "com.microsoft"
-"""The domain of onnxruntime's own operators."""
+"""The domain of operators that only onnxruntime defines."""
 
 _DTYPES = {
     1: np.float32,
@@ -47,19 +47,19 @@ _DTYPES = {
 
 
 def element_type(number: int) -> np.dtype[Any]:
-    """The numpy type of an ONNX `TensorProto.DataType` number."""
+    """Returns the numpy type of an ONNX `TensorProto.DataType` number."""
     if number not in _DTYPES:
         raise UnsupportedModelError("An element type must be one ONNX defines", got=f"type number {number}")
     return np.dtype(_DTYPES[number])
 
 
 def computing_in(dtype: Any, values: Value, function: Callable[[], Value]) -> Value:
-    """Calls a function that computes with `values` in a type which an attribute chose."""
+    """Calls a function that computes with `values` in a type that an attribute chose, 64-bit types included."""
     return x64.in_types_of((np.empty(0, dtype), values), function)
 
 
 def old_broadcast(b: Value, rank: int, axis: int | None, broadcast: int) -> Value:
-    """Lines `b` up with a tensor of `rank` axes from `axis` on, as opsets 1 to 6 say."""
+    """Aligns the axes of `b` with those of a tensor of `rank` axes from `axis` on, as in opsets 1 to 6."""
     if not broadcast or axis is None:
         return b
     start = axis_index(axis, rank)
@@ -67,9 +67,9 @@ def old_broadcast(b: Value, rank: int, axis: int | None, broadcast: int) -> Valu
 
 
 def register_binary(name: str, function: Callable[[Value, Value], Value]) -> None:
-    """Registers a broadcasting operator of two inputs in its old (opsets 1 to 6) and its present form."""
+    """Registers a broadcasting operator of two inputs, in its forms until opset 6 and since opset 7."""
 
-    def old(
+    def until_6(
         a: Value,
         b: Value,
         /,
@@ -80,21 +80,21 @@ def register_binary(name: str, function: Callable[[Value, Value], Value]) -> Non
     ) -> Value:
         return function(a, old_broadcast(b, a.ndim, axis, broadcast))
 
-    def present(a: Value, b: Value, /) -> Value:
+    def since_7(a: Value, b: Value, /) -> Value:
         return function(a, b)
 
-    op(name)(old)
-    op(name, since=7)(present)
+    op(name)(until_6)
+    op(name, since=7)(since_7)
 
 
 def register_unary(name: str, function: Callable[[Value], Value]) -> None:
-    """Registers an operator of one input in its old (opsets 1 to 5) and its present form."""
+    """Registers an operator of one input, in its forms until opset 5 and since opset 6."""
 
-    def old(x: Value, /, *, consumed_inputs: Sequence[int] | None = None) -> Value:
+    def until_5(x: Value, /, *, consumed_inputs: Sequence[int] | None = None) -> Value:
         return function(x)
 
-    def present(x: Value, /) -> Value:
+    def since_6(x: Value, /) -> Value:
         return function(x)
 
-    op(name)(old)
-    op(name, since=6)(present)
+    op(name)(until_5)
+    op(name, since=6)(since_6)

@@ -1,4 +1,4 @@
-"""Attention as `com.microsoft` has it: what transformers are fused into and exported with."""
+"""Attention operators of `com.microsoft`, which onnxruntime's optimiser and exporters of transformers write."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _MASKED = -10000.0
 _LEAST = float(np.finfo(np.float32).min)
 
 
-def _refuse(operator: str, **given: Any) -> None:
-    """For inputs and attributes of back ends other than CPU."""
-    used = [name for name, value in given.items() if value is not None and value != "NONE" and value != 0]
+def _refuse(operator: str, **options: Any) -> None:
+    """Raises an error if options are used that onnxruntime itself does not implement on CPU."""
+    used = [name for name, value in options.items() if value is not None and value != "NONE" and value != 0]
     if used:
         raise UnsupportedModelError(
             f"{operator} is implemented without some of its options", got=", ".join(used), fix="export without them"
@@ -35,7 +35,7 @@ def _scaled(scale: float | None, size: int) -> float:
 
 
 def _scores(q: Value, k: Value, scale: float) -> Value:
-    """Products of all queries and keys, in float32; q may have several heads for each of k."""
+    """Returns the products of all queries and keys in float32; q may have several heads for each head of k."""
     group = q.shape[1] // k.shape[1]
     grouped = q.reshape(q.shape[0], k.shape[1], group, *q.shape[2:])
     products = jnp.einsum("bhgsd,bhtd->bhgst", grouped, k, precision=HIGHEST, preferred_element_type=np.float32)
@@ -51,33 +51,33 @@ def _mixed(shares: Value, v: Value) -> Value:
 
 
 def _padding(mask: Value, batch: int, keys: int, fill: float) -> Value:
-    """What a mask of any of its forms adds to the scores, to broadcast over (batch, heads, queries, keys)."""
+    """Returns the summand of the scores for a mask in any form, to broadcast over (batch, heads, queries, keys)."""
     mask = jnp.asarray(mask)
     if mask.ndim == 1:  # ends of the sequences, perhaps followed by their starts
-        at = jnp.arange(keys)[None]
-        kept = at < mask[:batch, None]
+        position = jnp.arange(keys)[None]
+        real = position < mask[:batch, None]
         if mask.shape[0] == 2 * batch:
-            kept = kept & (at >= mask[batch:, None])
-        return jnp.where(kept, 0.0, fill)[:, None, None]
+            real = real & (position >= mask[batch:, None])
+        return jnp.where(real, 0.0, fill)[:, None, None]
     if mask.ndim > 3:
         raise UnsupportedModelError("A mask has at most three axes", got=f"shape {mask.shape}")
-    added = jnp.where(mask != 0, 0.0, fill)
-    return added[:, None, None] if mask.ndim == 2 else added[:, None]
+    summand = jnp.where(mask != 0, 0.0, fill)
+    return summand[:, None, None] if mask.ndim == 2 else summand[:, None]
 
 
 def _masked(
     scores: Value, mask: Value, attention_bias: Value, filter_value: float | None, unidirectional: int
 ) -> Value:
-    """Scores (batch, heads, queries, keys) plus the mask and the bias.
+    """Returns scores (batch, heads, queries, keys) plus the mask and the bias.
 
-    As in onnxruntime's kernel the causal mask is the least finite number in place of the other mask's value, and the
-    bias is added to that: a bias of -inf hides a key more than causality does.
+    As in onnxruntime's kernel, causally masked scores get the smallest finite number instead of the other mask's value,
+    and the bias is added to that: a bias of -inf hides a key more than causality does.
     """
     hidden: Value = np.float32(0)
     if mask is not None:
         fill = _MASKED if filter_value is None else filter_value
         hidden = _padding(mask, scores.shape[0], scores.shape[-1], fill)
-    if unidirectional:  # the last query stands at the last key
+    if unidirectional:  # the last query has the position of the last key
         queries, keys = scores.shape[-2:]
         later = np.arange(keys)[None] > np.arange(queries)[:, None] + (keys - queries)
         hidden = jnp.where(later, np.float32(_LEAST), hidden)
@@ -108,7 +108,7 @@ def attention(
     scale: float | None = None,
     unidirectional: int = 0,
 ) -> tuple[Value, Value]:
-    """Self-attention with its projection, and the keys and values for the next call."""
+    """Computes self-attention with its projection; also returns the keys and values for the next call."""
     _refuse("Attention", do_rotary=do_rotary, past_present_share_buffer=past_present_share_buffer)
     projected = math.matmul(x, weights)
     projected = projected if bias is None else projected + bias
@@ -142,9 +142,9 @@ def multi_head_attention(
     scale: float | None = None,
     unidirectional: int = 0,
 ) -> tuple[Value, Value, Value]:
-    """Attention behind its projections, with the keys and values for the next call."""
+    """Computes attention of projected inputs; also returns the keys and values for the next call."""
     _refuse("MultiHeadAttention", cache_indirection=cache_indirection, past_sequence_length=past_length)
-    if query.ndim == 5:  # (batch, places, heads, 3, size)
+    if query.ndim == 5:  # (batch, length, heads, 3, size)
         query, key, value = (query[:, :, :, i].reshape(*query.shape[:2], -1) for i in range(3))
     elif key is not None and key.ndim == 5:
         key, value = (key[:, :, :, i].reshape(*key.shape[:2], -1) for i in range(2))
@@ -164,7 +164,7 @@ def multi_head_attention(
 
 
 def _rotated_at(x: Value, positions: Value, cos: Value, sin: Value, interleaved: bool) -> Value:
-    """(batch, heads, places, size) with the first entries turned by the angles at `positions` (batch, places)."""
+    """Rotates the first entries of (batch, heads, length, size) by the angles at `positions` (batch, length)."""
     c, s = (jnp.take(jnp.asarray(table), positions, axis=0, mode="clip")[:, None] for table in (cos, sin))
     return rotated(jnp.asarray(x), c, s, interleaved)
 
@@ -184,16 +184,16 @@ def rotary_embedding(
     rotary_embedding_dim: int | None = None,
     scale: float | None = None,
 ) -> Value:
-    """Rotary positions (Su et al. 2021) of (batch, places, features) or (batch, heads, places, size)."""
+    """Applies rotary positions (Su et al. 2021) to (batch, length, features) or (batch, heads, length, size)."""
     _refuse("RotaryEmbedding", is_packed_batching=is_packed_batching)
     heads = x
     if x.ndim == 3:
         heads = split_heads(x, num_heads if rotary_embedding_dim and num_heads else x.shape[-1] // (2 * cos.shape[-1]))
     positions = jnp.asarray(position_ids)
-    if positions.ndim < 2:  # where the first of them stands
+    if positions.ndim < 2:  # the first position of each sequence
         positions = positions.reshape(-1, 1) + jnp.arange(heads.shape[2])
-    turned = _rotated_at(heads, positions, cos, sin, interleaved == 1)
-    return joined_heads(turned) if x.ndim == 3 else turned
+    y = _rotated_at(heads, positions, cos, sin, interleaved == 1)
+    return joined_heads(y) if x.ndim == 3 else y
 
 
 @op("GroupQueryAttention", domain=MICROSOFT)
@@ -235,9 +235,9 @@ def group_query_attention(
     softcap: float | None = None,
     v_quant_type: str = "NONE",
 ) -> tuple[Value, Value, Value]:
-    """Causal attention of several query heads to each key head, with a cache that new keys and values are written to.
+    """Computes causal attention of several query heads to each key head; also returns the caches with new entries.
 
-    `seqlens_k` holds, for each sequence, the length with the new places, less one.
+    `seqlens_k` holds, for each sequence, its length with the new positions, minus one.
     """
     _refuse(
         "GroupQueryAttention",
@@ -258,12 +258,12 @@ def group_query_attention(
     new, total = q.shape[2], int(total_length.reshape(()))
     ends = jnp.asarray(seqlens_k).reshape(-1) + 1
     starts = jnp.zeros_like(ends) if new == total else ends - new
-    at = starts[:, None] + jnp.arange(new)  # where the new places stand, (batch, new)
+    new_positions = starts[:, None] + jnp.arange(new)  # (batch, new)
     if do_rotary:
         if cos is None or sin is None:
             raise InvalidInputError("Rotary positions need the tables of cosines and sines", got="none")
-        places = at if position_ids is None else jnp.asarray(position_ids)
-        q, k = (_rotated_at(x, places, cos, sin, rotary_interleaved == 1) for x in (q, k))
+        angles_at = new_positions if position_ids is None else jnp.asarray(position_ids)
+        q, k = (_rotated_at(x, angles_at, cos, sin, rotary_interleaved == 1) for x in (q, k))
     k, v = _written(past_key, k, starts, total), _written(past_value, v, starts, total)
     scores = _scores(q, k, _scaled(scale, q.shape[-1]))
     if softcap:
@@ -271,30 +271,31 @@ def group_query_attention(
     if attention_bias is not None:
         bias = jnp.asarray(attention_bias)
         scores = scores + jnp.pad(bias, [(0, 0)] * 3 + [(0, k.shape[2] - bias.shape[3])])
-    places = jnp.arange(k.shape[2])
-    seen = (
-        places <= at[..., None] if causal else jnp.broadcast_to(places < ends[:, None, None], (*at.shape, k.shape[2]))
-    )
+    keys = jnp.arange(k.shape[2])
+    if causal:
+        allowed = keys <= new_positions[..., None]
+    else:
+        allowed = jnp.broadcast_to(keys < ends[:, None, None], (*new_positions.shape, keys.size))
     if local_window_size >= 0:
-        seen = seen & (places > at[..., None] - local_window_size)
-    scores = jnp.where(seen[:, None], scores, -jnp.inf)
-    if head_sink is not None or smooth_softmax > 0:  # one more score, which nothing is read from
+        allowed = allowed & (keys > new_positions[..., None] - local_window_size)
+    scores = jnp.where(allowed[:, None], scores, -jnp.inf)
+    if head_sink is not None or smooth_softmax > 0:  # one more score, of a key without a value
         sink = jnp.zeros(num_heads) if head_sink is None else jnp.asarray(head_sink)
         sinks = jnp.broadcast_to(sink[None, :, None, None], (*scores.shape[:3], 1))
         shares = jax.nn.softmax(jnp.concatenate([scores, astype(sinks, scores.dtype)], -1))[..., :-1]
-    else:  # a query that sees no key at all, by the bias, gives zeros
-        blind = jnp.max(scores, -1, keepdims=True) == -jnp.inf
-        shares = jnp.where(blind, 0, jax.nn.softmax(jnp.where(blind, 0, scores)))
+    else:  # a query whose keys are all hidden by the bias gets zeros
+        without_keys = jnp.max(scores, -1, keepdims=True) == -jnp.inf
+        shares = jnp.where(without_keys, 0, jax.nn.softmax(jnp.where(without_keys, 0, scores)))
     return joined_heads(_mixed(shares, v)), k, v
 
 
 def _written(past: Value, new: Value, starts: Value, total: int) -> Value:
-    """The cache with new entries of each sequence from its start on, of `total` places or as many as the cache has."""
+    """Returns the cache with new entries of each sequence from its start on; its length is at least `total`."""
     batch, heads, n, size = new.shape
-    held = 0 if past is None else past.shape[2]
-    cache = jnp.zeros((batch, heads, max(held, total), size), new.dtype)
-    if held:
-        kept = jnp.arange(held) < starts[:, None]
-        cache = cache.at[:, :, :held].set(jnp.where(kept[:, None, :, None], past, 0))
+    length = 0 if past is None else past.shape[2]
+    cache = jnp.zeros((batch, heads, max(length, total), size), new.dtype)
+    if length:
+        valid = jnp.arange(length) < starts[:, None]
+        cache = cache.at[:, :, :length].set(jnp.where(valid[:, None, :, None], past, 0))
     rows = jnp.arange(batch)[:, None]
     return cache.at[rows, :, starts[:, None] + jnp.arange(n)].set(jnp.swapaxes(new, 1, 2))

@@ -18,7 +18,7 @@ from modeldiff_jax.models.onnx.registration import op
 
 _EPSILON = float(np.float32(1e-12))
 
-# name -> function of x and the parameters after it; a parameter left out is the operator's own default
+# name -> function of x and the parameters of the activation, with the defaults of the operator
 _ACTIVATIONS: dict[str, Callable[..., Value]] = {
     "Relu": lambda x: jax.nn.relu(x),
     "Sigmoid": lambda x: jax.nn.sigmoid(x),
@@ -34,7 +34,7 @@ _ACTIVATIONS: dict[str, Callable[..., Value]] = {
 
 
 def _activated(x: Value, name: str | None, parameters: Sequence[float]) -> Value:
-    """`x` behind the activation that was fused with the operator before it."""
+    """Applies an activation that was fused with the operator before it."""
     if not name:
         return x
     if name not in _ACTIVATIONS:
@@ -58,14 +58,14 @@ def fused_matmul(
     transBatchA: int = 0,
     transBatchB: int = 0,
 ) -> Value:
-    """alpha A B; `transBatch` moves the first axis behind the others of the batch."""
+    """Returns alpha A B; `transBatch` moves the first axis behind the others of the batch."""
 
-    def turned(x: Value, matrix: int, batch: int) -> Value:
+    def transposed(x: Value, matrix: int, batch: int) -> Value:
         if batch and x.ndim > 2:
             x = jnp.moveaxis(x, 0, -2)
         return jnp.swapaxes(x, -1, -2) if matrix and x.ndim > 1 else x
 
-    product = math.accumulated_product(turned(a, transA, transBatchA), turned(b, transB, transBatchB))
+    product = math.accumulated_product(transposed(a, transA, transBatchA), transposed(b, transB, transBatchB))
     return astype(product if alpha == 1 else product * alpha, a.dtype)
 
 
@@ -86,7 +86,7 @@ def fused_conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """Convolution, plus z, activated."""
+    """Returns the convolution plus z, activated."""
     y = conv.conv(
         *(x, w, b),
         auto_pad=auto_pad,
@@ -115,7 +115,7 @@ def fused_gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Value:
-    """alpha A B + beta C, activated."""
+    """Returns alpha A B + beta C, activated."""
     parameters = [value for value in (activation_alpha, activation_beta, activation_gamma) if value is not None]
     y = math.gemm(a, b, c, alpha=alpha, beta=beta, transA=transA, transB=transB)
     return _activated(y, activation, parameters)
@@ -124,35 +124,35 @@ def fused_gemm(
 @op("Gelu", domain=MICROSOFT)
 @in_float32
 def gelu(x: Value, /) -> Value:
-    """x times the normal distribution function of x."""
+    """Returns x times the normal distribution function of x."""
     return jax.nn.gelu(x, approximate=False)
 
 
 @op("FastGelu", domain=MICROSOFT)
 @in_float32
 def fast_gelu(x: Value, bias: Value = None, /) -> Value:
-    """Gelu by way of tanh, of x + bias."""
+    """Returns the tanh approximation of Gelu, of x + bias."""
     return jax.nn.gelu(x if bias is None else x + bias, approximate=True)
 
 
 @op("BiasGelu", domain=MICROSOFT)
 @in_float32
 def bias_gelu(a: Value, b: Value, /) -> Value:
-    """Gelu of a + b."""
+    """Returns the Gelu of a + b."""
     return gelu(a + b)
 
 
 @op("QuickGelu", domain=MICROSOFT)
 @in_float32
 def quick_gelu(x: Value, /, *, alpha: float = float(np.float32(1.702))) -> Value:
-    """x sigmoid(alpha x)."""
+    """Returns x sigmoid(alpha x)."""
     return x * jax.nn.sigmoid(alpha * x)
 
 
 @op("BiasSplitGelu", domain=MICROSOFT)
 @in_float32
 def bias_split_gelu(x: Value, bias: Value, /) -> Value:
-    """The first half of x + bias times the Gelu of the second."""
+    """Returns the first half of x + bias times the Gelu of the second half."""
     first, second = jnp.split(x + bias, 2, -1)
     return first * gelu(second)
 
@@ -160,25 +160,23 @@ def bias_split_gelu(x: Value, bias: Value, /) -> Value:
 @op("BiasAdd", domain=MICROSOFT)
 @in_float32
 def bias_add(x: Value, bias: Value, skip: Value, /) -> Value:
-    """x + bias + skip."""
+    """Returns x + bias + skip."""
     return x + bias + skip
 
 
 @op("BiasSoftmax", domain=MICROSOFT)
 @in_float32
 def bias_softmax(data: Value, bias: Value, /, *, is_inner_broadcast: int, axis: int = 1) -> Value:
-    """Softmax of data + bias over all axes from `axis` on; the bias repeats over inner or outer batch axes."""
-    at = axis_index(axis, data.ndim)
-    if is_inner_broadcast and bias.ndim == data.ndim:
-        bias = bias.reshape(*bias.shape[:at], *bias.shape[at:])
-    return jax.nn.softmax(data + bias, tuple(range(at, data.ndim)))
+    """Returns the softmax of data + bias over all axes from `axis` on; the bias broadcasts over inner or outer axes."""
+    first = axis_index(axis, data.ndim)
+    return jax.nn.softmax(data + bias, tuple(range(first, data.ndim)))
 
 
 @op("SimplifiedLayerNormalization")
 def simplified_layer_normalization(
     x: Value, scale: Value, /, *, axis: int = -1, epsilon: float = float(np.float32(1e-5)), stash_type: int = 1
 ) -> tuple[Value, Value]:
-    """x over its root mean square along the axes from `axis` on, and the inverse of that."""
+    """Returns x over its root mean square along the axes from `axis` on, and the inverse of the root mean square."""
     axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
     wide = widened(x)
     inverse = 1 / jnp.sqrt((wide * wide).mean(axes, keepdims=True) + epsilon)
@@ -189,14 +187,14 @@ def simplified_layer_normalization(
 def skip_layer_normalization(
     x: Value, skip: Value, gamma: Value, beta: Value = None, bias: Value = None, /, *, epsilon: float = _EPSILON
 ) -> tuple[Value, Value, Value, Value]:
-    """Layer normalisation of x + skip + bias, the mean, the inverse deviation, and the sum itself."""
+    """Returns the layer normalisation of x + skip + bias, the mean, the inverse deviation, and the sum itself."""
     total = _added(x, skip, bias)
     y, mean, inverse = nn.layer_normalization(total, widened(gamma), widened(beta), epsilon=epsilon)
     return astype(y, x.dtype), mean, inverse, astype(total, x.dtype)
 
 
 def _added(x: Value, skip: Value, bias: Value) -> Value:
-    """x + skip + bias, in float32 where they are narrower."""
+    """Returns x + skip + bias, in float32 if they are narrower."""
     total = widened(x) + widened(skip)
     return total if bias is None else total + widened(bias)
 
@@ -205,7 +203,7 @@ def _added(x: Value, skip: Value, bias: Value) -> Value:
 def skip_simplified_layer_normalization(
     x: Value, skip: Value, gamma: Value, bias: Value = None, /, *, epsilon: float = _EPSILON
 ) -> tuple[Value, Value, Value, Value]:
-    """x + skip + bias over its root mean square, 0 for the mean, the inverse of that, and the sum itself."""
+    """Returns x + skip + bias over its root mean square, 0 for the mean, the root's inverse, and the sum itself."""
     total = _added(x, skip, bias)
     y, inverse = simplified_layer_normalization(total, widened(gamma), epsilon=epsilon)
     return astype(y, x.dtype), jnp.zeros_like(inverse), inverse, astype(total, x.dtype)
@@ -217,7 +215,7 @@ def embed_layer_normalization(
     input_ids: Value,
     segment_ids: Value,
     words: Value,
-    places: Value,
+    positions: Value,
     segments: Value,
     gamma: Value,
     beta: Value,
@@ -228,15 +226,15 @@ def embed_layer_normalization(
     epsilon: float = _EPSILON,
     mask_index_type: int | None = None,
 ) -> tuple[Value, Value, Value]:
-    """Layer normalisation of the sum of three embeddings, how many tokens the mask keeps, and the sum itself."""
+    """Returns the layer normalisation of the sum of three embeddings, the number of unmasked tokens, and the sum."""
     batch, length = input_ids.shape
     total = _rows(words, input_ids)
-    total = total + (places[:length] if position_ids is None else _rows(places, position_ids))
+    total = total + (positions[:length] if position_ids is None else _rows(positions, position_ids))
     if segments is not None and segment_ids is not None:
         total = total + _rows(segments, segment_ids)
     y, _, _ = nn.layer_normalization(total, gamma, beta, epsilon=epsilon)
-    kept = jnp.zeros(batch, np.int32) if mask is None else astype(jnp.asarray(mask), np.int32).sum(-1)
-    return y, kept, total
+    counts = jnp.zeros(batch, np.int32) if mask is None else astype(jnp.asarray(mask), np.int32).sum(-1)
+    return y, counts, total
 
 
 def _rows(table: Value, indices: Value) -> Value:
@@ -244,12 +242,12 @@ def _rows(table: Value, indices: Value) -> Value:
 
 
 def unpacked(packed: Value, bits: int, length: Any) -> Value:
-    """Unsigned numbers of `bits` bits, the lowest bits of a byte first, of the last axis."""
+    """Unpacks unsigned numbers of `bits` bits along the last axis, the lowest bits of each byte first."""
     if bits not in (2, 4, 8):
         raise UnsupportedModelError("Weights have 2, 4 or 8 bits", got=f"{bits}")
     wide = astype(jnp.asarray(packed), np.int32)
-    parts = jnp.stack([(wide >> shift) & (2**bits - 1) for shift in range(0, 8, bits)], -1)
-    return parts.reshape(*packed.shape[:-1], -1)[..., :length]
+    numbers = jnp.stack([(wide >> shift) & (2**bits - 1) for shift in range(0, 8, bits)], -1)
+    return numbers.reshape(*packed.shape[:-1], -1)[..., :length]
 
 
 @op("MatMulNBits", domain=MICROSOFT)
@@ -269,9 +267,9 @@ def matmul_nbits(
     accuracy_level: int = 0,
     weight_prepacked: int = 0,
 ) -> Value:
-    """A times the transpose of a matrix of a few bits, (N, blocks, bytes), with a scale for each block."""
+    """Returns A times the transpose of a matrix of a few bits, (N, blocks, bytes), with a scale for each block."""
     if weight_prepacked or min(K, N, block_size) < 1:
-        raise UnsupportedModelError("Weights lie as the specification says", got=f"prepacked {weight_prepacked}")
+        raise UnsupportedModelError("Weights have the specified layout", got=f"prepacked {weight_prepacked}")
     blocks = -(-K // block_size)
     whole = unpacked(b.reshape(N, blocks, -1), bits, block_size)
     scale = jnp.asarray(scales).reshape(N, blocks, 1)
@@ -280,7 +278,7 @@ def matmul_nbits(
         zero = unpacked(zero_points.reshape(N, -1), bits, blocks)[..., None]
     elif zero_points is not None:
         zero = zero_points.reshape(N, blocks, 1)
-    if g_idx is not None:  # each column says which block it belongs to
+    if g_idx is not None:  # the block of each column
         index = astype(jnp.asarray(g_idx), np.int32)[None, :K]
         scale = jnp.take_along_axis(scale[..., 0], index, 1)
         zero = jnp.take_along_axis(zero[..., 0], index, 1) if isinstance(zero, jax.Array) else zero
@@ -304,7 +302,7 @@ def gather_block_quantized(
     gather_axis: int = 0,
     quantize_axis: int = 1,
 ) -> Value:
-    """Slices of a table of a few bits, with a scale for each block along `quantize_axis`, as floats."""
+    """Returns slices of a table of a few bits, with a scale for each block along `quantize_axis`, as floats."""
     zero: Value = 0
     if np.dtype(data.dtype) == np.uint8:
         zero = 2 ** (bits - 1)
@@ -313,19 +311,19 @@ def gather_block_quantized(
             zero = unpacked(zero_points, bits, scales.shape[-1])
     elif zero_points is not None:
         zero = zero_points
-    along = axis_index(quantize_axis, data.ndim)
-    first = axis_index(gather_axis, data.ndim)
-    if along == first:
-        raise InvalidInputError("Blocks and slices lie along different axes", got=f"both {along}")
+    block_axis = axis_index(quantize_axis, data.ndim)
+    slice_axis = axis_index(gather_axis, data.ndim)
+    if block_axis == slice_axis:
+        raise InvalidInputError("Blocks and slices have different axes", got=f"both {block_axis}")
 
-    def picked(x: Value) -> Value:
-        return jnp.take(jnp.asarray(x), jnp.asarray(indices), axis=first)
+    def gathered(x: Value) -> Value:
+        return jnp.take(jnp.asarray(x), jnp.asarray(indices), axis=slice_axis)
 
-    at = along + (np.ndim(indices) - 1 if along > first else 0)
+    whole = astype(gathered(data), np.float32)
+    result_axis = block_axis + (np.ndim(indices) - 1 if block_axis > slice_axis else 0)
 
-    def spread(x: Value) -> Value:
-        return jnp.repeat(astype(picked(x), np.float32), block_size, at)[size]
+    def repeated(x: Value) -> Value:
+        blocks = jnp.repeat(astype(gathered(x), np.float32), block_size, result_axis)
+        return blocks[tuple(slice(0, n) for n in whole.shape)]
 
-    whole = astype(picked(data), np.float32)
-    size = tuple(slice(0, n) for n in whole.shape)
-    return astype((whole - (spread(zero) if np.ndim(zero) else zero)) * spread(scales), scales.dtype)
+    return astype((whole - (repeated(zero) if np.ndim(zero) else zero)) * repeated(scales), scales.dtype)

@@ -1,4 +1,4 @@
-"""Quantised operators of `com.microsoft`, as onnxruntime's quantiser writes them, with one scale a tensor."""
+"""Quantised operators of `com.microsoft`, as onnxruntime's quantiser writes them, with one scale for each tensor."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def qlinear_mul(
     c_zero: Value = None,
     /,
 ) -> Value:
-    """The quantised product, element by element."""
+    """Returns the quantised elementwise product."""
     product = (astype(a, np.float32) - _scalar(a_zero)) * (astype(b, np.float32) - _scalar(b_zero))
     ratio = divide(_scalar(a_scale) * _scalar(b_scale), _scalar(c_scale))
     return saturate(jnp.rint(rounded(product * ratio) + _scalar(c_zero)), np.dtype(a.dtype))
@@ -98,7 +98,7 @@ def qlinear_leaky_relu(
     *,
     alpha: float = float(np.float32(0.01)),
 ) -> Value:
-    """x where not negative, alpha * x elsewhere."""
+    """Returns x where it is not negative, alpha * x elsewhere."""
     return _integers(leaky_relu(_floats(x, x_scale, x_zero), alpha), y_scale, y_zero, x.dtype)
 
 
@@ -122,11 +122,11 @@ def qlinear_concat(y_scale: Value, y_zero: Value, /, *parts: Value, axis: int) -
     """Concatenates tensors, each followed by its scale and zero point, requantised to the output's scale."""
     if len(parts) % 3 or not parts:
         raise InvalidInputError("Each tensor comes with its scale and zero point", got=f"{len(parts)} inputs")
-    pieces = [
+    tensors = [
         _integers(_floats(x, scale, zero), y_scale, y_zero, y_zero.dtype)
         for x, scale, zero in zip(parts[::3], parts[1::3], parts[2::3], strict=True)
     ]
-    return jnp.concatenate(pieces, axis_index(axis, pieces[0].ndim))
+    return jnp.concatenate(tensors, axis_index(axis, tensors[0].ndim))
 
 
 @op("QLinearWhere", domain=MICROSOFT)
@@ -142,7 +142,7 @@ def qlinear_where(
     z_zero: Value,
     /,
 ) -> Value:
-    """Elements of x where the condition holds, of y elsewhere."""
+    """Returns elements of x where the condition holds, of y elsewhere."""
     first = _integers(_floats(x, x_scale, x_zero), z_scale, z_zero, x.dtype)
     return jnp.where(condition, first, _integers(_floats(y, y_scale, y_zero), z_scale, z_zero, x.dtype))
 
@@ -196,7 +196,7 @@ def _mean(
 def qlinear_global_average_pool(
     x: Value, x_scale: Value, x_zero: Value, y_scale: Value, y_zero: Value, /, *, channels_last: int = 0
 ) -> Value:
-    """The mean of each channel."""
+    """Returns the quantised mean of each channel."""
     first = int(not channels_last) + 1
     axes = tuple(range(first, first + x.ndim - 2))
     return _mean(x, x_scale, x_zero, y_scale, y_zero, axes, True)
@@ -214,7 +214,7 @@ def qlinear_reduce_mean(
     axes: Sequence[int],
     keepdims: int,
 ) -> Value:
-    """The mean over axes."""
+    """Returns the quantised mean over axes."""
     over = tuple(axis_index(axis, x.ndim) for axis in axes)
     return _mean(x, x_scale, x_zero, y_scale, y_zero, over, keepdims == 1)
 
@@ -293,7 +293,7 @@ def nhwc_max_pool(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """The largest of each window, channels last."""
+    """Returns the largest entry of each window, channels last."""
     y = pool.max_pool(
         jnp.moveaxis(x, -1, 1),
         kernel_shape=kernel_shape,
@@ -329,7 +329,7 @@ def matmul_integer_to_float(
     bias: Value = None,
     /,
 ) -> Value:
-    """The product of quantised matrices in floats; columns of B may have scales of their own."""
+    """Returns the product of quantised matrices as floats; B may have a scale for each column."""
     columns = b_scale if np.size(b_scale) > 1 else b_scale.reshape(())
     y = astype(integer_matmul(a, a_zero, b, b_zero), np.float32) * (_scalar(a_scale) * columns)
     return y if bias is None else rounded(y) + bias

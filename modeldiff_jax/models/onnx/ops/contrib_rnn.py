@@ -14,13 +14,13 @@ from modeldiff_jax.models.onnx.registration import op
 def _products(weights: Value, scales: Value, zero_points: Value) -> list[Product]:
     """Returns, for each direction, the product of a dynamically quantised tensor with its quantised weights."""
 
-    def one(d: int) -> Product:
+    def of_direction(d: int) -> Product:
         scale, zero_point = (values.reshape(len(weights), -1)[d] for values in (scales, zero_points))
         if scale.size == 1:
             scale, zero_point = scale.reshape(()), zero_point.reshape(())
         return lambda x: dynamic_quantize_matmul(x, weights[d], scale, zero_point)
 
-    return [one(d) for d in range(len(weights))]
+    return [of_direction(d) for d in range(len(weights))]
 
 
 @op("DynamicQuantizeLSTM", domain=MICROSOFT)

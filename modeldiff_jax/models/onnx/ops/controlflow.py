@@ -1,6 +1,6 @@
-"""Branches and loops. What is known while tracing is decided there; the rest becomes JAX control flow.
+"""Branches and loops. Conditions that are known while tracing are decided then; others become JAX control flow.
 
-JAX's control flow is traced with 64-bit types on: trips are counted in int64, and the bodies may hold anything.
+JAX's control flow is traced with 64-bit types on: iterations are counted in int64, and bodies may have any types.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from modeldiff_jax.runtime import x64
 
 Branch = Callable[..., tuple[Value, ...]]
 
-_UNROLLED = 16  # trips up to which a loop is written out: each trip may then have shapes of its own
+_UNROLLED = 16  # most iterations of a loop that is unrolled, in which each iteration may have other shapes
 
 
 def _flag(value: Value) -> bool:
@@ -38,7 +38,7 @@ def _traced(values: Sequence[Value]) -> tuple[Value, ...]:
 
 @op("If")
 def if_(condition: Value, /, *, then_branch: Branch, else_branch: Branch) -> tuple[Value, ...]:
-    """One of two branches: only that one where the condition is known, else both under `lax.cond`."""
+    """Runs one of two branches: only that one if the condition is known, else both under `lax.cond`."""
     if known(condition):
         return then_branch() if _flag(condition) else else_branch()
     branches = (lambda: _traced(then_branch())), (lambda: _traced(else_branch()))
@@ -53,14 +53,14 @@ def if_(condition: Value, /, *, then_branch: Branch, else_branch: Branch) -> tup
 
 
 class _EndsByDataError(Exception):
-    """The body's condition is not simply true, so the number of trips is not known."""
+    """The condition that a loop's body returns is not a known true, so the number of iterations is not known."""
 
 
 @op("Loop")
 def loop(trips: Value, condition: Value, /, *initial: Value, body: Branch) -> tuple[Value, ...]:
-    """Runs `body` up to `trips` times while its condition holds: carried values, then the stacked scan outputs.
+    """Runs `body` up to `trips` times while its condition holds; returns carried values, then stacked scan outputs.
 
-    Short loops, and those whose every condition is known, are written out; a loop with a known number of trips becomes
+    Short loops, and loops with known conditions, are unrolled; a loop with a known number of iterations becomes
     `lax.scan`; one that ends by traced data becomes `lax.while_loop`, which has no reverse derivative and cannot
     collect scan outputs.
     """
@@ -70,7 +70,7 @@ def loop(trips: Value, condition: Value, /, *initial: Value, body: Branch) -> tu
     if most is not None and most > _UNROLLED and _flag(condition):
         try:
             return _counted(most, initial, body)
-        except (_EndsByDataError, NotStaticError):  # the latter: a trip's number, or what it carries, decides a shape
+        except (_EndsByDataError, NotStaticError):  # the latter: the iteration or a carried value decides a shape
             pass
     try:
         return _unroll(most, condition, initial, body)
@@ -79,7 +79,7 @@ def loop(trips: Value, condition: Value, /, *initial: Value, body: Branch) -> tu
 
 
 def _unroll(most: int | None, condition: Value, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
-    """The loop written out, as long as every condition is known."""
+    """Runs a loop unrolled, as long as every condition is known."""
     carried, rows = tuple(initial), []
     trip = 0
     while (most is None or trip < most) and _flag(condition):
@@ -101,7 +101,7 @@ def _stacked(rows: Sequence[tuple[Value, ...]], initial: Sequence[Value], body: 
             else x64.in_types_of(column, partial(jnp.stack, column))
             for column in zip(*rows, strict=True)
         )
-    try:  # no trip: empty outputs of the shapes a trip would give
+    try:  # no iteration: empty outputs of the shapes that an iteration would give
         shapes = jax.eval_shape(
             lambda *carried: _traced(body(np.asarray(0), np.asarray(True), *carried)[1 + len(initial) :]),
             *_traced(initial),
@@ -115,15 +115,15 @@ def _counted(trips: int, initial: Sequence[Value], body: Branch) -> tuple[Value,
     n = len(initial)
 
     def step(carried: tuple[Value, ...], i: Value) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
-        go, *rest = body(i, np.asarray(True), *carried)
-        if not (isinstance(go, np.ndarray) and _flag(go)):
+        condition, *outputs = body(i, np.asarray(True), *carried)
+        if not (isinstance(condition, np.ndarray) and _flag(condition)):
             raise _EndsByDataError
-        results = _traced(rest)
+        results = _traced(outputs)
         return _like(results[:n], carried), results[n:]
 
     try:
         check_trips(trips)
-    except LimitExceededError:  # the largest int64 is how exporters write that the condition alone ends the loop
+    except LimitExceededError:  # exporters write the largest int64 if the condition alone ends the loop
         x64.in_64_bits(lambda: jax.eval_shape(step, _traced(initial), np.int64(0)))
         raise
     last, rows = x64.in_64_bits(lambda: jax.lax.scan(step, _traced(initial), jnp.arange(trips)))
@@ -131,39 +131,39 @@ def _counted(trips: int, initial: Sequence[Value], body: Branch) -> tuple[Value,
 
 
 def _like(new: tuple[Value, ...], old: tuple[Value, ...]) -> tuple[Value, ...]:
-    """Carried values in the types they came in; their shapes must stay."""
+    """Returns the carried values in the types that they had before; raises an error if a shape changed."""
     for a, b in zip(new, old, strict=True):
         if jax.tree.map(jnp.shape, a) != jax.tree.map(jnp.shape, b):
             raise NotStaticError(
-                "What a traced Loop carries must keep its shape",
+                "Values that a traced Loop carries must keep their shapes",
                 got=f"{jax.tree.map(jnp.shape, b)} becoming {jax.tree.map(jnp.shape, a)}",
-                fix="fix the model input that decides the number of trips: model.bind(name=value)",
+                fix="fix the model input that decides the number of iterations: model.bind(name=value)",
             )
     return jax.tree.map(lambda a, b: a.astype(b.dtype), new, old)
 
 
 def _while(trips: Value, condition: Value, initial: Sequence[Value], body: Branch) -> tuple[Value, ...]:
     n = len(initial)
-    bound = np.iinfo(np.int64).max if trips is None else _scalar(trips)
+    most = np.iinfo(np.int64).max if trips is None else _scalar(trips)
 
     def proceed(state: tuple[Value, ...]) -> Value:
-        i, go, *_ = state
-        return go & (i < bound)
+        i, condition, *_ = state
+        return condition & (i < most)
 
     def step(state: tuple[Value, ...]) -> tuple[Value, ...]:
-        i, go, *carried = state
-        new_go, *results = _traced(body(i, go, *carried))
+        i, condition, *carried = state
+        new_condition, *results = _traced(body(i, condition, *carried))
         if len(results) > n:
             raise NotStaticError(
-                "A Loop that collects outputs must have a known number of trips",
+                "A Loop that collects outputs must have a known number of iterations",
                 got=f"{len(results) - n} scan outputs and an end that depends on traced data",
                 fix="fix the model input the end comes from: model.bind(name=value)",
             )
-        return i + 1, _scalar(new_go).astype(bool), *_like(tuple(results), tuple(carried))
+        return i + 1, _scalar(new_condition).astype(bool), *_like(tuple(results), tuple(carried))
 
     def start() -> tuple[Value, ...]:
-        go = jnp.asarray(True) if condition is None else _scalar(condition).astype(bool)
-        return jnp.asarray(0, np.int64), go, *_traced(initial)
+        first_condition = jnp.asarray(True) if condition is None else _scalar(condition).astype(bool)
+        return jnp.asarray(0, np.int64), first_condition, *_traced(initial)
 
     _, _, *last = x64.in_64_bits(lambda: jax.lax.while_loop(proceed, step, start()))
     return tuple(last)
@@ -174,17 +174,16 @@ def _scan(
     body: Branch,
     n_scanned: int,
     input_axes: Sequence[int],
-    input_turned: Sequence[int],
+    input_reversed: Sequence[int],
     output_axes: Sequence[int] | None,
-    output_turned: Sequence[int] | None,
+    output_reversed: Sequence[int] | None,
 ) -> tuple[Value, ...]:
     n_states = len(values) - n_scanned
     states, scanned = _traced(values[:n_states]), _traced(values[n_states:])
     axes = list(input_axes) or [0] * n_scanned
     xs = tuple(jnp.moveaxis(x, axis_index(axis, x.ndim), 0) for x, axis in zip(scanned, axes, strict=True))
-    xs = tuple(
-        jnp.flip(x, 0) if turned else x for x, turned in zip(xs, list(input_turned) or [0] * n_scanned, strict=True)
-    )
+    backward = list(input_reversed) or [0] * n_scanned
+    xs = tuple(jnp.flip(x, 0) if flag else x for x, flag in zip(xs, backward, strict=True))
     lengths = {x.shape[0] for x in xs}
     if len(lengths) != 1:
         raise InvalidInputError("All inputs a Scan goes over have the same length", got=f"lengths {sorted(lengths)}")
@@ -197,24 +196,24 @@ def _scan(
         return _like(results[:n_states], carried), results[n_states:]
 
     last, rows = x64.in_64_bits(lambda: jax.lax.scan(step, states, xs))
-    turns = list(output_turned or ()) or [0] * len(rows)
-    rows = tuple(jnp.flip(y, 0) if turned else y for y, turned in zip(rows, turns, strict=True))
-    places = list(output_axes or ()) or [0] * len(rows)
-    return *last, *(jnp.moveaxis(y, 0, axis_index(axis, y.ndim)) for y, axis in zip(rows, places, strict=True))
+    backward = list(output_reversed or ()) or [0] * len(rows)
+    rows = tuple(jnp.flip(y, 0) if flag else y for y, flag in zip(rows, backward, strict=True))
+    axes = list(output_axes or ()) or [0] * len(rows)
+    return *last, *(jnp.moveaxis(y, 0, axis_index(axis, y.ndim)) for y, axis in zip(rows, axes, strict=True))
 
 
 @op("Scan")
 def scan_8(
     lengths: Value, /, *values: Value, body: Branch, num_scan_inputs: int, directions: Sequence[int] | None = None
 ) -> tuple[Value, ...]:
-    """`body` over the second axis of the last `num_scan_inputs` inputs, for each example of the first axis."""
+    """Runs `body` over the second axis of the last `num_scan_inputs` inputs, for each example of the first axis."""
     if lengths is not None:
         raise NotStaticError("Scan's sequence lengths are not supported", got="an input `sequence_lens`")
 
-    def one(*example: Value) -> tuple[Value, ...]:
+    def of_example(*example: Value) -> tuple[Value, ...]:
         return _scan(example, body, num_scan_inputs, (), tuple(directions or ()), None, None)
 
-    return jax.vmap(one)(*_traced(values))
+    return jax.vmap(of_example)(*_traced(values))
 
 
 @op("Scan", since=9)
@@ -227,7 +226,7 @@ def scan(
     scan_output_axes: Sequence[int] | None = None,
     scan_output_directions: Sequence[int] | None = None,
 ) -> tuple[Value, ...]:
-    """`body` over one axis of the last `num_scan_inputs` inputs, carrying the first ones."""
+    """Runs `body` over one axis of the last `num_scan_inputs` inputs, carrying the first ones."""
     return _scan(
         values,
         body,

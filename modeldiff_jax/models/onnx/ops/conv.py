@@ -29,13 +29,13 @@ def conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """Convolution of (N, C, spatial...) with (O, C / group, taps...)."""
+    """Returns the convolution of (N, C, spatial...) with (O, C / group, taps...)."""
     windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
     return _plus_bias(partial(convolve, groups=group, **windows), x, w, b)
 
 
 class Windows(TypedDict):
-    """The arguments of `convolve` that say how a filter moves over its input, one entry a spatial axis."""
+    """The arguments of `convolve` that describe how a filter moves, with an entry for each spatial axis."""
 
     strides: tuple[int, ...]
     padding: tuple[tuple[Any, Any], ...]
@@ -86,7 +86,7 @@ def conv_transpose(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """The transpose of a convolution, of (N, C, spatial...) with (C, O / group, taps...)."""
+    """Returns the transposed convolution of (N, C, spatial...) with (C, O / group, taps...)."""
     strides, dilations = _per_axis(x, w, kernel_shape, strides, dilations)
     if group < 1 or x.shape[1] != w.shape[0] or w.shape[0] % group:
         raise InvalidInputError(
@@ -94,23 +94,24 @@ def conv_transpose(
             got=f"{x.shape[1]} channels, a filter of shape {w.shape}, {group} groups",
         )
     n = len(strides)
-    extra = tuple(output_padding or (0,) * n)
-    if len(extra) != n or (output_shape is not None and len(output_shape) < n):
+    added = tuple(output_padding or (0,) * n)
+    if len(added) != n or (output_shape is not None and len(output_shape) < n):
         raise InvalidInputError(
-            "output_padding and output_shape have one entry a spatial axis", got=f"{output_padding}, {output_shape}"
+            "output_padding and output_shape have an entry for each spatial axis",
+            got=f"{output_padding}, {output_shape}",
         )
     padding = _pairs(pads, n)
     if output_shape is not None or _automatic(auto_pad):
         sizes = output_shape[-n:] if output_shape else [size * s for size, s in zip(x.shape[2:], strides, strict=True)]
         padding = tuple(
-            _halves((size - 1) * stride + _reach(taps, dilation) + more - wanted, auto_pad)
-            for size, taps, stride, dilation, more, wanted in zip(
-                x.shape[2:], w.shape[2:], strides, dilations, extra, sizes, strict=True
+            _halves((size - 1) * stride + _reach(taps, dilation) + more - output_size, auto_pad)
+            for size, taps, stride, dilation, more, output_size in zip(
+                x.shape[2:], w.shape[2:], strides, dilations, added, sizes, strict=True
             )
         )
     elif auto_pad == "VALID":
         padding = _pairs(None, n)
-    padding = tuple((before, after - more) for (before, after), more in zip(padding, extra, strict=True))
+    padding = tuple((before, after - more) for (before, after), more in zip(padding, added, strict=True))
     transposed = partial(convolve_transpose, strides=strides, padding=padding, dilation=dilations, groups=group)
     return _plus_bias(transposed, x, w, b)
 
@@ -126,12 +127,14 @@ def _per_axis(
     n = x.ndim - 2
     if n < 1 or w.ndim != x.ndim or (kernel_shape is not None and tuple(kernel_shape) != tuple(w.shape[2:])):
         raise InvalidInputError(
-            "A filter has the rank of its input, at least 3, and the taps that kernel_shape says",
+            "A filter has the rank of its input, at least 3, and taps as in kernel_shape",
             got=f"input {x.shape}, filter {w.shape}, kernel_shape {kernel_shape}",
         )
     strides, dilations = tuple(strides or (1,) * n), tuple(dilations or (1,) * n)
     if len(strides) != n or len(dilations) != n or min(*strides, *dilations) < 1:
-        raise InvalidInputError("Strides and dilations are positive, one a spatial axis", got=f"{strides}, {dilations}")
+        raise InvalidInputError(
+            "Strides and dilations are positive, one for each spatial axis", got=f"{strides}, {dilations}"
+        )
     return strides, dilations
 
 
@@ -146,16 +149,16 @@ def _automatic(auto_pad: str) -> bool:
 
 
 def _pairs(pads: Sequence[int] | None, n: int) -> tuple[tuple[int, int], ...]:
-    """Returns pads, in ONNX all those before the axes and then all after, as one pair an axis."""
+    """Returns pads, which ONNX lists as all before the axes and then all after, as a pair for each axis."""
     pads = pads or (0,) * (2 * n)
     if len(pads) != 2 * n:
-        raise InvalidInputError("pads has two entries a spatial axis", got=f"{tuple(pads)} for {n} axes")
+        raise InvalidInputError("pads has two entries for each spatial axis", got=f"{tuple(pads)} for {n} axes")
     return tuple(zip(pads[:n], pads[n:], strict=True))
 
 
 def _halves(total: Any, auto_pad: str) -> tuple[Any, Any]:
     """Splits padding into before and after; the larger half is after for SAME_UPPER, else before."""
-    if isinstance(total, int) and total < 0:  # an output_shape beyond what the input reaches
+    if isinstance(total, int) and total < 0:  # an output_shape larger than the output without padding
         return 0, total
     return (total // 2, total - total // 2) if auto_pad == "SAME_UPPER" else (total - total // 2, total // 2)
 
@@ -163,8 +166,8 @@ def _halves(total: Any, auto_pad: str) -> tuple[Any, Any]:
 def _plus_bias(convolution: Callable[[Value, Value], Value], x: Value, w: Value, b: Value) -> Value:
     """Returns `convolution(x, w) + b`.
 
-    CPUs convolve floats narrower than float32 in float32, so there the bias is added before the result is rounded.
-    Other devices have units for narrow floats, whose results are already rounded.
+    CPUs convolve floats narrower than float32 in float32, so on them the bias is added before the result is
+    rounded. Other devices have units for narrow floats, whose results are already rounded.
     """
     if b is None:
         return convolution(x, w)

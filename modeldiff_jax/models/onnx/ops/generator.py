@@ -1,4 +1,4 @@
-"""Tensors made out of nothing but a shape or a range."""
+"""Operators that make tensors from a shape or a range."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from modeldiff_jax.runtime import x64
 
 @op("ConstantOfShape")
 def constant_of_shape(shape: Static, /, *, value: np.ndarray | None = None) -> Value:
-    """A tensor of one value, 0 of float32 by default."""
-    wanted = sizes(shape)
+    """Returns a tensor of one value, 0 in float32 by default."""
+    dims = sizes(shape)
     fill = np.zeros((), np.float32) if value is None else np.asarray(value).reshape(())
-    check_made(wanted, fill.itemsize)
-    if module_for(wanted) is np:
-        return np.broadcast_to(fill, wanted)  # a view: what nobody reads takes no memory
-    return jnp.broadcast_to(x64.as_array(fill), wanted)
+    check_made(dims, fill.itemsize)
+    if module_for(dims) is np:
+        return np.broadcast_to(fill, dims)  # takes no memory until an operator copies it
+    return jnp.broadcast_to(x64.as_array(fill), dims)
 
 
 @op("EyeLike")
 def eye_like(x: Value, /, *, dtype: int | None = None, k: int = 0) -> Value:
-    """Ones on the k-th diagonal of a matrix of the shape of `x`."""
+    """Returns a matrix of the shape of `x` with ones on its k-th diagonal."""
     rows, columns = x.shape
     kind = np.dtype(x.dtype) if dtype is None else element_type(dtype)
     return astype(module_for(x.shape).eye(rows, columns, k, dtype=bool), kind)
@@ -34,7 +34,7 @@ def eye_like(x: Value, /, *, dtype: int | None = None, k: int = 0) -> Value:
 
 @op("Range")
 def range_(start: Static, limit: Static, delta: Static, /, *, stash_type: int = 1) -> Value:
-    """Numbers from start up to, without, limit by delta; `stash_type` is for 16-bit floats, which numpy widens too."""
+    """Returns numbers from start to limit (exclusive) by delta; `stash_type`, for 16-bit floats, changes nothing."""
     (first,), (last,), (step,) = (np.ravel(v).tolist() for v in (start, limit, delta))
     if not all(isinstance(v, (int, float)) for v in (first, last, step)):
         return x64.as_array(jnp.arange(first, last, step), np.int64)

@@ -36,17 +36,17 @@ def image_decoder(encoded: Static, /, *, pixel_format: str = "RGB") -> Value:
 @op("CenterCropPad")
 def center_crop_pad(x: Value, shape: Static, /, *, axes: Sequence[int] | None = None) -> Value:
     """Crops `x` around its centre along axes that are too long, and pads it with zeros along those too short."""
-    over = tuple(range(x.ndim)) if axes is None else axis_indices(axes, x.ndim)
-    wanted = dict(zip(over, sizes(shape), strict=True))
-    cut, widen = [slice(None)] * x.ndim, [(0, 0)] * x.ndim
-    for axis, size in wanted.items():
-        short = size - x.shape[axis]
-        if short < 0:
-            cut[axis] = slice(-short // 2, -short // 2 + size)
-        elif short > 0:
-            widen[axis] = (short // 2, short - short // 2)
-    check_made([wanted.get(axis, size) for axis, size in enumerate(x.shape)])
-    return xp(x).pad(x[tuple(cut)], widen)
+    indices = tuple(range(x.ndim)) if axes is None else axis_indices(axes, x.ndim)
+    new_sizes = dict(zip(indices, sizes(shape), strict=True))
+    crop, padding = [slice(None)] * x.ndim, [(0, 0)] * x.ndim
+    for axis, size in new_sizes.items():
+        added = size - x.shape[axis]
+        if added < 0:
+            crop[axis] = slice(-added // 2, -added // 2 + size)
+        elif added > 0:
+            padding[axis] = (added // 2, added - added // 2)
+    check_made([new_sizes.get(axis, size) for axis, size in enumerate(x.shape)])
+    return xp(x).pad(x[tuple(crop)], padding)
 
 
 @op("Col2Im")
@@ -61,7 +61,7 @@ def col2im(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """Adds up blocks, the columns of `x`, at their places in the image."""
+    """Adds up blocks, the columns of `x`, at their positions in the image."""
     image, block = sizes(image_shape), sizes(block_shape)
     n = len(image)
     dilations, strides, pads = dilations or (1,) * n, strides or (1,) * n, pads or (0,) * (2 * n)
@@ -71,10 +71,10 @@ def col2im(
     flat = np.zeros((1,) * (2 * n), np.int64)
     for axis in range(n):
         steps = np.arange(0, padded[axis] - dilations[axis] * (block[axis] - 1), strides[axis])
-        place = np.arange(block[axis])[:, None] * dilations[axis] + steps
+        position = np.arange(block[axis])[:, None] * dilations[axis] + steps
         shape = [1] * (2 * n)
-        shape[axis], shape[n + axis] = place.shape
-        flat = flat * padded[axis] + place.reshape(shape)
+        shape[axis], shape[n + axis] = position.shape
+        flat = flat * padded[axis] + position.reshape(shape)
     channels, total = x.shape[1] // math.prod(block), math.prod(block)
     index, columns = flat.reshape(-1), x.reshape(x.shape[0], channels, total * x.shape[2])
     y = add_at(np.zeros((x.shape[0], channels, math.prod(padded)), x.dtype), index, columns)

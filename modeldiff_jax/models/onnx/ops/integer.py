@@ -15,7 +15,7 @@ from modeldiff_jax.models.onnx.registration import op
 
 
 def output_scale(a_scale: Value, b_scale: Value, y_scale: Value) -> Value:
-    """Returns the factor from products of integers to the output's integers."""
+    """Returns the factor that converts products of integers to the output's integers."""
     if np.size(y_scale) != 1:
         raise InvalidInputError("The output of a quantised product has one scale", got=f"{np.size(y_scale)}")
     product = astype(a_scale, np.float32) * astype(b_scale, np.float32)
@@ -24,7 +24,7 @@ def output_scale(a_scale: Value, b_scale: Value, y_scale: Value) -> Value:
 
 @op("MatMulInteger")
 def matmul_integer(a: Value, b: Value, a_zero: Value = None, b_zero: Value = None, /) -> Value:
-    """(A - a_zero)(B - b_zero) in int32."""
+    """Returns (A - a_zero)(B - b_zero) in int32."""
     return integer_matmul(a, a_zero, b, b_zero)
 
 
@@ -62,7 +62,7 @@ def conv_integer(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """The convolution of x - x_zero with w - w_zero, in int32."""
+    """Returns the convolution of x - x_zero with w - w_zero, in int32."""
     windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
     return integer_convolution(x, x_zero, w, w_zero, **windows, groups=group)
 

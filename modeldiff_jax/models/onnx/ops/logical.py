@@ -25,19 +25,19 @@ register_binary("Equal", _equal)
 
 @op("GreaterOrEqual")
 def greater_or_equal(a: Value, b: Value, /) -> Value:
-    """a >= b."""
+    """Whether a >= b, element by element."""
     return xp(a, b).greater_equal(a, b)
 
 
 @op("LessOrEqual")
 def less_or_equal(a: Value, b: Value, /) -> Value:
-    """a <= b."""
+    """Whether a <= b, element by element."""
     return xp(a, b).less_equal(a, b)
 
 
 @op("Not")
 def not_(x: Value, /) -> Value:
-    """Negation."""
+    """Returns the negation of each element."""
     return xp(x).logical_not(x)
 
 

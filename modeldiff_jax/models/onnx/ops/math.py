@@ -28,7 +28,7 @@ from modeldiff_jax.models.graph.values import (
 from modeldiff_jax.models.onnx.ops.common import register_binary, register_unary
 from modeldiff_jax.models.onnx.registration import op
 
-# In numpy's names. The first ones had an attribute more before opset 6.
+# ONNX's name -> numpy's name, of operators that had one more attribute before opset 6, and of all others
 _OLD_UNARY = {
     "Abs": "abs",
     "Ceil": "ceil",
@@ -69,12 +69,12 @@ def _sigmoid(x: Value) -> Value:
 
 
 def _by_name(name: str) -> Callable[[Value], Value]:
-    def function(x: Value, /) -> Value:
-        if name in ("floor", "ceil", "rint") and is_integer(x):  # numpy would go through float64
+    def elementwise(x: Value, /) -> Value:
+        if name in ("floor", "ceil", "rint") and is_integer(x):  # numpy would convert to float64
             return x
         return getattr(xp(x), name)(x)
 
-    return function
+    return elementwise
 
 
 for _name, _numpy_name in _UNARY.items():
@@ -87,7 +87,7 @@ register_unary("Sigmoid", _sigmoid)
 
 
 def truncated_division(a: Value, b: Value) -> Value:
-    """Quotient of integers, rounded toward zero (numpy rounds down)."""
+    """Returns the quotient of integers, rounded toward zero (numpy rounds down)."""
     m = xp(a, b)
     if concrete(a, b):
         quotient = np.floor_divide(a, b)
@@ -113,7 +113,7 @@ register_binary("Div", _divide)
 def _power(base: Value, exponent: Value) -> Value:
     m = xp(base, exponent)
     if concrete(exponent) and np.size(exponent) == 1 and jnp.issubdtype(base.dtype, jnp.floating):
-        # A known exponent keeps its derivative finite at zero and below it: x**2, not exp(2 log x)
+        # with a known exponent the derivative at and below zero is finite: x**2, not exp(2 log x)
         power = float(np.ravel(exponent)[0])
         base = base.reshape((1,) * (np.ndim(exponent) - np.ndim(base)) + np.shape(base))
         if power == 0.5:
@@ -129,7 +129,7 @@ register_binary("Pow", _power)
 
 @op("Mod", since=10)
 def mod(a: Value, b: Value, /, *, fmod: int = 0) -> Value:
-    """Remainder with the sign of the divisor, or with `fmod` that of the dividend."""
+    """Returns the remainder with the sign of the divisor or, with `fmod`, of the dividend."""
     return xp(a, b).fmod(a, b) if fmod else xp(a, b).mod(a, b)
 
 
@@ -153,14 +153,14 @@ _VARIADIC: dict[str, Callable[..., Value]] = {
 
 
 def _register_variadic(name: str, function: Callable[..., Value]) -> None:
-    def old(*xs: Value, consumed_inputs: Sequence[int] | None = None) -> Value:
+    def until_5(*xs: Value, consumed_inputs: Sequence[int] | None = None) -> Value:
         return function(*xs)
 
-    def present(*xs: Value) -> Value:
+    def since_6(*xs: Value) -> Value:
         return function(*xs)
 
-    op(name)(old)
-    op(name, since=6)(present)
+    op(name)(until_5)
+    op(name, since=6)(since_6)
 
 
 for _name, _function in _VARIADIC.items():
@@ -172,12 +172,12 @@ def _clip(x: Value, low: Value, high: Value) -> Value:
         out = x if low is None else np.maximum(x, low)
         return out if high is None else np.minimum(out, high)
     least, most = (-jnp.inf, jnp.inf) if jnp.issubdtype(x.dtype, jnp.floating) else finite_range(x.dtype)
-    # one instruction, with derivative 1 strictly inside and 0 at both ends, like Relu's
+    # a clamp is one instruction; its derivative is 1 strictly inside and 0 at both ends, like Relu's
     return jax.lax.clamp(_bound(least if low is None else low, x), x, _bound(most if high is None else high, x))
 
 
 def _bound(value: Value, x: Value) -> Value:
-    """A clamp's bound: a scalar where it is known, of the shape of `x` where it is not (then `vmap` may map it)."""
+    """Returns a bound for `lax.clamp`: a scalar if it is known, else of the shape of `x`, since `vmap` may map it."""
     bound = jnp.asarray(value, x.dtype).reshape(())
     return bound if concrete(value) else jnp.broadcast_to(bound, x.shape)
 
@@ -194,32 +194,32 @@ def clip_1(
     max: float | None = None,
     consumed_inputs: Sequence[int] | None = None,
 ) -> Value:
-    """Bounds as attributes, absent by default."""
+    """Clips x to bounds that are attributes, absent by default."""
     return clip_6(x, min=_LOWEST if min is None else min, max=_HIGHEST if max is None else max)
 
 
 @op("Clip", since=6)
 def clip_6(x: Value, /, *, min: float = _LOWEST, max: float = _HIGHEST) -> Value:
-    """Bounds as attributes; the defaults are no bounds at all."""
+    """Clips x to bounds that are attributes; the defaults do not clip."""
     low, high = (None if v in (_LOWEST, _HIGHEST) else np.asarray(v, x.dtype) for v in (min, max))
     return _clip(x, low, high)
 
 
 @op("Clip", since=11)
 def clip(x: Value, low: Value = None, high: Value = None, /) -> Value:
-    """Bounds as scalar inputs; where they cross, the upper one wins."""
+    """Clips x to bounds that are scalar inputs; if the lower is above the upper, the result is the upper."""
     return _clip(x, low, high)
 
 
 @op("MatMul")
 def matmul(a: Value, b: Value, /) -> Value:
-    """Matrix product with numpy's rules for stacks and vectors."""
+    """Returns the matrix product, with numpy's rules for stacks and vectors."""
     product = accumulated_product(a, b)
     return astype(product, a.dtype) if is_narrow(a) and is_narrow(b) else product
 
 
 def accumulated_product(a: Value, b: Value) -> Value:
-    """Matrix product, of two matrices of float16 or bfloat16 in float32: the type it is added up in."""
+    """Returns the matrix product in the type in which it is summed: float32 for two matrices of 16-bit floats."""
     if concrete(a, b):
         return np.matmul(widened(a), widened(b))
     wide = np.float32 if is_narrow(a) and is_narrow(b) else None
@@ -248,7 +248,7 @@ def gemm_1(
     transA: int = 0,
     transB: int = 0,
 ) -> Value:
-    """alpha * A B + beta * C, where `broadcast` allows C to be smaller."""
+    """Returns alpha * A B + beta * C, where `broadcast` allows C to be smaller."""
     return _gemm(a, b, c, alpha, beta, transA, transB)
 
 
@@ -264,13 +264,13 @@ def gemm(
     transA: int = 0,
     transB: int = 0,
 ) -> Value:
-    """alpha * A B + beta * C."""
+    """Returns alpha * A B + beta * C."""
     return _gemm(a, b, c, alpha, beta, transA, transB)
 
 
 @op("Einsum", since=12)
 def einsum(*xs: Value, equation: str) -> Value:
-    """Einstein summation."""
+    """Returns the Einstein summation of the inputs."""
     subscripts = equation.replace(" ", "")
     if concrete(*xs):
         return astype(np.einsum(subscripts, *map(widened, xs)), xs[0].dtype)
@@ -281,56 +281,55 @@ def einsum(*xs: Value, equation: str) -> Value:
 @op("CumSum", since=11)
 @in_float32
 def cumsum(x: Value, axis: Index, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
-    """Running sum; `exclusive` leaves out the element itself, `reverse` runs from the end."""
+    """Returns the running sum; `exclusive` leaves out the element itself, `reverse` sums from the end."""
     return _running(x, axis, exclusive, reverse, "cumsum", 0)
 
 
 @op("CumProd", since=26)
 @in_float32
 def cumprod(x: Value, axis: Index, /, *, exclusive: int = 0, reverse: int = 0) -> Value:
-    """Running product."""
+    """Returns the running product; `exclusive` leaves out the element itself, `reverse` multiplies from the end."""
     return _running(x, axis, exclusive, reverse, "cumprod", 1)
 
 
 def _running(x: Value, axis: Value, exclusive: int, reverse: int, name: str, start: int) -> Value:
     m = xp(x)
 
-    def along(at: int) -> Value:
-        values = m.flip(x, at) if reverse else x
+    def accumulate(axis: int) -> Value:
+        values = m.flip(x, axis) if reverse else x
         if exclusive:
-            first = m.full_like(values[(slice(None),) * at + (slice(0, 1),)], start)
-            values = m.concatenate([first, values[(slice(None),) * at + (slice(None, -1),)]], at)
-        out = getattr(m, name)(values, axis=at, dtype=x.dtype)
-        return m.flip(out, at) if reverse else out
+            first = m.full_like(values[(slice(None),) * axis + (slice(0, 1),)], start)
+            values = m.concatenate([first, values[(slice(None),) * axis + (slice(None, -1),)]], axis)
+        out = getattr(m, name)(values, axis=axis, dtype=x.dtype)
+        return m.flip(out, axis) if reverse else out
 
-    return along_axis(along, axis.reshape(-1)[0], x.ndim)
+    return along_axis(accumulate, axis.reshape(-1)[0], x.ndim)
 
 
 @op("TopK")
 def topk_1(x: Value, /, *, axis: int = -1, k: int) -> tuple[Value, Value]:
-    """The k largest, where k is an attribute."""
+    """Returns the k largest entries, where k is an attribute."""
     return topk(x, np.asarray([k]), axis=axis)
 
 
 @op("TopK", since=10)
 def topk(x: Value, k: Static, /, *, axis: int = -1, largest: int = 1, sorted: int = 1) -> tuple[Value, Value]:
-    """The k largest (or smallest) along an axis, equal ones by index; always in order, also where `sorted` is 0."""
-    at, count = axis_index(axis, x.ndim), int(np.ravel(k)[0])
-    ordered = jnp.moveaxis(jnp.asarray(x), at, -1)
-    if count > ordered.shape[-1]:
-        raise InvalidInputError("TopK needs k entries", got=f"k = {count} of {ordered.shape[-1]}")
+    """Returns the k largest (or smallest) entries along an axis, always in order, equal ones by index."""
+    axis, count = axis_index(axis, x.ndim), int(np.ravel(k)[0])
+    rows = jnp.moveaxis(jnp.asarray(x), axis, -1)
+    if count > rows.shape[-1]:
+        raise InvalidInputError("TopK needs k entries", got=f"k = {count} of {rows.shape[-1]}")
     if largest == 1:
-        values, indices = jax.lax.top_k(ordered, count)
-    else:  # inverting bits turns integers of either sign round without overflow
-        turned = ~ordered if is_integer(x) else -ordered
-        values, indices = jax.lax.top_k(turned, count)
+        values, indices = jax.lax.top_k(rows, count)
+    else:  # inverting the bits reverses the order of integers of either sign without overflow
+        values, indices = jax.lax.top_k(~rows if is_integer(x) else -rows, count)
         values = ~values if is_integer(x) else -values
-    return jnp.moveaxis(values, -1, at), astype(jnp.moveaxis(indices, -1, at), np.int64)
+    return jnp.moveaxis(values, -1, axis), astype(jnp.moveaxis(indices, -1, axis), np.int64)
 
 
 @op("BitShift", since=11)
 def bit_shift(a: Value, b: Value, /, *, direction: str) -> Value:
-    """Shift by `b` bits to LEFT or RIGHT; bits that leave are lost."""
+    """Shifts `a` by `b` bits to LEFT or RIGHT; bits shifted out are lost."""
     m = xp(a, b)
     if direction not in ("LEFT", "RIGHT"):
         raise InvalidInputError("BitShift's direction is LEFT or RIGHT", got=direction)
@@ -340,5 +339,5 @@ def bit_shift(a: Value, b: Value, /, *, direction: str) -> Value:
 @op("Det", since=11)
 @in_float32
 def det(x: Value, /) -> Value:
-    """Determinants of the last two axes."""
+    """Returns the determinants of the matrices in the last two axes."""
     return jnp.linalg.det(x)

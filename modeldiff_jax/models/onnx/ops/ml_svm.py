@@ -38,13 +38,13 @@ def _kernels(x: Value, vectors: np.ndarray, kind: str, params: Sequence[float] |
     raise InvalidModelError("A kernel is LINEAR, POLY, RBF or SIGMOID", got=kind)
 
 
-def _rows(values: Sequence[float] | None, rows: int, what: str, columns: int | None = None) -> np.ndarray:
-    """Reshapes a list of numbers to `rows` rows, of `columns` columns where given."""
-    found = np.asarray(values or (), np.float32)
-    if rows < 1 or found.size % rows or columns not in (None, found.size // rows):
+def _rows(values: Sequence[float] | None, rows: int, noun: str, columns: int | None = None) -> np.ndarray:
+    """Reshapes a list of numbers to `rows` rows, of `columns` columns unless that is None."""
+    flat = np.asarray(values or (), np.float32)
+    if rows < 1 or flat.size % rows or columns not in (None, flat.size // rows):
         wanted = f"{rows} rows" + (f" of {columns}" if columns is not None else "")
-        raise InvalidModelError(f"{what} fill their rows", got=f"{found.size} numbers for {wanted}")
-    return found.reshape(rows, -1)
+        raise InvalidModelError(f"{noun} fill their rows", got=f"{flat.size} numbers for {wanted}")
+    return flat.reshape(rows, -1)
 
 
 def _offsets(rho: Sequence[float] | None, count: int) -> np.ndarray:
@@ -71,54 +71,56 @@ def svm_regressor(
     x = floats(x)
     if n_supports > 0:
         vectors = _rows(support_vectors, n_supports, "Support vectors", x.shape[-1])
-        seen, weights = _kernels(x, vectors, kernel_type, kernel_params), _rows(coefficients, 1, "Weights", n_supports)
+        kernels = _kernels(x, vectors, kernel_type, kernel_params)
+        y = _dot(kernels, _rows(coefficients, 1, "Weights", n_supports))
     else:
-        seen, weights = x, _rows(coefficients, 1, "Weights", x.shape[-1])
-    y = _dot(seen, weights) + _offsets(rho, 1)
+        y = _dot(x, _rows(coefficients, 1, "Weights", x.shape[-1]))
+    y = y + _offsets(rho, 1)
     return jnp.where(y > 0, 1.0, -1.0) if one_class else transformed(y, post_transform)
 
 
-def _duels(x: Value, vectors: np.ndarray, weights: np.ndarray, members: np.ndarray, kernel: Any) -> Value:
+def _pair_scores(x: Value, vectors: np.ndarray, weights: np.ndarray, members: np.ndarray, kernel: Any) -> Value:
     """Returns the score of each pair of classes without its offset, (examples, pairs)."""
     first, second = np.triu_indices(members.size, 1)
     check_made((len(vectors), first.size))
-    owner, at = np.repeat(np.arange(members.size), members)[:, None], np.arange(len(vectors))[:, None]
-    against_second, against_first = weights[second - 1, at], weights[first, at]
-    table = np.where(owner == first, against_second, np.where(owner == second, against_first, 0))
+    class_of, vector = np.repeat(np.arange(members.size), members)[:, None], np.arange(len(vectors))[:, None]
+    against_second, against_first = weights[second - 1, vector], weights[first, vector]
+    table = np.where(class_of == first, against_second, np.where(class_of == second, against_first, 0))
     return _dot(_kernels(x, vectors, *kernel), table.T)
 
 
 def _votes(scores: Value, classes: int) -> Value:
-    """Returns how many pairwise comparisons each class wins, (examples, classes)."""
+    """Returns the number of pairwise comparisons that each class wins, (examples, classes)."""
     first, second = np.triu_indices(classes, 1)
     winner = jnp.where(scores > 0, first, second)
     return jax.nn.one_hot(winner, classes).sum(1)
 
 
-def _shares(scores: Value, classes: int, a: Sequence[float], b: Sequence[float]) -> Value:
+def _probabilities(scores: Value, classes: int, a: Sequence[float], b: Sequence[float]) -> Value:
     """Returns class probabilities that best fit the pairwise ones (Wu, Lin and Weng 2004), by libsvm's iteration."""
     first, second = np.triu_indices(classes, 1)
     if min(len(a), len(b)) < first.size:
         raise InvalidModelError("Each pair of classes has its probability's slope and offset", got=f"{len(a)}")
-    fits = np.asarray(a, np.float32)[: first.size], np.asarray(b, np.float32)[: first.size]
-    won = jnp.clip(jax.nn.sigmoid(-(scores * fits[0] + fits[1])), 1e-7, 1 - 1e-7)
-    pairs = jnp.zeros((len(scores), classes, classes)).at[:, first, second].set(won).at[:, second, first].set(1 - won)
-    own = np.arange(classes)
-    q = (-jnp.swapaxes(pairs, 1, 2) * pairs).at[:, own, own].set(jnp.square(pairs).sum(1))
+    slopes, offsets = np.asarray(a, np.float32)[: first.size], np.asarray(b, np.float32)[: first.size]
+    wins = jnp.clip(jax.nn.sigmoid(-(scores * slopes + offsets)), 1e-7, 1 - 1e-7)
+    pairs = jnp.zeros((len(scores), classes, classes))
+    pairs = pairs.at[:, first, second].set(wins).at[:, second, first].set(1 - wins)
+    diagonal = np.arange(classes)
+    q = (-jnp.swapaxes(pairs, 1, 2) * pairs).at[:, diagonal, diagonal].set(jnp.square(pairs).sum(1))
 
     def sweep(_: Any, p: Value) -> Value:
         qp = jnp.einsum("nij,nj->ni", q, p, precision=HIGHEST)
         total = (p * qp).sum(1)
-        near = jnp.abs(qp - total[:, None]).max(1) < 0.005 / classes
+        converged = jnp.abs(qp - total[:, None]).max(1) < 0.005 / classes
 
-        def one(t: Any, state: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
+        def update(t: Any, state: tuple[Value, Value, Value]) -> tuple[Value, Value, Value]:
             p, qp, total = state
             step = (total - qp[:, t]) / q[:, t, t]
             total = (total + step * (step * q[:, t, t] + 2 * qp[:, t])) / (1 + step) ** 2
             p, qp = p.at[:, t].add(step), qp + step[:, None] * q[:, t]
             return p / (1 + step)[:, None], qp / (1 + step)[:, None], total
 
-        return jnp.where(near[:, None], p, jax.lax.fori_loop(0, classes, one, (p, qp, total))[0])
+        return jnp.where(converged[:, None], p, jax.lax.fori_loop(0, classes, update, (p, qp, total))[0])
 
     return jax.lax.fori_loop(0, max(100, classes), sweep, jnp.full((len(scores), classes), 1 / classes))
 
@@ -155,13 +157,13 @@ def svm_classifier(
             raise InvalidModelError("Each class has a number of support vectors", got=f"{members.size} of {classes}")
         vectors = _rows(support_vectors, n, "Support vectors", x.shape[-1])
         weights = _rows(coefficients, classes - 1, "Weights", n)
-        duels = _duels(x, vectors, weights, members, (kernel_type, kernel_params))
-        scores = duels + _offsets(rho, classes * (classes - 1) // 2)
+        pair_scores = _pair_scores(x, vectors, weights, members, (kernel_type, kernel_params))
+        scores = pair_scores + _offsets(rho, classes * (classes - 1) // 2)
         deciding = _votes(scores, classes)
-        scores = _shares(scores, classes, prob_a, prob_b or ()) if prob_a else scores
+        scores = _probabilities(scores, classes, prob_a, prob_b or ()) if prob_a else scores
     else:
         deciding = scores = _dot(x, _rows(coefficients, classes, "Weights", x.shape[-1])) + _offsets(rho, 1)
     label = labelled(jnp.argmax(deciding, -1), classlabels_strings, classlabels_ints)
-    if labels == 2 and scores.shape[1] == 1 and post_transform != "PROBIT":  # one score stands for both
+    if labels == 2 and scores.shape[1] == 1 and post_transform != "PROBIT":  # one score decides between two classes
         scores = jnp.concatenate([-scores, scores], -1)
     return label, transformed(scores, post_transform)

@@ -19,27 +19,32 @@ _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
-def _named(names: Sequence[str], number: int, what: str) -> str:
+def _named(names: Sequence[str], number: int, attribute: str) -> str:
     if not 0 <= number < len(names):
-        raise InvalidModelError(f"{what} is one of 0 to {len(names) - 1}", got=f"{number}")
+        raise InvalidModelError(f"{attribute} is one of 0 to {len(names) - 1}", got=f"{number}")
     return names[number]
 
 
 def _sets(mode: np.ndarray, values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Returns the table of sets and each node's row in it; the list of sets has a NaN after each, in node order."""
-    asks = mode == MEMBER
-    if not asks.any():
+    """Returns each node's row in the table of sets, and the table.
+
+    Args:
+      mode: of each node.
+      values: the sets, in order of the nodes that use them, each followed by NaN.
+    """
+    uses_set = mode == MEMBER
+    if not uses_set.any():
         return None, None
     ends = np.flatnonzero(np.isnan(values))
-    if ends.size != np.count_nonzero(asks) or ends[-1] != values.size - 1:
-        got = f"{ends.size} sets for {np.count_nonzero(asks)} nodes"
-        raise InvalidModelError("Each node that asks for a set has one, which NaN ends", got=got)
+    if ends.size != np.count_nonzero(uses_set) or ends[-1] != values.size - 1:
+        got = f"{ends.size} sets for {np.count_nonzero(uses_set)} nodes"
+        raise InvalidModelError("Each node that tests membership has a set, which ends in NaN", got=got)
     lengths = np.diff(ends, prepend=-1)
     check_made((ends.size, int(lengths.max())))
     table = np.full((ends.size, lengths.max()), np.nan, values.dtype)
     rows = np.repeat(np.arange(ends.size), lengths)
     table[rows, np.arange(values.size) - np.repeat(ends - lengths + 1, lengths)] = values
-    return np.where(asks, np.cumsum(asks) - 1, 0), table
+    return np.where(uses_set, np.cumsum(uses_set) - 1, 0), table
 
 
 def _forest(
@@ -54,7 +59,7 @@ def _forest(
     members: np.ndarray,
     n_leaves: int,
 ) -> Forest:
-    """Returns the inner nodes, checked, followed by the leaves."""
+    """Checks the inner nodes; returns them followed by the leaves."""
     same_length(
         modes=modes,
         splits=splits,
@@ -66,19 +71,19 @@ def _forest(
         missing=missing,
     )
     n = len(modes)
-    itself = np.arange(n, n + n_leaves, dtype=np.int32)
+    leaf_indices = np.arange(n, n + n_leaves, dtype=np.int32)
 
-    def places(numbers: Sequence[int], at_leaves: Sequence[int]) -> np.ndarray:
-        found, ends = np.asarray(numbers, np.int64), np.asarray(at_leaves, bool)
-        within(found[ends], n_leaves, "leaf")
-        within(found[~ends], n, "node")
-        return np.concatenate([np.where(ends, found + n, found).astype(np.int32), itself])
+    def child_indices(numbers: Sequence[int], are_leaves: Sequence[int]) -> np.ndarray:
+        index, is_leaf = np.asarray(numbers, np.int64), np.asarray(are_leaves, bool)
+        within(index[is_leaf], n_leaves, "leaf")
+        within(index[~is_leaf], n, "node")
+        return np.concatenate([np.where(is_leaf, index + n, index).astype(np.int32), leaf_indices])
 
     def with_leaves(values: Any, dtype: Any, fill: int) -> np.ndarray:
         return np.concatenate([np.asarray(values, dtype), np.full(n_leaves, fill, dtype)])
 
     mode = within(np.asarray(modes, np.int32), MEMBER + 1, "mode")
-    left, right = places(children[0], leaves[0]), places(children[1], leaves[1])
+    if_true, if_false = child_indices(children[0], leaves[0]), child_indices(children[1], leaves[1])
     starts = within(np.asarray(roots, np.int32), n, "root")
     set_of, table = _sets(mode, members)
     return Forest(
@@ -87,9 +92,9 @@ def _forest(
         with_leaves(splits, splits.dtype, 0),
         with_leaves(mode, np.int32, -1),
         with_leaves(missing, bool, 0),
-        left,
-        right,
-        depth_of(starts, left, right, np.arange(n + n_leaves) >= n),
+        if_true,
+        if_false,
+        depth_of(starts, if_true, if_false, np.arange(n + n_leaves) >= n),
         None if set_of is None else with_leaves(set_of, np.int32, 0),
         table,
     )
@@ -134,8 +139,8 @@ def tree_ensemble(
         weights.size,
     )
     n_nodes = len(modes) + weights.size
-    at = np.arange(len(modes), n_nodes)
-    table, given = leaf_table(n_nodes, n_targets or 1, at, leaf_targetids, weights)
-    how = _named(_AGGREGATES, aggregate_function, "aggregate_function")
-    scores, _ = aggregate(forest, x, table, given, np.asarray([], x.dtype), how)
+    leaves = np.arange(len(modes), n_nodes)
+    table, counts = leaf_table(n_nodes, n_targets or 1, leaves, leaf_targetids, weights)
+    function = _named(_AGGREGATES, aggregate_function, "aggregate_function")
+    scores, _ = aggregate(forest, x, table, counts, np.asarray([], x.dtype), function)
     return transformed(scores, _named(_TRANSFORMS, post_transform, "post_transform"))

@@ -1,4 +1,4 @@
-"""Tree ensembles of opsets 1 to 3 of `ai.onnx.ml`: all examples go down all trees together, one level at a time."""
+"""Tree ensembles of opsets 1 to 3 of `ai.onnx.ml`: all examples descend all trees together, one level at a time."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _COMPARE = {
 }
 _MODES = tuple(_COMPARE)
 MEMBER = len(_MODES)
-"""The mode of a node that asks whether a value is in a set, behind those that compare it with one."""
+"""The mode of a node that tests whether a value is in a set; nodes of lower modes compare it with one number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forest:
-    """All nodes of all trees. A leaf has the mode -1, and its children are itself."""
+    """All nodes of all trees. A leaf has the mode -1, and is its own child on both sides."""
 
     roots: np.ndarray
     feature: np.ndarray
@@ -43,59 +43,65 @@ class Forest:
     if_false: np.ndarray
     depth: int
     set_of: np.ndarray | None = None
-    """Which row of `members` a node of the last mode asks for; other nodes any row."""
+    """The row of `members` that a node of mode MEMBER tests; any row for other nodes."""
     members: np.ndarray | None = None
-    """Sets of values, as rows filled up with NaN."""
+    """Sets of values, as rows padded with NaN."""
 
     def leaves(self, x: Value) -> Value:
-        """The leaf each example reaches in each tree, (examples, trees)."""
+        """Returns the leaf that each example reaches in each tree, (examples, trees)."""
         feature, value, missing, mode, if_true, if_false = map(
             jnp.asarray, (self.feature, self.value, self.missing, self.mode, self.if_true, self.if_false)
         )
-        kinds = sorted(set(self.mode.tolist()) - {-1, MEMBER})
+        modes = sorted(set(self.mode.tolist()) - {-1, MEMBER})
 
-        def down(_: Any, at: Value) -> Value:
-            seen = jnp.take_along_axis(x, feature[at], 1)
-            goes = missing[at] & jnp.isnan(seen)
-            for kind in kinds:
-                goes = goes | ((mode[at] == kind) & _COMPARE[_MODES[kind]](seen, value[at]))
+        def descend(_: Any, node: Value) -> Value:
+            tested = jnp.take_along_axis(x, feature[node], 1)
+            holds = missing[node] & jnp.isnan(tested)
+            for number in modes:
+                holds = holds | ((mode[node] == number) & _COMPARE[_MODES[number]](tested, value[node]))
             if self.members is not None:
-                sets = jnp.asarray(self.members)[jnp.asarray(self.set_of)[at]]
-                goes = goes | ((mode[at] == MEMBER) & (seen[..., None] == sets).any(-1))
-            return jnp.where(goes, if_true[at], if_false[at])
+                sets = jnp.asarray(self.members)[jnp.asarray(self.set_of)[node]]
+                holds = holds | ((mode[node] == MEMBER) & (tested[..., None] == sets).any(-1))
+            return jnp.where(holds, if_true[node], if_false[node])
 
         start = jnp.broadcast_to(jnp.asarray(self.roots), (x.shape[0], self.roots.size))
-        return jax.lax.fori_loop(0, self.depth, down, start)
+        return jax.lax.fori_loop(0, self.depth, descend, start)
 
 
-def _bad(got: str) -> InvalidModelError:
-    return InvalidModelError("Each node of a tree is reached from its root in one way", got=got)
+def _no_tree(got: str) -> InvalidModelError:
+    return InvalidModelError("Each node of a tree is reached from its root by one path", got=got)
 
 
 def depth_of(roots: np.ndarray, if_true: np.ndarray, if_false: np.ndarray, leaf: np.ndarray) -> int:
-    """Levels of inner nodes, going down one at a time; one that is met twice is in a cycle, or has two parents."""
-    seen = leaf.copy()
+    """Returns the number of levels of inner nodes.
+
+    Raises:
+      InvalidModelError: a node has two parents, is part of a cycle, or cannot be reached from a root.
+    """
+    visited = leaf.copy()
     level, depth = roots[~leaf[roots]], 0
     while level.size:
-        if np.unique(level).size != level.size or seen[level].any():
-            raise _bad("a node with two parents, or a cycle")
-        seen[level] = True
-        below = np.concatenate([if_true[level], if_false[level]])
-        level, depth = below[~leaf[below]], depth + 1
-    if not seen.all():
-        raise _bad(f"{np.count_nonzero(~seen)} nodes that no root leads to")
+        if np.unique(level).size != level.size or visited[level].any():
+            raise _no_tree("a node with two parents, or a cycle")
+        visited[level] = True
+        children = np.concatenate([if_true[level], if_false[level]])
+        level, depth = children[~leaf[children]], depth + 1
+    if not visited.all():
+        raise _no_tree(f"{np.count_nonzero(~visited)} nodes that no root leads to")
     return depth
 
 
 def same_length(**arrays: Any) -> None:
+    """Raises `InvalidModelError` unless all arrays have one length."""
     sizes = {name: len(values) for name, values in arrays.items()}
     if len(set(sizes.values())) > 1:
         raise InvalidModelError("The lists of a tree ensemble belong to the same nodes", got=f"{sizes}")
 
 
-def within(values: np.ndarray, n: int, what: str) -> np.ndarray:
+def within(values: np.ndarray, n: int, noun: str) -> np.ndarray:
+    """Returns the values; raises `InvalidModelError` unless all lie from 0 to n - 1."""
     if values.size and (values.min() < 0 or values.max() >= n):
-        raise InvalidModelError(f"A {what} lies within 0 and {n - 1}", got=f"{values.min()} to {values.max()}")
+        raise InvalidModelError(f"A {noun} lies within 0 and {n - 1}", got=f"{values.min()} to {values.max()}")
     return values
 
 
@@ -106,12 +112,13 @@ def _codes(modes: Sequence[str]) -> np.ndarray:
     return np.array([-1 if mode == _LEAF else _MODES.index(mode) for mode in modes], np.int32)
 
 
-def _positions(keys: Sequence[tuple[int, int]], wanted: Any, what: str) -> np.ndarray:
-    table = {key: i for i, key in enumerate(keys)}
-    if len(table) != len(keys):
-        raise _bad("two nodes of one number in a tree")
-    found = np.array([table.get(key, -1) for key in wanted], np.int32)
-    return within(found, len(keys), what)
+def _positions(keys: Sequence[tuple[int, int]], wanted: Any, noun: str) -> np.ndarray:
+    """Returns the indices of `wanted` keys in `keys`; raises `InvalidModelError` if one is missing or repeated."""
+    index_of = {key: i for i, key in enumerate(keys)}
+    if len(index_of) != len(keys):
+        raise _no_tree("two nodes of one number in a tree")
+    indices = np.array([index_of.get(key, -1) for key in wanted], np.int32)
+    return within(indices, len(keys), noun)
 
 
 def _forest(
@@ -125,7 +132,7 @@ def _forest(
     if_false: Sequence[int] | None,
     missing: Sequence[int] | None,
 ) -> tuple[Forest, list[tuple[int, int]]]:
-    """The nodes of opsets 1 to 3, checked, and their (tree, node) numbers in order."""
+    """Checks the nodes of opsets 1 to 3; returns them, and their (tree, node) numbers in order."""
     trees, nodes, modes = trees or (), nodes or (), modes or ()
     features, if_true, if_false = features or (), if_true or (), if_false or ()
     missing = missing or (0,) * len(nodes)
@@ -142,18 +149,18 @@ def _forest(
     )
     keys = list(zip(trees, nodes, strict=True))
     code = _codes(modes)
-    itself = np.arange(len(keys), dtype=np.int32)
+    indices = np.arange(len(keys), dtype=np.int32)
     leaf = code < 0
 
     def child(ids: Sequence[int]) -> np.ndarray:
         wanted = [keys[i] if leaf[i] else (trees[i], ids[i]) for i in range(len(keys))]
-        return _positions(keys, wanted, "child's place among the nodes")
+        return _positions(keys, wanted, "child's index among the nodes")
 
     left, right = child(if_true), child(if_false)
     parents = np.bincount(np.concatenate([left[~leaf], right[~leaf]]), minlength=len(keys))
-    roots = itself[parents == 0]
+    roots = indices[parents == 0]
     if len({trees[i] for i in roots}) != len(roots) or len(roots) != len(set(trees)):
-        raise _bad(f"{len(roots)} roots for {len(set(trees))} trees")
+        raise _no_tree(f"{len(roots)} roots for {len(set(trees))} trees")
     feature = np.where(leaf, 0, np.asarray(features, np.int64))
     within(feature, n_features, "feature")
     forest = Forest(
@@ -170,15 +177,20 @@ def _forest(
 
 
 def leaf_table(
-    n_nodes: int, n_targets: int, at: np.ndarray, targets: Sequence[int], weights: np.ndarray
+    n_nodes: int, n_targets: int, leaves: np.ndarray, targets: Sequence[int], weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What each node adds to each target, and whether it says anything of it."""
+    """Returns the weight of each node for each target, and whether the node has one, both (nodes, targets).
+
+    Args:
+      n_nodes, n_targets: numbers of nodes and targets.
+      leaves, targets, weights: node, target and summand of each weight.
+    """
     check_made((n_nodes, n_targets))
-    where = at, within(np.asarray(targets, np.int64), n_targets, "target")
-    table, given = np.zeros((n_nodes, n_targets), weights.dtype), np.zeros((n_nodes, n_targets), bool)
-    np.add.at(table, where, weights)
-    given[where] = True
-    return table, given
+    entries = leaves, within(np.asarray(targets, np.int64), n_targets, "target")
+    table, counts = np.zeros((n_nodes, n_targets), weights.dtype), np.zeros((n_nodes, n_targets), bool)
+    np.add.at(table, entries, weights)
+    counts[entries] = True
+    return table, counts
 
 
 def _leaf_table(
@@ -189,40 +201,47 @@ def _leaf_table(
     targets: Sequence[int] | None,
     weights: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same of lists that name each leaf by its tree and number."""
+    """Returns `leaf_table` of lists that identify each leaf by its tree and number, as in opsets 1 to 3."""
     trees, nodes, targets = trees or (), nodes or (), targets or ()
     same_length(trees=trees, nodes=nodes, targets=targets, weights=weights)
-    at = _positions(keys, zip(trees, nodes, strict=True), "leaf's place among the nodes")
-    return leaf_table(len(keys), n_targets, at, targets, weights)
+    leaves = _positions(keys, zip(trees, nodes, strict=True), "leaf's index among the nodes")
+    return leaf_table(len(keys), n_targets, leaves, targets, weights)
 
 
 def aggregate(
-    forest: Forest, x: Value, table: np.ndarray, given: np.ndarray, base: np.ndarray, how: str
+    forest: Forest, x: Value, table: np.ndarray, counts: np.ndarray, base: np.ndarray, function: str
 ) -> tuple[Value, Value]:
-    """Sum, mean, least or largest of what the trees say, (examples, targets), and whether any of them says it.
+    """Returns the sum, mean, minimum or maximum of the trees' weights, and whether any tree has one.
 
-    `given` tells which nodes do. Of what none says the score is 0, whatever its base value.
+    Args:
+      forest: the trees.
+      x: (examples, features).
+      table, counts: as `leaf_table` returns them.
+      base: summand for each target, for one, or none at all.
+      function: SUM, AVERAGE, MIN or MAX.
+    Returns:
+      Two arrays (examples, targets). A score that no tree has a weight for is 0, whatever its base value.
     """
-    at = forest.leaves(x)
-    check_made((*at.shape, table.shape[1]))
-    found, says = jnp.asarray(table)[at], jnp.asarray(given)[at]
-    match how:
+    leaves = forest.leaves(x)
+    check_made((*leaves.shape, table.shape[1]))
+    weights, counted = jnp.asarray(table)[leaves], jnp.asarray(counts)[leaves]
+    match function:
         case "SUM":
-            scores = found.sum(1)
+            scores = weights.sum(1)
         case "AVERAGE":
-            scores = found.sum(1) / forest.roots.size
+            scores = weights.sum(1) / forest.roots.size
         case "MIN":
-            scores = jnp.where(says, found, np.inf).min(1)
+            scores = jnp.where(counted, weights, np.inf).min(1)
         case "MAX":
-            scores = jnp.where(says, found, -np.inf).max(1)
+            scores = jnp.where(counted, weights, -np.inf).max(1)
         case _:
-            raise InvalidModelError("Trees are aggregated by SUM, AVERAGE, MIN or MAX", got=how)
-    scores, said = astype(scores, x.dtype), says.any(1)
-    return jnp.where(said, scores + base if base.size else scores, 0), said
+            raise InvalidModelError("Trees are aggregated by SUM, AVERAGE, MIN or MAX", got=function)
+    scores, scored = astype(scores, x.dtype), counted.any(1)
+    return jnp.where(scored, scores + base if base.size else scores, 0), scored
 
 
-def _numbers(given: Any, tensor: Any) -> np.ndarray:
-    return np.asarray(tensor).ravel() if tensor is not None else np.asarray(given or (), np.float32)
+def _numbers(floats: Any, tensor: Any) -> np.ndarray:
+    return np.asarray(tensor).ravel() if tensor is not None else np.asarray(floats or (), np.float32)
 
 
 @op("TreeEnsembleRegressor", domain=ML)
@@ -252,7 +271,7 @@ def tree_ensemble_regressor(
     target_weights: Sequence[float] | None = None,
     target_weights_as_tensor: Any = None,
 ) -> Value:
-    """What the leaves of all trees add to each target."""
+    """Returns, for each target, the aggregated weights of the leaves that an example reaches in all trees."""
     x = features(x)
     forest, keys = _forest(
         x.shape[-1],
@@ -266,9 +285,9 @@ def tree_ensemble_regressor(
         nodes_missing_value_tracks_true,
     )
     weight = _numbers(target_weights, target_weights_as_tensor)
-    table, given = _leaf_table(keys, n_targets or 1, target_treeids, target_nodeids, target_ids, weight)
+    table, counts = _leaf_table(keys, n_targets or 1, target_treeids, target_nodeids, target_ids, weight)
     base = _numbers(base_values, base_values_as_tensor)
-    scores, _ = aggregate(forest, x, table, given, base, aggregate_function)
+    scores, _ = aggregate(forest, x, table, counts, base, aggregate_function)
     return transformed(astype(scores, np.float32), post_transform)
 
 
@@ -299,7 +318,7 @@ def tree_ensemble_classifier(
     nodes_values_as_tensor: Any = None,
     post_transform: str = "NONE",
 ) -> tuple[Value, Value]:
-    """The label of the largest score, and the scores of all classes."""
+    """Returns the label of the largest score, and the scores of all classes."""
     x = features(x)
     forest, keys = _forest(
         x.shape[-1],
@@ -316,11 +335,11 @@ def tree_ensemble_classifier(
     n = len(classlabels_strings or classlabels_int64s or ())
     base = _numbers(base_values, base_values_as_tensor)
     binary = n == 2 and set(class_ids or ()) == {0}  # one score decides between two labels
-    table, given = _leaf_table(keys, 1 if binary else n, class_treeids, class_nodeids, class_ids, weight)
-    scores, said = aggregate(forest, x, table, given, base[-1:] if binary else base, "SUM")
+    table, counts = _leaf_table(keys, 1 if binary else n, class_treeids, class_nodeids, class_ids, weight)
+    scores, scored = aggregate(forest, x, table, counts, base[-1:] if binary else base, "SUM")
     scores = astype(scores, np.float32)
     if not binary:
-        index = jnp.argmax(jnp.where(said, scores, -jnp.inf), -1)
+        index = jnp.argmax(jnp.where(scored, scores, -jnp.inf), -1)
         return labelled(index, classlabels_strings, classlabels_int64s), transformed(scores, post_transform)
     score, positive = scores[:, 0], bool((weight >= 0).all())  # positive scores are probabilities
     index = astype(score > (0.5 if positive else 0), np.int32)

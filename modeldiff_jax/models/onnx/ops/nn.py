@@ -1,4 +1,4 @@
-"""Normalisation layers, and Dropout, which does nothing in a trained model."""
+"""Normalisation layers, and Dropout, which drops nothing in a trained model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _per_channel(values: Value, rank: int) -> Value:
 
 @in_float32
 def _batch_norm(x: Value, scale: Value, bias: Value, mean: Value, variance: Value, epsilon: float) -> Value:
-    if mean.ndim > 1:  # `spatial` 0: statistics per place as well as per channel
+    if mean.ndim > 1:  # `spatial` 0: statistics per position as well as per channel
         return (x - mean) / xp(variance).sqrt(variance + epsilon) * scale + bias
     factor = scale / xp(variance).sqrt(variance + epsilon)
     shift = bias - mean * factor
     if concrete(x) or x.ndim < 3:
         return astype(x * _per_channel(factor, x.ndim) + _per_channel(shift, x.ndim), x.dtype)
-    # channels last, as convolutions leave and take them
+    # channels last, as convolutions return and read them
     return jnp.moveaxis(astype(jnp.moveaxis(x, 1, -1) * factor + shift, x.dtype), -1, 1)
 
 
@@ -59,7 +59,7 @@ def batch_normalization_1(
     spatial: int = 1,
     consumed_inputs: Sequence[int] | None = None,
 ) -> Value:
-    """Normalisation with stored statistics."""
+    """Normalises with stored statistics."""
     return _batch_norm(x, scale, bias, mean, variance, epsilon)
 
 
@@ -76,7 +76,7 @@ def batch_normalization_7(
     momentum: float = _MOMENTUM,
     spatial: int = 1,
 ) -> Value:
-    """Normalisation with stored statistics."""
+    """Normalises with stored statistics."""
     return _batch_norm(x, scale, bias, mean, variance, epsilon)
 
 
@@ -93,7 +93,7 @@ def batch_normalization(
     momentum: float = _MOMENTUM,
     training_mode: int = 0,
 ) -> Value:
-    """Normalises with stored statistics; in training mode with the batch's, and returns the running ones too."""
+    """Normalises with stored statistics; in training mode with the batch's, and returns the running statistics too."""
     if training_mode != 1:
         return _batch_norm(x, scale, bias, mean, variance, epsilon)
     axes = tuple(i for i in range(x.ndim) if i != 1)
@@ -125,14 +125,14 @@ def instance_normalization_1(
     epsilon: float = _EPSILON,
     consumed_inputs: Sequence[int] | None = None,
 ) -> Value:
-    """Normalisation of each channel of each example over its places."""
+    """Normalises each channel of each example over its positions."""
     return instance_normalization(x, scale, bias, epsilon=epsilon)
 
 
 @op("InstanceNormalization", since=6)
 @in_float32
 def instance_normalization(x: Value, scale: Value, bias: Value, /, *, epsilon: float = _EPSILON) -> Value:
-    """Normalisation of each channel of each example over its places."""
+    """Normalises each channel of each example over its positions."""
     y, _, _ = _standardise(x, tuple(range(2, x.ndim)), epsilon)
     return y * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
 
@@ -148,7 +148,7 @@ def layer_normalization(
     epsilon: float = _EPSILON,
     stash_type: int = 1,
 ) -> tuple[Value, Value, Value]:
-    """Normalisation over the axes from `axis` on, the mean, and the inverse deviation (Ba et al. 2016)."""
+    """Normalises over the axes from `axis` on; also returns the mean and the inverse deviation (Ba et al. 2016)."""
     axes = tuple(range(axis_index(axis, x.ndim), x.ndim))
     y, mean, inverse = _standardise(_stashed(x, stash_type), axes, epsilon)
     y = astype(y, x.dtype) * scale
@@ -181,7 +181,7 @@ def _group_norm(x: Value, groups: int, epsilon: float, stash_type: int) -> Value
 def group_normalization_18(
     x: Value, scale: Value, bias: Value, /, *, num_groups: int, epsilon: float = _EPSILON
 ) -> Value:
-    """Normalisation of groups of channels, with scale and bias per group."""
+    """Normalises groups of channels, with scale and bias per group."""
     y = _group_norm(x, num_groups, epsilon, 1)
     return (y * _per_channel(scale, y.ndim) + _per_channel(bias, y.ndim)).reshape(x.shape)
 
@@ -190,7 +190,7 @@ def group_normalization_18(
 def group_normalization(
     x: Value, scale: Value, bias: Value, /, *, num_groups: int, epsilon: float = _EPSILON, stash_type: int = 1
 ) -> Value:
-    """Normalisation of groups of channels, with scale and bias per channel (Wu and He 2018)."""
+    """Normalises groups of channels, with scale and bias per channel (Wu and He 2018)."""
     y = _group_norm(x, num_groups, epsilon, stash_type).reshape(x.shape)
     return y * _per_channel(scale, x.ndim) + _per_channel(bias, x.ndim)
 
@@ -198,21 +198,21 @@ def group_normalization(
 @op("MeanVarianceNormalization")
 @in_float32
 def mean_variance_normalization(x: Value, /, *, axes: Sequence[int] = (0, 2, 3)) -> Value:
-    """(x - mean) / (deviation + 1e-9) over the axes."""
-    over = axis_indices(axes, x.ndim)
-    centred = x - x.mean(over, keepdims=True)
-    return centred / (xp(x).sqrt((centred * centred).mean(over, keepdims=True)) + 1e-9)
+    """Returns (x - mean) / (deviation + 1e-9), both over the axes."""
+    axes = axis_indices(axes, x.ndim)
+    centred = x - x.mean(axes, keepdims=True)
+    return centred / (xp(x).sqrt((centred * centred).mean(axes, keepdims=True)) + 1e-9)
 
 
 @op("LpNormalization")
 @in_float32
 def lp_normalization(x: Value, /, *, axis: int = -1, p: int = 2) -> Value:
-    """Divides x by its L1 or L2 norm along an axis; 0 where the norm is 0."""
-    at = axis_index(axis, x.ndim)
+    """Divides x by its L1 or L2 norm along an axis; the result is 0 where the norm is 0."""
+    axis = axis_index(axis, x.ndim)
     if p == 1:
-        norm = jnp.abs(x).sum(at, keepdims=True)
+        norm = jnp.abs(x).sum(axis, keepdims=True)
     else:
-        squares = (x * x).sum(at, keepdims=True)
+        squares = (x * x).sum(axis, keepdims=True)
         norm = jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
     return jnp.where(norm > 0, x / jnp.where(norm > 0, norm, 1), 0)
 
@@ -224,8 +224,8 @@ def lrn(
 ) -> Value:
     """Divides x by (bias + alpha / size * s) ** beta, s the sum of squares over `size` channels (Krizhevsky 2012)."""
     before = (size - 1) // 2
-    widen = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
-    squares = xp(x).pad(x * x, widen)
+    padding = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
+    squares = xp(x).pad(x * x, padding)
     total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
     return astype(x / (bias + alpha / size * total) ** beta, x.dtype)
 

@@ -1,4 +1,4 @@
-"""Pooling: ONNX's attributes for the windows of `kernels.pooling`."""
+"""Pooling: converts ONNX's attributes to the windows of `kernels.pooling`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def pooling_windows(
     strides, dilations, pads = strides or (1,) * n, dilations or (1,) * n, pads or (0,) * (2 * n)
     if not (len(kernel_shape) == len(strides) == len(dilations) == n and len(pads) == 2 * n):
         raise InvalidInputError(
-            "A pooling window has one size, stride and dilation an axis", got=f"{kernel_shape}, {strides}, {dilations}"
+            "A pooling window has a size, stride and dilation for each axis",
+            got=f"{kernel_shape}, {strides}, {dilations}",
         )
     if auto_pad not in ("NOTSET", "", "VALID", "SAME_UPPER", "SAME_LOWER"):
         raise InvalidInputError("auto_pad is NOTSET, VALID, SAME_UPPER or SAME_LOWER", got=auto_pad)
-    ceil = ceil_mode == 1 and auto_pad in ("NOTSET", "")  # only 1 counts, in onnx's own shape inference as well
+    ceil = ceil_mode == 1 and auto_pad in ("NOTSET", "")  # only 1 counts, as in onnx's shape inference
     windows = []
     for i, (size, taps, stride, dilation) in enumerate(zip(x.shape[2:], kernel_shape, strides, dilations, strict=True)):
         before, after = _padding(size, taps, stride, dilation, pads[i], pads[n + i], auto_pad)
@@ -77,8 +78,8 @@ def max_pool(
     largest = pooling.max_pool(x, windows)
     if n_outputs == 1:
         return largest
-    places = pooling.max_pool_places(x, largest, windows, column_major=bool(storage_order))
-    return largest, astype(places, np.int64)
+    indices = pooling.max_pool_indices(x, largest, windows, column_major=bool(storage_order))
+    return largest, astype(indices, np.int64)
 
 
 @op("AveragePool")
@@ -94,7 +95,7 @@ def average_pool(
     ceil_mode: int = 0,
     count_include_pad: int = 0,
 ) -> Value:
-    """Returns the mean of each window; padding counts with `count_include_pad`, entries beyond it never do."""
+    """Returns the mean of each window; padding counts with `count_include_pad`, entries beyond the padding never."""
     x = jnp.asarray(x)
     windows = pooling_windows(x, kernel_shape, strides, dilations, pads, auto_pad, ceil_mode)
     return pooling.average_pool(x, windows, count_padding=bool(count_include_pad))
@@ -150,19 +151,19 @@ def lp_pool(
 
 @op("GlobalAveragePool")
 def global_average_pool(x: Value, /) -> Value:
-    """The mean of each channel."""
+    """Returns the mean of each channel."""
     return pooling.global_average_pool(jnp.asarray(x))
 
 
 @op("GlobalMaxPool")
 def global_max_pool(x: Value, /) -> Value:
-    """The largest of each channel."""
+    """Returns the largest entry of each channel."""
     return pooling.global_max_pool(jnp.asarray(x))
 
 
 @op("GlobalLpPool")
 def global_lp_pool(x: Value, /, *, p: int = 2) -> Value:
-    """The p-norm of each channel."""
+    """Returns the p-norm of each channel."""
     return pooling.global_lp_pool(jnp.asarray(x), p)
 
 
@@ -177,16 +178,15 @@ def max_unpool(
     strides: Sequence[int] | None = None,
     pads: Sequence[int] | None = None,
 ) -> Value:
-    """Puts values back at the indices that MaxPool returned, with zeros elsewhere."""
+    """Writes values to the indices that MaxPool returned, and zeros elsewhere."""
     n = x.ndim - 2
     strides, pads = strides or (1,) * n, pads or (0,) * (2 * n)
     natural = x.shape[:2] + tuple(
         (x.shape[2 + i] - 1) * strides[i] + kernel_shape[i] - pads[i] - pads[n + i] for i in range(n)
     )
     total = int(np.prod(natural))
-    places = jnp.ravel(jnp.where(indices < 0, total, indices))  # a window of padding alone has no place
-    small = jnp.zeros(total, x.dtype).at[places].set(jnp.ravel(x), mode="drop").reshape(natural)
+    flat_indices = jnp.ravel(jnp.where(indices < 0, total, indices))  # a window of padding alone has index -1
+    y = jnp.zeros(total, x.dtype).at[flat_indices].set(jnp.ravel(x), mode="drop").reshape(natural)
     if output_shape is None:
-        return small
-    wanted = sizes(output_shape)
-    return jnp.zeros(wanted, x.dtype).at[tuple(slice(0, d) for d in natural)].set(small)
+        return y
+    return jnp.zeros(sizes(output_shape), x.dtype).at[tuple(slice(0, d) for d in natural)].set(y)

@@ -1,4 +1,4 @@
-"""Integers for floats and back: round half to even, saturate."""
+"""Quantisation of floats to integers and back: halves are rounded to even, integers saturate."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from modeldiff_jax.models.onnx.registration import op
 
 
 def _aligned(values: Value, x: Value, axis: int, block_size: int) -> Value:
-    """A scale or zero point, repeated over its blocks or set on its axis, to broadcast against `x`."""
+    """Returns a scale or zero point, repeated over its blocks or set on its axis, to broadcast against `x`."""
     if np.size(values) == 1:
         return values.reshape(())
-    at = axis_index(axis, x.ndim)
+    axis = axis_index(axis, x.ndim)
     if block_size:
-        return xp(values).repeat(values, block_size, axis=at)[tuple(slice(0, n) for n in x.shape)]
-    return values.reshape((1,) * at + (-1,) + (1,) * (x.ndim - at - 1))
+        return xp(values).repeat(values, block_size, axis=axis)[tuple(slice(0, n) for n in x.shape)]
+    return values.reshape((1,) * axis + (-1,) + (1,) * (x.ndim - axis - 1))
 
 
 def quantize(x: Value, scale: Value, zero_point: Value, dtype: np.dtype[Any]) -> Value:
-    """round(x / scale) + zero_point as `dtype`."""
+    """Returns round(x / scale) + zero_point as `dtype`."""
     m = xp(x, scale, zero_point)
     ratio = divide(x, scale)
     if jnp.issubdtype(dtype, jnp.floating):
@@ -46,7 +46,7 @@ def quantize_linear(
     precision: int = 0,
     saturate: int = 1,
 ) -> Value:
-    """round(x / scale) + zero_point, per tensor, per axis or per block; uint8 by default."""
+    """Returns round(x / scale) + zero_point, per tensor, per axis or per block; uint8 by default."""
     if output_dtype:
         dtype = element_type(output_dtype)
     else:
@@ -55,11 +55,11 @@ def quantize_linear(
 
     def quantized() -> Value:
         values = astype(x, wide)
-        over = _aligned(astype(scale, wide), values, axis, block_size)
+        divisor = _aligned(astype(scale, wide), values, axis, block_size)
         offset = None if zero_point is None else _aligned(zero_point, values, axis, block_size)
         if not saturate and jnp.issubdtype(dtype, jnp.floating):
-            return astype(divide(values, over), dtype)
-        return quantize(values, over, offset, dtype)
+            return astype(divide(values, divisor), dtype)
+        return quantize(values, divisor, offset, dtype)
 
     return computing_in(wide, (x, scale, zero_point), quantized)
 
@@ -75,7 +75,7 @@ def dequantize_linear(
     block_size: int = 0,
     output_dtype: int = 0,
 ) -> Value:
-    """(x - zero_point) * scale, per tensor, per axis or per block, in the scale's type by default."""
+    """Returns (x - zero_point) * scale, per tensor, per axis or per block, in the scale's type by default."""
     dtype = element_type(output_dtype) if output_dtype else np.dtype(scale.dtype)
     wide = np.float32
     y = astype(x, wide)
@@ -86,7 +86,7 @@ def dequantize_linear(
 
 @op("DynamicQuantizeLinear")
 def dynamic_quantize_linear(x: Value, /) -> tuple[Value, Value, Value]:
-    """`x` as uint8 over its own range (which includes 0), with the scale and zero point that fit it."""
+    """Quantises `x` to uint8 over its range, extended to 0; also returns the scale and the zero point."""
     m = xp(x)
     low, high = m.min(x, initial=0), m.max(x, initial=0)
     scale = divide(high - low, m.float32(255))

@@ -1,6 +1,6 @@
-"""Draws. The same model gives the same numbers at every call: a node's `seed` decides them, its name where it has none.
+"""Random draws, the same in every call of a model: a node's `seed` decides them or, without one, the names it writes.
 
-ONNX leaves the generator open, so the numbers differ from those of other runtimes.
+ONNX does not define the generator, so the numbers differ from those of other runtimes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from modeldiff_jax.runtime import x64
 
 
 def _key(seed: float | None, stream: int) -> Any:
-    if seed is None:  # nodes without one draw apart from each other
+    if seed is None:  # nodes without a seed draw different numbers
         return jax.random.fold_in(jax.random.key(0), stream)
     return jax.random.key(int(np.float32(seed).view(np.uint32)))
 
@@ -35,7 +35,7 @@ def _draw(
     start: float = 0.0,
     scale: float = 1.0,
 ) -> Value:
-    """start + scale * draws of a distribution."""
+    """Returns start + scale * draws of a distribution."""
     check_made(shape)
     wide = np.promote_types(dtype, np.float32)
 
@@ -59,7 +59,7 @@ def random_normal(
     shape: Sequence[int],
     stream: int,
 ) -> Value:
-    """Draws of a normal distribution."""
+    """Draws from a normal distribution."""
     kind = element_type(dtype)
     return _draw("normal", shape, seed, stream, kind, mean, scale)
 
@@ -75,7 +75,7 @@ def random_normal_like(
     seed: float | None = None,
     stream: int,
 ) -> Value:
-    """Draws of a normal distribution in the shape of `x`."""
+    """Draws from a normal distribution in the shape of `x`."""
     kind = _like(x, dtype)
     return _draw("normal", x.shape, seed, stream, kind, mean, scale)
 
@@ -84,7 +84,7 @@ def random_normal_like(
 def random_uniform(
     *, dtype: int = 1, high: float = 1.0, low: float = 0.0, seed: float | None = None, shape: Sequence[int], stream: int
 ) -> Value:
-    """Draws between two numbers."""
+    """Draws uniformly between two numbers."""
     kind = element_type(dtype)
     return _draw("uniform", shape, seed, stream, kind, low, high - low)
 
@@ -100,20 +100,20 @@ def random_uniform_like(
     seed: float | None = None,
     stream: int,
 ) -> Value:
-    """Draws between two numbers in the shape of `x`."""
+    """Draws uniformly between two numbers in the shape of `x`."""
     kind = _like(x, dtype)
     return _draw("uniform", x.shape, seed, stream, kind, low, high - low)
 
 
 @op("Bernoulli")
 def bernoulli(x: Value, /, *, dtype: int | None = None, seed: float | None = None, stream: int) -> Value:
-    """1 with the probability that stands in `x`, else 0."""
+    """Draws 1 with the probability in `x`, else 0."""
     return astype(_draw("uniform", x.shape, seed, stream, np.dtype(np.float32)) < x, _like(x, dtype))
 
 
 @op("Multinomial")
 def multinomial(x: Value, /, *, dtype: int = 6, sample_size: int = 1, seed: float | None = None, stream: int) -> Value:
-    """Numbers of classes drawn by the unnormalised log probabilities in each row."""
+    """Draws classes by the unnormalised log probabilities in each row."""
     if x.ndim != 2 or sample_size < 0:
         raise InvalidInputError("Multinomial draws from the rows of a matrix", got=f"{sample_size} of shape {x.shape}")
     check_made((x.shape[0], sample_size, x.shape[1]))

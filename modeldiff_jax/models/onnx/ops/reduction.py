@@ -1,4 +1,4 @@
-"""Reductions over axes: sums, products, norms, extremes and the places of extremes."""
+"""Reductions over axes: sums, products, norms, extremes and the indices of extremes."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def _mean(x: Value, axis: Axes, keepdims: bool) -> Value:
 
 
 def _extreme(name: str) -> Callable[[Value, Axes, bool], Value]:
-    def function(x: Value, axis: Axes, keepdims: bool) -> Value:
-        if any(x.shape[a] == 0 for a in axis):  # the largest entry of an empty set is the least value of the type
+    def reduce(x: Value, axis: Axes, keepdims: bool) -> Value:
+        if any(x.shape[a] == 0 for a in axis):  # the largest entry of an empty set is the smallest value of the type
             low, high = (-np.inf, np.inf) if jnp.issubdtype(x.dtype, jnp.floating) else finite_range(x.dtype)
             shape = tuple(1 if a in axis else d for a, d in enumerate(x.shape) if keepdims or a not in axis)
             return xp(x).full(shape, low if name == "max" else high, x.dtype)
         return getattr(xp(x), name)(x, axis=axis, keepdims=keepdims)
 
-    return function
+    return reduce
 
 
 @in_float32
@@ -71,7 +71,7 @@ def _l2(x: Value, axis: Axes, keepdims: bool) -> Value:
     squares = _sum_square(x, axis, keepdims)
     if concrete(x) or is_integer(x):
         return astype(xp(x).sqrt(squares), x.dtype)
-    # the root's slope at 0 is infinite; the norm's subgradient there is 0
+    # the derivative of the root at 0 is infinite; the subgradient of the norm there is 0
     positive = squares > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), squares)
 
@@ -86,7 +86,7 @@ def _log_sum_exp(x: Value, axis: Axes, keepdims: bool) -> Value:
     return astype(jax.scipy.special.logsumexp(jnp.asarray(x), axis=axis, keepdims=keepdims), x.dtype)
 
 
-# function, first opset with the axes as an input
+# name -> function, first opset with the axes as an input
 _REDUCTIONS: dict[str, tuple[Callable[[Value, Axes, bool], Value], int]] = {
     "ReduceSum": (_sum, 13),
     "ReduceMean": (_mean, 18),
@@ -102,41 +102,42 @@ _REDUCTIONS: dict[str, tuple[Callable[[Value, Axes, bool], Value], int]] = {
 
 
 def _register(name: str, function: Callable[[Value, Axes, bool], Value], axes_are_input: int) -> None:
-    def old(x: Value, /, *, axes: Sequence[int] | None = None, keepdims: int = 1) -> Value:
+    def with_attribute(x: Value, /, *, axes: Sequence[int] | None = None, keepdims: int = 1) -> Value:
         return function(x, axis_indices(range(x.ndim) if axes is None else axes, x.ndim), keepdims == 1)
 
-    def present(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
+    def with_input(x: Value, axes: Static = None, /, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Value:
         if axes is not None and np.size(axes):
-            return old(x, axes=np.ravel(axes).tolist(), keepdims=keepdims)
+            return with_attribute(x, axes=np.ravel(axes).tolist(), keepdims=keepdims)
         # no axes: reduce nothing, or everything
-        return function(x, (), keepdims == 1) if noop_with_empty_axes == 1 else old(x, keepdims=keepdims)
+        return function(x, (), keepdims == 1) if noop_with_empty_axes == 1 else with_attribute(x, keepdims=keepdims)
 
-    op(name)(old)
-    op(name, since=axes_are_input)(present)
+    op(name)(with_attribute)
+    op(name, since=axes_are_input)(with_input)
 
 
 for _name, (_function, _since) in _REDUCTIONS.items():
     _register(_name, _function, _since)
 
 
-def _place(x: Value, axis: int, keepdims: int, last: int, name: str) -> Value:
-    m, at = xp(x), axis_index(axis, x.ndim)
-    if 0 in (*x.shape[:at], *x.shape[at + 1 :]):  # an empty result
-        return np.zeros([1 if i == at else n for i, n in enumerate(x.shape) if i != at or keepdims == 1], np.int64)
+def _index_of_extreme(x: Value, axis: int, keepdims: int, last: int, name: str) -> Value:
+    m, axis = xp(x), axis_index(axis, x.ndim)
+    if 0 in (*x.shape[:axis], *x.shape[axis + 1 :]):  # an empty result
+        shape = [1 if i == axis else n for i, n in enumerate(x.shape) if i != axis or keepdims == 1]
+        return np.zeros(shape, np.int64)
     if last:
-        found = x.shape[at] - 1 - getattr(m, name)(m.flip(x, at), axis=at, keepdims=keepdims == 1)
+        index = x.shape[axis] - 1 - getattr(m, name)(m.flip(x, axis), axis=axis, keepdims=keepdims == 1)
     else:
-        found = getattr(m, name)(x, axis=at, keepdims=keepdims == 1)
-    return astype(m.asarray(found), np.int64)
+        index = getattr(m, name)(x, axis=axis, keepdims=keepdims == 1)
+    return astype(m.asarray(index), np.int64)
 
 
 @op("ArgMax")
 def argmax(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
     """Returns the index of the largest entry along an axis, the first or the last of equal ones."""
-    return _place(x, axis, keepdims, select_last_index, "argmax")
+    return _index_of_extreme(x, axis, keepdims, select_last_index, "argmax")
 
 
 @op("ArgMin")
 def argmin(x: Value, /, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Value:
     """Returns the index of the smallest entry along an axis, the first or the last of equal ones."""
-    return _place(x, axis, keepdims, select_last_index, "argmin")
+    return _index_of_extreme(x, axis, keepdims, select_last_index, "argmin")

@@ -21,7 +21,7 @@ Step = Callable[[Carry, Value], Carry]
 Product = Callable[[Value], Value]
 """Multiplies inputs or states by the weights of one direction."""
 
-# name -> function of (x, alpha, beta), default alpha, default beta; `None` for one it does not take
+# name -> function of (x, alpha, beta), default alpha, default beta; `None` for a parameter that it does not have
 _ACTIVATIONS: dict[str, tuple[Callable[[Value, Any, Any], Value], float | None, float | None]] = {
     "relu": (lambda x, a, b: jax.nn.relu(x), None, None),
     "tanh": (lambda x, a, b: jnp.tanh(x), None, None),
@@ -39,7 +39,7 @@ _ACTIVATIONS: dict[str, tuple[Callable[[Value, Any, Any], Value], float | None, 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The attributes RNN, GRU and LSTM share."""
+    """The attributes that RNN, GRU and LSTM share."""
 
     direction: str
     activations: Sequence[str] | None
@@ -53,26 +53,26 @@ def _activations(options: Options) -> list[Activation]:
     """Returns the named activations; each takes the next unused alpha and beta if it has such a parameter."""
     if options.clip is not None and options.clip < 0:
         raise InvalidInputError("A clip threshold is not negative", got=f"{options.clip}")
-    left_alphas, left_betas, clip = list(options.alphas or ()), list(options.betas or ()), options.clip
+    alphas, betas, clip = list(options.alphas or ()), list(options.betas or ()), options.clip
 
-    def one(name: str) -> Activation:
+    def activation(name: str) -> Activation:
         if name.lower() not in _ACTIVATIONS:
             raise InvalidInputError(f"An activation is one of {', '.join(_ACTIVATIONS)}", got=name)
         function, alpha, beta = _ACTIVATIONS[name.lower()]
-        if alpha is not None and left_alphas:
-            alpha = left_alphas.pop(0)
-        if beta is not None and left_betas:
-            beta = left_betas.pop(0)
+        if alpha is not None and alphas:
+            alpha = alphas.pop(0)
+        if beta is not None and betas:
+            beta = betas.pop(0)
         if clip is None:
             return lambda x: function(x, alpha, beta)
         return lambda x: function(jnp.clip(x, -clip, clip), alpha, beta)
 
-    return [one(name) for name in options.activations or ()]
+    return [activation(name) for name in options.activations or ()]
 
 
 def _run(
     x: Value,
-    into: Sequence[Product],
+    input_products: Sequence[Product],
     hidden: int,
     lengths: Value,
     initial: Sequence[Value],
@@ -80,7 +80,7 @@ def _run(
     options: Options,
 ) -> tuple[Value, ...]:
     """Returns the outputs of all steps and the last states; `cell` returns a direction's input bias and step."""
-    n_directions = len(into)
+    n_directions = len(input_products)
     if options.direction not in ("forward", "foward", "reverse", "bidirectional"):  # one schema default is misspelt
         raise InvalidInputError("A direction is forward, reverse or bidirectional", got=options.direction)
     if n_directions != 1 + (options.direction == "bidirectional"):
@@ -92,15 +92,15 @@ def _run(
         x = jnp.swapaxes(x, 0, 1)
         initial = [None if s is None else jnp.swapaxes(s, 0, 1) for s in initial]
     functions = _activations(options)
-    each = len(functions) // n_directions
+    n_gates = len(functions) // n_directions
     outputs, states = [], []
     for d in range(n_directions):
         start = tuple(jnp.zeros((x.shape[1], hidden), x.dtype) if s is None else jnp.asarray(s)[d] for s in initial)
-        bias, step = cell(d, functions[d * each : (d + 1) * each])
+        bias, step = cell(d, functions[d * n_gates : (d + 1) * n_gates])
         backward = d == 1 or options.direction == "reverse"
-        steps = _turned(x, lengths) if backward else x
-        ys, last = _scan(step, start, into[d](steps) + bias, lengths)
-        outputs.append(_turned(ys, lengths) if backward else ys)
+        steps = _reversed(x, lengths) if backward else x
+        ys, last = _scan(step, start, input_products[d](steps) + bias, lengths)
+        outputs.append(_reversed(ys, lengths) if backward else ys)
         states.append(last)
     ys = jnp.stack(outputs, 1)  # steps, directions, batch, hidden
     lasts = tuple(jnp.stack(state) for state in zip(*states, strict=True))
@@ -109,7 +109,7 @@ def _run(
     return ys, *lasts
 
 
-def _turned(x: Value, lengths: Value) -> Value:
+def _reversed(x: Value, lengths: Value) -> Value:
     """Reverses the steps of each sequence within its length."""
     if lengths is None:
         return jnp.flip(x, 0)
@@ -130,7 +130,7 @@ def _scan(step: Step, start: Carry, xs: Value, lengths: Value) -> tuple[Value, C
         inside = (i < lengths)[:, None]
         return tuple(jnp.where(inside, a, b) for a, b in zip(new, carry, strict=True)), jnp.where(inside, new[0], 0)
 
-    if n_steps == 1:  # streaming models take one step a call
+    if n_steps == 1:  # streaming models take one step in each call
         last, y = body(start, (jnp.asarray(0), xs[0]))
         return y[None], last
     last, ys = jax.lax.scan(body, start, (jnp.arange(n_steps), xs))
@@ -143,12 +143,12 @@ def _dot(h: Value, weight: Value) -> Value:
 
 def _products(weights: Value) -> list[Product]:
     """Returns, for each direction, the product with its matrix of (gates, size)."""
-    turned = jnp.swapaxes(weights, 1, 2)
-    return [partial(_dot, weight=turned[d]) for d in range(len(turned))]
+    matrices = jnp.swapaxes(weights, 1, 2)
+    return [partial(_dot, weight=matrices[d]) for d in range(len(matrices))]
 
 
 def _biases(b: Value, d: int, gates: int, dtype: Any) -> tuple[Value, Value]:
-    """Returns the biases of the input and of the recurrence, zeros where there are none."""
+    """Returns the biases of the input and of the recurrence, or zeros."""
     return (jnp.zeros(gates, dtype), jnp.zeros(gates, dtype)) if b is None else (b[d][:gates], b[d][gates:])
 
 
@@ -180,13 +180,13 @@ def rnn(
     layout: int = 0,
     output_sequence: int = 0,
 ) -> tuple[Value, ...]:
-    """h' = f(W x + R h + b)."""
-    names, back = _names(activations, ("Tanh",), len(r)), _products(r)
+    """Runs a recurrent layer, h' = f(W x + R h + b)."""
+    names, state_products = _names(activations, ("Tanh",), len(r)), _products(r)
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         (f,) = functions
         wb, rb = _biases(b, d, w.shape[1], x.dtype)
-        return wb + rb, lambda carry, x: (f(x + back[d](carry[0])),)
+        return wb + rb, lambda carry, x: (f(x + state_products[d](carry[0])),)
 
     options = Options(direction, names, activation_alpha, activation_beta, clip, layout)
     return _run(x, _products(w), r.shape[-1], lengths, [initial_h], cell, options)
@@ -213,14 +213,14 @@ def gru(
     linear_before_reset: int = 0,
     output_sequence: int = 0,
 ) -> tuple[Value, ...]:
-    """Gated recurrent unit (Cho et al. 2014), gates in the order update, reset, new."""
+    """Runs a layer of gated recurrent units (Cho et al. 2014), gates in the order update, reset, new."""
     names = _names(activations, ("Sigmoid", "Tanh"), len(r))
-    hidden, turned = r.shape[-1], jnp.swapaxes(r, 1, 2)
+    hidden, matrices = r.shape[-1], jnp.swapaxes(r, 1, 2)
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         f, g = functions
         wb, rb = _biases(b, d, 3 * hidden, x.dtype)
-        r_gates, r_new = turned[d][:, : 2 * hidden], turned[d][:, 2 * hidden :]
+        r_gates, r_new = matrices[d][:, : 2 * hidden], matrices[d][:, 2 * hidden :]
         rb_gates, rb_new = rb[: 2 * hidden], rb[2 * hidden :]
 
         def step(carry: Carry, x: Value) -> Carry:
@@ -258,7 +258,7 @@ def lstm(
     layout: int = 0,
     output_sequence: int = 0,
 ) -> tuple[Value, ...]:
-    """Long short-term memory (Hochreiter and Schmidhuber 1997), gates in the order input, output, forget, new."""
+    """Runs a long short-term memory (Hochreiter and Schmidhuber 1997), gates ordered input, output, forget, new."""
     options = Options(direction, activations, activation_alpha, activation_beta, clip, layout)
     products = _products(w), _products(r)
     return long_short_term(
@@ -268,8 +268,8 @@ def lstm(
 
 def long_short_term(
     x: Value,
-    into: Sequence[Product],
-    back: Sequence[Product],
+    input_products: Sequence[Product],
+    state_products: Sequence[Product],
     hidden: int,
     b: Value,
     lengths: Value,
@@ -279,7 +279,7 @@ def long_short_term(
     input_forget: int,
     options: Options,
 ) -> tuple[Value, ...]:
-    """Runs an LSTM layer, given its products with inputs (`into`) and with states (`back`)."""
+    """Runs an LSTM layer, given the products of its weights with inputs and with states."""
 
     def cell(d: int, functions: list[Activation]) -> tuple[Value, Step]:
         f, g, k = functions
@@ -288,7 +288,7 @@ def long_short_term(
 
         def step(carry: Carry, x: Value) -> Carry:
             h, c = carry
-            i, o, forget, new = jnp.split(x + back[d](h), 4, -1)
+            i, o, forget, new = jnp.split(x + state_products[d](h), 4, -1)
             i = f(i + to_input * c)
             forget = 1 - i if input_forget else f(forget + to_forget * c)
             c = forget * c + i * g(new)
@@ -296,6 +296,6 @@ def long_short_term(
 
         return wb + rb, step
 
-    names = _names(options.activations, ("Sigmoid", "Tanh", "Tanh"), len(into))
+    names = _names(options.activations, ("Sigmoid", "Tanh", "Tanh"), len(input_products))
     options = replace(options, activations=names)
-    return _run(x, into, hidden, lengths, [initial_h, initial_c], cell, options)
+    return _run(x, input_products, hidden, lengths, [initial_h, initial_c], cell, options)

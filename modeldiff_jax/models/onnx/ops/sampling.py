@@ -1,4 +1,4 @@
-"""Interpolation at places that are data: grids, regions of interest, deformable convolution; and box suppression."""
+"""Interpolation at positions that are data: grids, regions of interest, deformable convolution; and box suppression."""
 
 from __future__ import annotations
 
@@ -18,63 +18,63 @@ from modeldiff_jax.models.onnx.registration import op
 _CUBIC = -0.75
 
 
-def _read(x: Value, batch: Value, places: Sequence[Value], outside: Value = None) -> Value:
-    """Reads (batch, channels, spatial...) at integer places, clamped to the input; channels are last in the result.
+def _read(x: Value, batch: Value, positions: Sequence[Value], outside: Value = None) -> Value:
+    """Reads (batch, channels, spatial...) at integer positions; channels are last in the result.
 
-    `outside`, where given, is read at places beyond the input instead.
+    Positions beyond the input read `outside`, or the nearest entry if that is None.
     """
-    m = xp(x, batch, *places)
-    index = tuple(astype(m.clip(p, 0, n - 1), np.int32) for p, n in zip(places, x.shape[2:], strict=True))
-    found = m.moveaxis(m.asarray(x), 1, -1)[(batch, *index)]
+    m = xp(x, batch, *positions)
+    index = tuple(astype(m.clip(p, 0, n - 1), np.int32) for p, n in zip(positions, x.shape[2:], strict=True))
+    entries = m.moveaxis(m.asarray(x), 1, -1)[(batch, *index)]
     if outside is None:
-        return found
+        return entries
     inside: Any = True
-    for place, n in zip(places, x.shape[2:], strict=True):
-        inside = inside & (place >= 0) & (place <= n - 1)
-    return m.where(inside[..., None], found, m.asarray(outside, x.dtype))
+    for position, n in zip(positions, x.shape[2:], strict=True):
+        inside = inside & (position >= 0) & (position <= n - 1)
+    return m.where(inside[..., None], entries, m.asarray(outside, x.dtype))
 
 
-def _reflected(place: Value, low: float, high: float) -> Value:
-    """Reflects places at `low` and `high` until they lie between."""
-    m, width = xp(place), high - low
+def _reflected(position: Value, low: float, high: float) -> Value:
+    """Reflects positions at `low` and `high` until they lie between."""
+    m, width = xp(position), high - low
     if width <= 0:
-        return m.full_like(place, low)
-    back = high - m.abs(m.mod(place - low, 2 * width) - width)
-    return m.where((place < low) | (place > high), back, place)
+        return m.full_like(position, low)
+    inside = high - m.abs(m.mod(position - low, 2 * width) - width)
+    return m.where((position < low) | (position > high), inside, position)
 
 
-def _taps(place: Value, mode: str) -> list[tuple[Value, Value]]:
-    """Returns the integer places to read for interpolation at `place`, and their weights."""
-    m = xp(place)
+def _taps(position: Value, mode: str) -> list[tuple[Value, Value]]:
+    """Returns the integer positions to read for interpolation at `position`, and their weights."""
+    m = xp(position)
     if mode == "nearest":
-        return [(m.rint(place), m.ones((), place.dtype))]
-    base = m.floor(place)
-    t = place - base
+        return [(m.rint(position), m.ones((), position.dtype))]
+    base = m.floor(position)
+    t = position - base
     if mode == "linear":
         return [(base, 1 - t), (base + 1, t)]
     a = _CUBIC
-    far = [((a * s - 5 * a) * s + 8 * a) * s - 4 * a for s in (t + 1, 2 - t)]
-    near = [((a + 2) * s - (a + 3)) * s * s + 1 for s in (t, 1 - t)]
-    return [(base - 1, far[0]), (base, near[0]), (base + 1, near[1]), (base + 2, far[1])]
+    outer = [((a * s - 5 * a) * s + 8 * a) * s - 4 * a for s in (t + 1, 2 - t)]
+    inner = [((a + 2) * s - (a + 3)) * s * s + 1 for s in (t, 1 - t)]
+    return [(base - 1, outer[0]), (base, inner[0]), (base + 1, inner[1]), (base + 2, outer[1])]
 
 
 def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corners: int) -> Value:
     if mode not in ("linear", "nearest", "cubic") or padding_mode not in ("zeros", "border", "reflection"):
-        raise InvalidInputError("GridSample knows its mode and padding", got=f"{mode}, {padding_mode}")
+        raise InvalidInputError("GridSample's mode and padding are those ONNX defines", got=f"{mode}, {padding_mode}")
     m, n = xp(x, grid), x.ndim - 2
     batch = np.arange(x.shape[0]).reshape((-1,) + (1,) * (grid.ndim - 2))
-    axes = []  # for each spatial axis: places and weights
+    axes = []  # for each spatial axis: positions and weights
     for i, size in enumerate(x.shape[2:]):
-        at = grid[..., n - 1 - i]
+        coordinate = grid[..., n - 1 - i]
         low, high = (0.0, size - 1.0) if align_corners else (-0.5, size - 0.5)
-        place = (at + 1) / 2 * (size - 1) if align_corners else ((at + 1) * size - 1) / 2
+        position = (coordinate + 1) / 2 * (size - 1) if align_corners else ((coordinate + 1) * size - 1) / 2
         if mode == "nearest":
-            place = m.rint(place)
-        if padding_mode == "border" and mode != "cubic":  # whose taps are clamped one by one, by `_read`
-            place = m.where((place < low) | (place > high), m.clip(place, 0, size - 1), place)
+            position = m.rint(position)
+        if padding_mode == "border" and mode != "cubic":  # `_read` clamps the taps of cubic interpolation one by one
+            position = m.where((position < low) | (position > high), m.clip(position, 0, size - 1), position)
         elif padding_mode == "reflection":
-            place = _reflected(place, low, high)
-        taps = _taps(place, mode)
+            position = _reflected(position, low, high)
+        taps = _taps(position, mode)
         axes.append([(_reflected(p, low, high) if padding_mode == "reflection" else p, w) for p, w in taps])
     total: Value = 0
     for corner in itertools.product(*axes):
@@ -89,7 +89,7 @@ def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corn
 def grid_sample_16(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "bilinear", padding_mode: str = "zeros"
 ) -> Value:
-    """Samples `x` at the places of a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
+    """Samples `x` at the positions in a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
     modes = {"bilinear": "linear", "bicubic": "cubic"}
     return _grid_sample(x, grid, modes.get(mode, mode), padding_mode, align_corners)
 
@@ -99,7 +99,7 @@ def grid_sample_16(
 def grid_sample(
     x: Value, grid: Value, /, *, align_corners: int = 0, mode: str = "linear", padding_mode: str = "zeros"
 ) -> Value:
-    """Samples `x` at the places of a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
+    """Samples `x` at the positions in a grid, in coordinates from -1 to 1 (Jaderberg et al. 2015)."""
     return _grid_sample(x, grid, mode, padding_mode, align_corners)
 
 
@@ -112,8 +112,8 @@ def affine_grid(theta: Value, size: Static, /, *, align_corners: int = 0) -> Val
     lines = [
         (np.arange(n) * 2 / max(n - 1, 1) - 1) if align_corners else (2 * np.arange(n) + 1) / n - 1 for n in spatial
     ]
-    places = [*reversed(np.meshgrid(*lines, indexing="ij")), np.ones(spatial)]  # x first, and 1 for the shift
-    homogeneous = np.stack(places, -1).reshape(-1, len(spatial) + 1).astype(theta.dtype)
+    coordinates = [*reversed(np.meshgrid(*lines, indexing="ij")), np.ones(spatial)]  # x first, and 1 for the shift
+    homogeneous = np.stack(coordinates, -1).reshape(-1, len(spatial) + 1).astype(theta.dtype)
     m = xp(theta)
     grid = m.matmul(homogeneous, m.swapaxes(theta, 1, 2), **({} if m is np else {"precision": HIGHEST}))
     return grid.reshape(theta.shape[0], *spatial, len(spatial))
@@ -149,29 +149,29 @@ def _roi_align(
         )
     most = int(counts.max(initial=1))
     check_made((rois.shape[0], x.shape[1], output[0] * most, output[1] * most))
-    places, valid = [], []
+    positions, valid = [], []
     for axis, size in enumerate(x.shape[2:]):
         step = (np.arange(most) + 0.5) / np.maximum(counts[:, axis, None], 1)  # (rois, most)
-        at = np.arange(output[axis])[None, :, None] + step[:, None, :]
-        place = start[:, axis, None, None] + astype(at, rois.dtype) * bins[:, axis, None, None]
-        taken = (np.arange(most) < counts[:, axis, None])[:, None, :]
-        valid.append(taken & (place >= -1) & (place <= size))
-        places.append(m.clip(place, 0, size - 1))
-    line = (slice(None), slice(None), None, slice(None), None), (slice(None), None, slice(None), None, slice(None))
-    inside = valid[0][line[0]] & valid[1][line[1]]
+        offset = np.arange(output[axis])[None, :, None] + step[:, None, :]  # in bins
+        position = start[:, axis, None, None] + astype(offset, rois.dtype) * bins[:, axis, None, None]
+        counted = (np.arange(most) < counts[:, axis, None])[:, None, :]
+        valid.append(counted & (position >= -1) & (position <= size))
+        positions.append(m.clip(position, 0, size - 1))
+    rows = (slice(None), slice(None), None, slice(None), None)
+    columns = (slice(None), None, slice(None), None, slice(None))
+    inside = valid[0][rows] & valid[1][columns]
     samples: list[Value] = []
-    for (y, wy), (z, wz) in itertools.product(*(_taps(p, "linear") for p in places)):
-        y, z, wy, wz = y[line[0]], z[line[1]], wy[line[0]], wz[line[1]]
-        read = _read(x, batch[:, None, None, None, None], [y, z])
-        samples.append(m.where(inside[..., None], read * astype(wy * wz, x.dtype)[..., None], 0))
+    for (row, row_weight), (column, column_weight) in itertools.product(*(_taps(p, "linear") for p in positions)):
+        read = _read(x, batch[:, None, None, None, None], [row[rows], column[columns]])
+        weight = astype(row_weight[rows] * column_weight[columns], x.dtype)[..., None]
+        samples.append(m.where(inside[..., None], read * weight, 0))
     if mode == "avg":
         count = np.maximum(counts.prod(1), 1)[:, None, None, None]
         pooled = m.stack(samples).sum((0, 4, 5)) / count
     else:
-        taken = (np.arange(most) < counts[:, 0, None])[:, None, None, :, None] & (np.arange(most) < counts[:, 1, None])[
-            :, None, None, None, :
-        ]
-        pooled = m.where(taken[..., None], m.stack(samples).max(0), -np.inf).max((3, 4))
+        counted_rows, counted_columns = (np.arange(most) < counts[:, axis, None] for axis in (0, 1))
+        counted = counted_rows[:, None, None, :, None] & counted_columns[:, None, None, None, :]
+        pooled = m.where(counted[..., None], m.stack(samples).max(0), -np.inf).max((3, 4))
         pooled = m.where(np.all(counts > 0, 1, keepdims=True)[..., None, None], pooled, 0)
     return astype(m.moveaxis(pooled, -1, 1), x.dtype)
 
@@ -190,7 +190,7 @@ def roi_align_10(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Value:
-    """Averages (or takes the largest of) bilinear samples in each bin of each region of interest (He et al. 2017)."""
+    """Returns the mean or maximum of bilinear samples in each bin of each region of interest (He et al. 2017)."""
     return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, False)
 
 
@@ -209,7 +209,7 @@ def roi_align(
     sampling_ratio: int = 0,
     spatial_scale: float = 1.0,
 ) -> Value:
-    """Averages (or takes the largest of) bilinear samples in each bin of each region of interest (He et al. 2017)."""
+    """Returns the mean or maximum of bilinear samples in each bin of each region of interest (He et al. 2017)."""
     half = coordinate_transformation_mode == "half_pixel"
     return _roi_align(x, rois, batch, mode, (output_height, output_width), sampling_ratio, spatial_scale, half)
 
@@ -217,7 +217,7 @@ def roi_align(
 @op("MaxRoiPool")
 @in_float32
 def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spatial_scale: float = 1.0) -> Value:
-    """Returns the largest entry of each bin of each region, bounded by whole pixels; 0 for an empty bin."""
+    """Returns the largest entry of each bin of each region, whose borders are whole pixels; 0 for an empty bin."""
     m = xp(x, rois)
     check_made((rois.shape[0], *x.shape[1:], pooled_shape[0]))
     scaled = rois[:, 1:] * np.asarray(spatial_scale, rois.dtype)
@@ -227,12 +227,12 @@ def max_roi_pool(x: Value, rois: Value, /, *, pooled_shape: Sequence[int], spati
     best = m.asarray(x)[astype(rois[:, 0], np.int32)]
     filled: Any = True
     for axis, (bins, size) in enumerate(zip(pooled_shape, x.shape[2:], strict=True)):
-        each = extent[:, axis, None] / bins
-        edge = np.arange(bins + 1).astype(each.dtype)  # in the regions' type, whose rounding decides borders
-        first = m.clip(low[:, axis, None] + m.floor(edge[:-1] * each), 0, size)
-        last = m.clip(low[:, axis, None] + m.ceil(edge[1:] * each), 0, size)
-        at = np.arange(size)
-        inside = (at >= first[..., None]) & (at < last[..., None])  # (rois, bins, size)
+        bin_size = extent[:, axis, None] / bins
+        edge = np.arange(bins + 1).astype(bin_size.dtype)  # in the regions' type, whose rounding decides borders
+        first = m.clip(low[:, axis, None] + m.floor(edge[:-1] * bin_size), 0, size)
+        last = m.clip(low[:, axis, None] + m.ceil(edge[1:] * bin_size), 0, size)
+        pixel = np.arange(size)
+        inside = (pixel >= first[..., None]) & (pixel < last[..., None])  # (rois, bins, size)
         shape = (inside.shape[0], 1, *((bins, size, 1) if axis == 0 else (1, bins, size)))
         best = m.where(inside.reshape(shape), m.expand_dims(best, 2 + axis), -np.inf).max(3 + axis)
         bins_shape = (inside.shape[0], 1, *((bins, 1) if axis == 0 else (1, bins)))
@@ -257,7 +257,7 @@ def deform_conv(
     pads: Sequence[int] | None = None,
     strides: Sequence[int] | None = None,
 ) -> Value:
-    """Convolves, each tap reading at a place shifted by `offset` and weighted by `mask` (Zhu et al. 2019)."""
+    """Convolves with taps whose positions are shifted by `offset` and weighted by `mask` (Zhu et al. 2019)."""
     m, n, (count, channels) = xp(x, w, offset, b, mask), x.ndim - 2, x.shape[:2]
     taps, out = w.shape[2:], offset.shape[2:]
     strides, dilations, pads = strides or (1,) * n, dilations or (1,) * n, pads or (0,) * (2 * n)
@@ -266,17 +266,17 @@ def deform_conv(
         raise InvalidInputError("Channels divide into the groups", got=f"{x.shape}, {w.shape}, {group}, {offset_group}")
     check_made((count, channels, total, *out))
     shifts = offset.reshape(count * offset_group, total, n, *out)
-    places = []
+    positions = []
     for axis in range(n):
-        at = np.arange(out[axis]) * strides[axis] - pads[axis]
+        start = np.arange(out[axis]) * strides[axis] - pads[axis]
         tap = np.arange(taps[axis]) * dilations[axis]
         tap = np.broadcast_to(tap.reshape((-1,) + (1,) * (n - 1 - axis)), taps).reshape(-1)
-        fixed = tap.reshape((-1,) + (1,) * n) + at.reshape((-1,) + (1,) * (n - 1 - axis))
-        places.append(shifts[:, :, axis] + astype(fixed, offset.dtype))
+        regular = tap.reshape((-1,) + (1,) * n) + start.reshape((-1,) + (1,) * (n - 1 - axis))
+        positions.append(shifts[:, :, axis] + astype(regular, offset.dtype))
     grouped = x.reshape(count * offset_group, channels // offset_group, *x.shape[2:])
     batch = np.arange(count * offset_group).reshape((-1,) + (1,) * (n + 1))
     read: Value = 0
-    for corner in itertools.product(*(_taps(p, "linear") for p in places)):
+    for corner in itertools.product(*(_taps(p, "linear") for p in positions)):
         read = read + _read(grouped, batch, [p for p, _ in corner], 0) * math.prod(v for _, v in corner)[..., None]
     if mask is not None:
         read = read * mask.reshape(count * offset_group, total, *out)[..., None]
@@ -310,18 +310,21 @@ def non_max_suppression(
     else:
         low, high = np.minimum(boxes[..., :2], boxes[..., 2:]), np.maximum(boxes[..., :2], boxes[..., 2:])
     area = (high - low).prod(-1)
-    found = []
+    selected = []
     for batch, group in itertools.product(range(scores.shape[0]), range(scores.shape[1])):
         score = scores[batch, group]
-        left = np.argsort(-score, kind="stable")
+        candidates = np.argsort(-score, kind="stable")
         if threshold is not None:
-            left = left[score[left] > float(np.ravel(threshold)[0])]
-        kept = 0
-        while left.size and kept < count:
-            best, left, kept = left[0], left[1:], kept + 1
-            found.append((batch, group, best))
-            common = np.minimum(high[batch, best], high[batch, left]) - np.maximum(low[batch, best], low[batch, left])
-            shared = np.maximum(common, 0).prod(-1)
-            whole = area[batch, best] + area[batch, left] - shared
-            left = left[~(shared > limit * whole)]
-    return np.asarray(found, np.int64).reshape(-1, 3)
+            candidates = candidates[score[candidates] > float(np.ravel(threshold)[0])]
+        n_selected = 0
+        while candidates.size and n_selected < count:
+            best, candidates, n_selected = candidates[0], candidates[1:], n_selected + 1
+            selected.append((batch, group, best))
+            upper, lower = (
+                np.minimum(high[batch, best], high[batch, candidates]),
+                np.maximum(low[batch, best], low[batch, candidates]),
+            )
+            shared = np.maximum(upper - lower, 0).prod(-1)
+            union = area[batch, best] + area[batch, candidates] - shared
+            candidates = candidates[~(shared > limit * union)]
+    return np.asarray(selected, np.int64).reshape(-1, 3)

@@ -19,12 +19,12 @@ from modeldiff_jax.models.onnx.registration import op
 Sequence_ = tuple[Value, ...]
 
 
-def _place(position: Value, length: int, default: int) -> int:
-    """Returns a position counted from the front."""
-    at = default if position is None else int(np.ravel(position)[0])
-    if not -length <= at < length:
-        raise InvalidInputError("A position must lie within the sequence", got=f"{at} in a sequence of {length}")
-    return at % length
+def _from_front(position: Value, length: int, default: int) -> int:
+    """Returns a position counted from the front; raises `InvalidInputError` if it lies outside of the sequence."""
+    index = default if position is None else int(np.ravel(position)[0])
+    if not -length <= index < length:
+        raise InvalidInputError("A position must lie within the sequence", got=f"{index} in a sequence of {length}")
+    return index % length
 
 
 @op("SequenceEmpty")
@@ -35,31 +35,31 @@ def sequence_empty(*, dtype: int | None = None) -> tuple[Sequence_]:
 
 @op("SequenceConstruct")
 def sequence_construct(*xs: Value) -> tuple[Sequence_]:
-    """The inputs as a sequence."""
+    """Returns the inputs as a sequence."""
     return (xs,)
 
 
 @op("SequenceAt")
 def sequence_at(xs: Value, position: Static, /) -> Value:
-    """The entry at a position; negative ones count from the end."""
-    return xs[_place(position, len(xs), -1)]
+    """Returns the entry at a position; negative ones count from the end."""
+    return xs[_from_front(position, len(xs), -1)]
 
 
 @op("SequenceInsert")
 def sequence_insert(xs: Value, x: Value, position: Static = None, /) -> tuple[Sequence_]:
-    """The sequence with `x` before a position, at its end by default."""
-    at = len(xs) if position is None else int(np.ravel(position)[0])
-    if not -len(xs) <= at <= len(xs):
-        raise InvalidInputError("A position must lie within the sequence", got=f"{at} in a sequence of {len(xs)}")
-    at = at + len(xs) if at < 0 else at
-    return ((*xs[:at], x, *xs[at:]),)
+    """Returns the sequence with `x` inserted before a position, at its end by default."""
+    index = len(xs) if position is None else int(np.ravel(position)[0])
+    if not -len(xs) <= index <= len(xs):
+        raise InvalidInputError("A position must lie within the sequence", got=f"{index} in a sequence of {len(xs)}")
+    index = index + len(xs) if index < 0 else index
+    return ((*xs[:index], x, *xs[index:]),)
 
 
 @op("SequenceErase")
 def sequence_erase(xs: Value, position: Static = None, /) -> tuple[Sequence_]:
-    """The sequence without the entry at a position, the last by default."""
-    at = _place(position, len(xs), -1)
-    return ((*xs[:at], *xs[at + 1 :]),)
+    """Returns the sequence without the entry at a position, the last by default."""
+    index = _from_front(position, len(xs), -1)
+    return ((*xs[:index], *xs[index + 1 :]),)
 
 
 @op("SequenceLength")
@@ -78,17 +78,17 @@ def sequence_map(xs: Value, /, *others: Value, body: Callable[..., tuple[Value, 
 @op("SplitToSequence")
 def split_to_sequence(x: Value, lengths: Static = None, /, *, axis: int = 0, keepdims: int = 1) -> tuple[Sequence_]:
     """Splits `x` along an axis into single entries, parts of one length (the last may be shorter), or given lengths."""
-    at = axis_index(axis, x.ndim)
-    size = x.shape[at]
+    axis = axis_index(axis, x.ndim)
+    size = x.shape[axis]
     if lengths is None:
-        parts = split_at(x, (1,) * size, at)
-        return (parts if keepdims else tuple(xp(x).squeeze(part, at) for part in parts),)
+        parts = split_at(x, (1,) * size, axis)
+        return (parts if keepdims else tuple(xp(x).squeeze(part, axis) for part in parts),)
     if np.ndim(lengths) == 0:
-        (each,) = sizes(lengths)
-        if each < 1:
-            raise InvalidInputError("The parts of a split are not empty", got=f"length {each}")
-        return (split_at(x, (each,) * (size // each) + ((size % each,) if size % each else ()), at),)
-    return (split_at(x, sizes(lengths), at),)
+        (length,) = sizes(lengths)
+        if length < 1:
+            raise InvalidInputError("The parts of a split are not empty", got=f"length {length}")
+        return (split_at(x, (length,) * (size // length) + ((size % length,) if size % length else ()), axis),)
+    return (split_at(x, sizes(lengths), axis),)
 
 
 @op("ConcatFromSequence")

@@ -13,8 +13,8 @@ from modeldiff_jax.models.onnx.registration import op
 
 
 def _scalar(value: Static) -> float:
-    (found,) = np.ravel(value).tolist()
-    return found
+    (number,) = np.ravel(value).tolist()
+    return number
 
 
 def _complex(x: Value) -> Value:
@@ -30,41 +30,41 @@ def _parts(z: Value) -> Value:
 
 
 def _dft(x: Value, length: Static, axis: int, inverse: int, onesided: int) -> Value:
-    at, m = axis_index(axis, x.ndim), xp(x)
-    if at == x.ndim - 1:
+    axis, m = axis_index(axis, x.ndim), xp(x)
+    if axis == x.ndim - 1:
         raise InvalidInputError("A transform goes over an axis before the last", got=f"axis {axis}")
-    size = x.shape[at]
+    size = x.shape[axis]
     if length is not None:
         size = int(_scalar(length))
     elif inverse and onesided:
         size = 2 * (size - 1)
     if size < 1:
         raise InvalidInputError("A transform goes over at least one entry", got=f"{size}")
-    check_made((*x.shape[:at], size, *x.shape[at + 1 :], 2))
+    check_made((*x.shape[:axis], size, *x.shape[axis + 1 :], 2))
     signal = _complex(x)
     if inverse and onesided:
-        return astype(m.fft.irfft(signal, size, at)[..., None], x.dtype)
+        return astype(m.fft.irfft(signal, size, axis)[..., None], x.dtype)
     if inverse:
-        return astype(_parts(m.fft.ifft(signal, size, at)), x.dtype)
-    along = (slice(None),) * at
+        return astype(_parts(m.fft.ifft(signal, size, axis)), x.dtype)
+    outer = (slice(None),) * axis
     if x.shape[-1] == 2:
-        z = m.fft.fft(signal, size, at)
-        return astype(_parts(z[(*along, slice(size // 2 + 1))] if onesided else z), x.dtype)
-    z = m.fft.rfft(signal, size, at)
+        z = m.fft.fft(signal, size, axis)
+        return astype(_parts(z[(*outer, slice(size // 2 + 1))] if onesided else z), x.dtype)
+    z = m.fft.rfft(signal, size, axis)
     if not onesided:  # the other half of a real signal's transform mirrors the first
-        z = m.concatenate([z, m.flip(z[(*along, slice(1, (size + 1) // 2))], at).conj()], at)
+        z = m.concatenate([z, m.flip(z[(*outer, slice(1, (size + 1) // 2))], axis).conj()], axis)
     return astype(_parts(z), x.dtype)
 
 
 @op("DFT")
 def dft_17(x: Value, length: Static = None, /, *, axis: int = 1, inverse: int = 0, onesided: int = 0) -> Value:
-    """The discrete Fourier transform along an axis; the last axis holds real and imaginary parts."""
+    """Returns the discrete Fourier transform along an axis; the last axis holds real and imaginary parts."""
     return _dft(x, length, axis, inverse, onesided)
 
 
 @op("DFT", since=20)
 def dft(x: Value, length: Static = None, axis: Static = None, /, *, inverse: int = 0, onesided: int = 0) -> Value:
-    """The discrete Fourier transform along an axis, which is an input."""
+    """Returns the discrete Fourier transform along an axis, which is an input."""
     return _dft(x, length, -2 if axis is None else int(_scalar(axis)), inverse, onesided)
 
 
@@ -79,7 +79,7 @@ def stft(x: Value, step: Static, window: Value = None, length: Static = None, /,
         size = int(_scalar(length))
     if hop < 1 or not 0 < size <= signal.shape[1]:
         got = f"step {hop}, frames of {size} in a signal of {signal.shape[1]}"
-        raise InvalidInputError("Frames lie within the signal and move on", got=got)
+        raise InvalidInputError("Frames lie within the signal, at least one step apart", got=got)
     count = 1 + (signal.shape[1] - size) // hop
     check_made((signal.shape[0], count, size, 2))
     frames = signal[:, np.arange(count)[:, None] * hop + np.arange(size)]
@@ -88,20 +88,20 @@ def stft(x: Value, step: Static, window: Value = None, length: Static = None, /,
     return _dft(frames, None, 2, 0, onesided)
 
 
-def _window(name: str, weights: tuple[float, ...]) -> None:
+def _register_window(name: str, weights: tuple[float, ...]) -> None:
     def window(size: Static, /, *, output_datatype: int = 1, periodic: int = 1) -> Value:
         count = int(_scalar(size))
         check_made((count,))
-        turn = 2 * np.pi * np.arange(count) / max(count if periodic else count - 1, 1)
-        values = np.asarray(sum(w * np.cos(i * turn) for i, w in enumerate(weights)))
+        angle = 2 * np.pi * np.arange(count) / max(count if periodic else count - 1, 1)
+        values = np.asarray(sum(w * np.cos(i * angle) for i, w in enumerate(weights)))
         return values.astype(element_type(output_datatype))
 
     op(name)(window)
 
 
-_window("HannWindow", (0.5, -0.5))
-_window("HammingWindow", (25 / 46, -21 / 46))
-_window("BlackmanWindow", (0.42, -0.5, 0.08))
+_register_window("HannWindow", (0.5, -0.5))
+_register_window("HammingWindow", (25 / 46, -21 / 46))
+_register_window("BlackmanWindow", (0.42, -0.5, 0.08))
 
 
 @op("MelWeightMatrix")
@@ -115,9 +115,9 @@ def mel_weight_matrix(
     mels = first + np.arange(count + 2) * (last - first) / (count + 2)
     corner = np.floor((size + 1) * 700 * (10 ** (mels / 2595) - 1) / _scalar(rate)).astype(np.int64)
     left, centre, right = corner[:-2], corner[1:-1], corner[2:]
-    at = np.arange(size // 2 + 1)[:, None]
-    rising = np.where(left == centre, at == centre, (at - left) / np.maximum(centre - left, 1))
-    falling = (right - at) / np.maximum(right - centre, 1)
-    inside = np.where((at >= left) & (at <= centre), rising, 0)
-    y = np.where((at >= centre) & (at < right), falling, inside)
+    bin = np.arange(size // 2 + 1)[:, None]
+    rising = np.where(left == centre, bin == centre, (bin - left) / np.maximum(centre - left, 1))
+    falling = (right - bin) / np.maximum(right - centre, 1)
+    lower_half = np.where((bin >= left) & (bin <= centre), rising, 0)
+    y = np.where((bin >= centre) & (bin < right), falling, lower_half)
     return y.astype(element_type(output_datatype))

@@ -1,4 +1,4 @@
-"""Strings, which stay on the host in arrays of objects, and counts of n-grams."""
+"""Operators on strings, which stay on the host in arrays of objects, and counts of n-grams."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from modeldiff_jax.runtime import x64
 
 @op("StringConcat")
 def string_concat(a: Static, b: Static, /) -> Value:
-    """Strings one after the other, with broadcasting."""
+    """Concatenates strings element by element, with broadcasting."""
     return np.asarray(np.add(a, b), object)
 
 
 @op("StringSplit")
 def string_split(x: Static, /, *, delimiter: str | None = None, maxsplit: int | None = None) -> tuple[Value, Value]:
-    """The parts of each string, filled up with empty ones to equal numbers, and how many there are."""
+    """Splits each string; returns the parts, padded with empty strings, and their number."""
     most = -1 if maxsplit is None else maxsplit
     parts = [str(v).split(delimiter or None, most) for v in x.flat]
     counts = np.asarray([len(p) for p in parts], np.int64)
-    longest = int(counts.max(initial=0))
-    check_made((len(parts), longest))
-    filled = np.empty((len(parts), longest), object)
-    filled[:] = ""
-    for row, found in zip(filled, parts, strict=True):
-        row[: len(found)] = found
-    return filled.reshape(*x.shape, longest), counts.reshape(x.shape)
+    width = int(counts.max(initial=0))
+    check_made((len(parts), width))
+    table = np.empty((len(parts), width), object)
+    table[:] = ""
+    for row, strings in zip(table, parts, strict=True):
+        row[: len(strings)] = strings
+    return table.reshape(*x.shape, width), counts.reshape(x.shape)
 
 
 def _without_accents(text: str) -> str:
@@ -55,7 +55,7 @@ def string_normalizer(
     locale: str | None = None,
     stopwords: Sequence[str] | None = None,
 ) -> Value:
-    """The strings of a vector (or of a matrix of one row) that are no stop words, in one case."""
+    """Removes stop words from a vector (or a matrix of one row) of strings, and changes their case."""
     if x.ndim not in (1, 2) or (x.ndim == 2 and x.shape[0] != 1):
         raise InvalidInputError("StringNormalizer takes a vector or a matrix of one row", got=f"shape {x.shape}")
     changes: dict[str, Callable[[str], str]] = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}
@@ -65,8 +65,8 @@ def string_normalizer(
     compared: Callable[[str], str] = str if is_case_sensitive else str.casefold
     stops = {compared(word) for word in stopwords or ()}
     words = [_without_accents(str(v)) for v in x.flat]
-    kept = [change(word) for word in words if compared(word) not in stops] or [""]
-    return np.asarray(kept, object).reshape((1, -1) if x.ndim == 2 else (-1,))
+    normalised = [change(word) for word in words if compared(word) not in stops] or [""]
+    return np.asarray(normalised, object).reshape((1, -1) if x.ndim == 2 else (-1,))
 
 
 @op("RegexFullMatch")
@@ -77,13 +77,13 @@ def regex_full_match(x: Static, /, *, pattern: str | None = None) -> Value:
 
 
 def _compiled(pattern: str) -> Any:
-    """Compiles a pattern with RE2, whose syntax the operator's definition names.
+    """Compiles a pattern with RE2, whose syntax the operator's definition prescribes.
 
     Raises:
-      UnsupportedModelError: not in RE2's syntax, which knows no references back and no looking around.
+      UnsupportedModelError: not in RE2's syntax, which has no back-references and no lookaround.
       LimitExceededError: the compiled pattern takes more memory than the limits allow.
     """
-    import re2  # few models hold this operator
+    import re2  # few models use this operator
 
     options = re2.Options()
     options.max_mem, options.log_errors = pattern_bytes(), False
@@ -119,27 +119,27 @@ def tf_idf_vectorizer(
     pool_strings: Sequence[str] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Value:
-    """How often each n-gram of a pool stands in a row of `x`, with gaps of up to `max_skip_count`; or its weight."""
+    """Counts each n-gram of a pool in each row of `x`, with gaps of up to `max_skip_count`; or returns its weight."""
     if mode not in ("TF", "IDF", "TFIDF") or (pool_int64s is None) == (pool_strings is None):
         raise InvalidInputError("TfIdfVectorizer has a mode and one pool", got=mode)
     pool = np.asarray(pool_int64s, np.int64) if pool_strings is None else np.asarray(pool_strings, object)
     if pool_strings is None and x.dtype != np.int64:
         pool = x64.saturated(pool)
     m, rows = xp(x), x.reshape(math.prod(x.shape[:-1]), *x.shape[-1:]) if x.ndim else x.reshape(1, 1)
-    bounds = [*ngram_counts, len(pool)]
-    places = np.asarray(ngram_indexes, np.int64)
-    if sorted(bounds) != bounds or bounds[0] < 0 or places.min(initial=0) < 0:
-        raise InvalidInputError("A pool's parts lie in it one after the other", got=f"{bounds}")
-    width = int(places.max(initial=-1)) + 1
+    starts = [*ngram_counts, len(pool)]
+    columns = np.asarray(ngram_indexes, np.int64)
+    if sorted(starts) != starts or starts[0] < 0 or columns.min(initial=0) < 0:
+        raise InvalidInputError("A pool lists its n-grams by length", got=f"{starts}")
+    width = int(columns.max(initial=-1)) + 1
     check_made((rows.shape[0], width))
     y = m.zeros((rows.shape[0], width), np.float32)
     first = 0  # number of the first n-gram of this length
-    for length, (start, end) in enumerate(pairwise(bounds), 1):
+    for length, (start, end) in enumerate(pairwise(starts), 1):
         grams = pool[start:end].reshape(-1, length)
-        index = places[first : first + len(grams)]
+        index = columns[first : first + len(grams)]
         first += len(grams)
         if len(index) != len(grams):
-            raise InvalidInputError("Each n-gram of a pool has an index", got=f"{len(places)} indices")
+            raise InvalidInputError("Each n-gram of a pool has an index", got=f"{len(columns)} indices")
         if not (min_gram_length <= length <= max_gram_length and len(grams)):
             continue
         for step in range(1, 2 if length == 1 else max_skip_count + 2):
@@ -147,11 +147,10 @@ def tf_idf_vectorizer(
             if count <= 0:
                 break
             check_made((rows.shape[0], count, len(grams)))
-            same: Value = True
+            equal: Value = True
             for i in range(length):
-                same = same & m.equal(rows[:, i * step : i * step + count, None], grams[:, i])
-            found = m.sum(same, axis=1, dtype=np.float32)
-            y = add_at(y, index, found)
+                equal = equal & m.equal(rows[:, i * step : i * step + count, None], grams[:, i])
+            y = add_at(y, index, m.sum(equal, axis=1, dtype=np.float32))
     if mode != "TF":
         scale = np.ones(width, np.float32)
         if weights is not None:

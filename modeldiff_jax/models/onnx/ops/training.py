@@ -1,4 +1,4 @@
-"""Optimisers of `ai.onnx.preview.training`: tensors, gradients and states in, updated tensors and states out."""
+"""Optimisers of `ai.onnx.preview.training`, which update tensors and states from gradients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def adagrad(
     epsilon: float = _EPSILON,
     norm_coefficient: float = 0.0,
 ) -> tuple[Value, ...]:
-    """Divides each step by the root of the sum of squared gradients so far (Duchi et al. 2011)."""
+    """Updates tensors by gradients over the root of the sum of all squared gradients (Duchi et al. 2011)."""
 
     def rule(x: Value, gradient: Value, squares: Value) -> tuple[Value, ...]:
         g = norm_coefficient * x + gradient
@@ -57,7 +57,7 @@ def adam(
     norm_coefficient: float = 0.0,
     norm_coefficient_post: float = 0.0,
 ) -> tuple[Value, ...]:
-    """Steps by the running mean of the gradient over the root of that of its square (Kingma and Ba 2015)."""
+    """Updates tensors by the running mean of the gradient over the root of that of its square (Kingma and Ba 2015)."""
     m = xp(rate, count)
     safe = m.maximum(count, 1)
     rate = m.where(count > 0, rate * m.sqrt(1 - beta**safe) / (1 - alpha**safe), rate)
@@ -75,7 +75,7 @@ def adam(
 def momentum(
     rate: Value, count: Value, /, *values: Value, alpha: float, beta: float, mode: str, norm_coefficient: float
 ) -> tuple[Value, ...]:
-    """Steps by a running sum of the gradient, `standard` or `nesterov`."""
+    """Updates tensors by a running sum of the gradient, `standard` or `nesterov`."""
     if mode not in ("standard", "nesterov"):
         raise InvalidInputError("Momentum's mode is standard or nesterov", got=mode)
     share: Any = xp(count).where(count > 0, beta, 1)

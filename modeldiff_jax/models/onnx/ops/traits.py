@@ -1,4 +1,4 @@
-"""The traits of ONNX's operators: what passes over graphs may rely on. One table a trait."""
+"""Declares the traits of ONNX's operators, one call for each trait."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ declare(
     "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "PRelu", "Pow", "Reciprocal",
     "Relu", "Round", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Tanh", "ThresholdedRelu",
     "Where",
-    # the first versions of some broadcast by an axis they name
+    # the first versions of some broadcast from a named axis on
     elementwise=lambda attributes: "axis" not in attributes,
 )
 declare(
@@ -51,12 +51,12 @@ declare(ONNX, "Loop", deciding=(0, 1))
 
 
 def _filters(position: int, rank: int, attributes: Attributes) -> Order | None:
-    """(outputs, inputs, taps...) are read as (taps..., inputs, outputs)."""
+    """Returns the order in which filters (outputs, inputs, taps...) are read: (taps..., inputs, outputs)."""
     return (*range(2, rank), 1, 0) if position == 1 and rank > 2 else None
 
 
 def _recurrent(position: int, rank: int, attributes: Attributes) -> Order | None:
-    """(directions, gates, size), the weights of input and state, are read as (directions, size, gates)."""
+    """Returns the order in which weights (directions, gates, size) are read: (directions, size, gates)."""
     return (0, 2, 1) if position in (1, 2) and rank == 3 else None
 
 

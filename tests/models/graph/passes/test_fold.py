@@ -1,4 +1,4 @@
-"""Folding: what no input touches is computed once, and what is left reads parameters."""
+"""Folding: nodes that depend on no input are computed once, and the other nodes read parameters."""
 
 import numpy as np
 import pytest

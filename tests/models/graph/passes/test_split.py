@@ -1,4 +1,4 @@
-"""A graph in two parts gives what the whole gives."""
+"""The two parts of a graph give the outputs of the whole."""
 
 import numpy as np
 import pytest
@@ -33,10 +33,10 @@ def test_two_parts_are_the_whole(names):
     first = run(parts.first, {name: given[name] for name in names})
     passed = dict(zip((spec.name for spec in parts.second.inputs), first[: parts.n_passed], strict=False))
     rest = {name: array for name, array in given.items() if name not in names}
-    found = dict(zip(parts.done, first[parts.n_passed :], strict=True))
-    found |= zip((spec.name for spec in parts.second.outputs), run(parts.second, {**passed, **rest}), strict=True)
+    result = dict(zip(parts.done, first[parts.n_passed :], strict=True))
+    result |= zip((spec.name for spec in parts.second.outputs), run(parts.second, {**passed, **rest}), strict=True)
     for spec, want in zip(GRAPH.outputs, run(GRAPH, given), strict=True):
-        np.testing.assert_array_equal(found[spec.name], want)
+        np.testing.assert_array_equal(result[spec.name], want)
 
 
 def test_each_node_is_in_one_part():

@@ -12,23 +12,23 @@ _TOLERANCE = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 2e-4, np.dtype(n
 
 
 def difference(want, got):
-    """In words how results differ: in number, type, shape or values; `None` where they do not."""
+    """Describes how results differ: in number, type, shape or values; `None` where they do not."""
     if len(want) != len(got):
         return f"{len(got)} outputs for {len(want)}"
-    for i, (theirs, ours) in enumerate(zip(want, got, strict=True)):
-        if isinstance(theirs, list):
-            off = difference(theirs, ours)
+    for i, (reference, output) in enumerate(zip(want, got, strict=True)):
+        if isinstance(reference, list):
+            off = difference(reference, output)
             if off is not None:
                 return f"sequence {i}: {off}"
             continue
-        theirs, ours = np.asarray(theirs), np.asarray(ours)
-        if ours.dtype.itemsize == 1 and theirs.dtype == np.uint8 and ours.dtype.kind in "fV":
-            ours = ours.view(np.uint8)  # onnxruntime's binding has no types of 8-bit floats
-        if ours.dtype != theirs.dtype:
-            return f"type of output {i}: {ours.dtype} for {theirs.dtype}"
-        if ours.shape != theirs.shape:
-            return f"shape of output {i}: {ours.shape} for {theirs.shape}"
-        off = _off(theirs, ours)
+        reference, output = np.asarray(reference), np.asarray(output)
+        if output.dtype.itemsize == 1 and reference.dtype == np.uint8 and output.dtype.kind in "fV":
+            output = output.view(np.uint8)  # onnxruntime's binding has no types of 8-bit floats
+        if output.dtype != reference.dtype:
+            return f"type of output {i}: {output.dtype} for {reference.dtype}"
+        if output.shape != reference.shape:
+            return f"shape of output {i}: {output.shape} for {reference.shape}"
+        off = _off(reference, output)
         if off is not None:
             return f"values of output {i}: {off}"
     return None
@@ -44,8 +44,8 @@ def _off(want, got):
         wrong = ~np.isclose(got.astype(np.float64), want.astype(np.float64), rtol, atol, equal_nan=True)
     if not np.any(wrong):
         return None
-    at = np.unravel_index(np.argmax(wrong), want.shape)
-    return f"{int(np.sum(wrong))} of {want.size}, {got[at]!r} for {want[at]!r}"
+    position = np.unravel_index(np.argmax(wrong), want.shape)
+    return f"{int(np.sum(wrong))} of {want.size}, {got[position]!r} for {want[position]!r}"
 
 
 def concrete(model, feeds):
@@ -57,10 +57,10 @@ def traced(model, feeds):
     """Outputs under `jax.jit`, with every input traced that need not be known; `None` where there is none such."""
     graph = read_graph(model.SerializeToString())
     (node,) = graph.nodes
-    found = lookup(node)
-    static = {name for i, name in enumerate(node.inputs) if name and found.is_static(i)}
+    result = lookup(node)
+    static = {name for i, name in enumerate(node.inputs) if name and result.is_static(i)}
     strings = {name for name, value in feeds.items() if value.dtype.kind == "O"}
-    if not feeds.keys() - static - strings or strings - static or found.all_inputs_static or node.subgraphs:
+    if not feeds.keys() - static - strings or strings - static or result.all_inputs_static or node.subgraphs:
         return None
     with jax.enable_x64(True):
         whole = backend.prepare(model).model
@@ -70,7 +70,7 @@ def traced(model, feeds):
 
 
 def compare(variation, runtime):
-    """What onnxruntime did, and then how this package differs, or `None`."""
+    """Returns the outcome of onnxruntime, and how this package differs from it, or `None`."""
     model = variation.model()
     verdict, want = runtime.run(model.SerializeToString(), variation.feeds)
     if verdict != "ran":

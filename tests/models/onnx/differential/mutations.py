@@ -81,7 +81,7 @@ class Variation:
 @functools.cache
 def originals():
     """The suite's single-node cases of plain tensors that onnxruntime may know, one for each name."""
-    found = []
+    result = []
     for name, case in cases()["node"].items():
         graph = case.model.graph
         if len(graph.node) != 1 or name.endswith("_expanded") or not case.data_sets:
@@ -104,19 +104,19 @@ def originals():
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         values = tuple(v.astype(object) if v is not None and v.dtype.kind in "UT" else v for v in values)
         n_outputs = max(i + 1 for i, n in enumerate(node.output) if n)
-        found.append(Variation(node.op_type, node.domain, newest, attributes, values, n_outputs, name))
-    return found
+        result.append(Variation(node.op_type, node.domain, newest, attributes, values, n_outputs, name))
+    return result
 
 
 @functools.cache
 def _attribute_values():
     """(operator, attribute) -> every value that the suite gives it."""
-    found = defaultdict(list)
+    result = defaultdict(list)
     for variation in originals():
         for name, value in variation.attributes.items():
-            if not any(_same(value, other) for other in found[variation.op, name]):
-                found[variation.op, name].append(value)
-    return found
+            if not any(_same(value, other) for other in result[variation.op, name]):
+                result[variation.op, name].append(value)
+    return result
 
 
 def _same(a, b):
@@ -126,14 +126,14 @@ def _same(a, b):
 def varied(original, seed):
     """The variation of a case under a seed, by one to three changes; `None` where none applies or it grew too large."""
     rng = np.random.default_rng([seed, zlib.crc32(original.origin.encode())])
-    found = original
+    result = original
     with np.errstate(all="ignore"):
         for _ in range(rng.integers(1, 4)):
             changes = rng.choice(len(_CHANGES), 4, p=_SHARES)
-            found = next((new for i in changes if (new := _CHANGES[i](found, rng)) is not None), found)
-    if not found.changes or sum(v.size for v in found.inputs if v is not None) > _MOST_ELEMENTS:
+            result = next((new for i in changes if (new := _CHANGES[i](result, rng)) is not None), result)
+    if not result.changes or sum(v.size for v in result.inputs if v is not None) > _MOST_ELEMENTS:
         return None
-    return found
+    return result
 
 
 def _changed(variation, change, **fields):
@@ -161,8 +161,8 @@ def _of_attribute(variation, rng):
         case _:
             choices = list(known)
             if value:
-                at = rng.integers(len(value))
-                choices += [[v + step * (i == at) for i, v in enumerate(value)] for step in (1, -1)]
+                position = rng.integers(len(value))
+                choices += [[v + step * (i == position) for i, v in enumerate(value)] for step in (1, -1)]
                 choices.append(list(value)[::-1])
     if name in variation.attributes and not declared.required and rng.random() < 0.2:
         others = {k: v for k, v in variation.attributes.items() if k != name}
@@ -184,9 +184,9 @@ def _of_optional_input(variation, rng):
     ]
     if not optional:
         return None
-    at = optional[rng.integers(len(optional))]
-    inputs = tuple(None if i == at else v for i, v in enumerate(variation.inputs))
-    return _changed(variation, f"without input {at}", inputs=inputs)
+    position = optional[rng.integers(len(optional))]
+    inputs = tuple(None if i == position else v for i, v in enumerate(variation.inputs))
+    return _changed(variation, f"without input {position}", inputs=inputs)
 
 
 def _of_type(variation, rng):
@@ -228,17 +228,17 @@ def _of_size(variation, rng):
 
 def _of_axis(variation, rng):
     """One more axis, or one less, of one input."""
-    at = rng.integers(len(variation.inputs)) if variation.inputs else 0
-    if not variation.inputs or variation.inputs[at] is None:
+    position = rng.integers(len(variation.inputs)) if variation.inputs else 0
+    if not variation.inputs or variation.inputs[position] is None:
         return None
-    x = variation.inputs[at]
+    x = variation.inputs[position]
     if rng.random() < 0.5 and x.ndim and len(x):
         x, change = x[0], "one axis less"
     else:
         x, change = x[None], "one axis more"
-    x = np.asarray(x, variation.inputs[at].dtype)
-    inputs = tuple(x if i == at else v for i, v in enumerate(variation.inputs))
-    return _changed(variation, f"input {at} of {change}", inputs=inputs)
+    x = np.asarray(x, variation.inputs[position].dtype)
+    inputs = tuple(x if i == position else v for i, v in enumerate(variation.inputs))
+    return _changed(variation, f"input {position} of {change}", inputs=inputs)
 
 
 def _of_values(variation, rng):
@@ -246,8 +246,8 @@ def _of_values(variation, rng):
     present = [i for i, v in enumerate(variation.inputs) if v is not None and v.size]
     if not present:
         return None
-    at = present[rng.integers(len(present))]
-    x = variation.inputs[at]
+    position = present[rng.integers(len(present))]
+    x = variation.inputs[position]
     if x.dtype.kind == "f":
         kind = ["halves", "zeros", "opposites", "far", "near"][rng.integers(5)]
         x = {
@@ -261,8 +261,10 @@ def _of_values(variation, rng):
         kind, x = "negated", ~x
     else:
         kind, x = "turned round", np.flip(x) if x.ndim else x
-    inputs = tuple(np.ascontiguousarray(x).reshape(v.shape) if i == at else v for i, v in enumerate(variation.inputs))
-    return _changed(variation, f"input {at} {kind}", inputs=inputs)
+    inputs = tuple(
+        np.ascontiguousarray(x).reshape(v.shape) if i == position else v for i, v in enumerate(variation.inputs)
+    )
+    return _changed(variation, f"input {position} {kind}", inputs=inputs)
 
 
 def _of_opset(variation, rng):

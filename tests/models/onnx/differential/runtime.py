@@ -69,10 +69,10 @@ class Runtime(contextlib.AbstractContextManager):
 
     def _start(self):
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._connection, reference = context.Pipe()
+        self._process = context.Process(target=_serve, args=(reference,), daemon=True)
         self._process.start()
-        theirs.close()
+        reference.close()
 
     def _stop(self):
         if self._process is not None:

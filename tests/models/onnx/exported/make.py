@@ -47,7 +47,7 @@ def tensors(feeds):
 
 
 def run(model, feeds):
-    """What PyTorch gives, as a list."""
+    """Returns the outputs of PyTorch as a list."""
     with torch.no_grad():
         given = model(*tensors(feeds))
     return [part.numpy() for part in (given if isinstance(given, tuple) else (given,))]

@@ -62,24 +62,24 @@ def test_as_many_rows_as_there_are_then_zeros(case, size):
     for i, example in enumerate(examples):
         want = expected(proto, dict(zip(names, [*example, *fixed], strict=True)))
         count = want[0].shape[axes[0]]
-        *outputs, mask, found = (part[i] for part in together)
-        assert found == count
+        *outputs, mask, result = (part[i] for part in together)
+        assert result == count
         np.testing.assert_array_equal(mask, np.arange(size) < count)
-        for ours, theirs, axis in zip(outputs, want, axes, strict=True):
+        for output, reference, axis in zip(outputs, want, axes, strict=True):
             if axis is None:
-                np.testing.assert_array_equal(ours, theirs)
+                np.testing.assert_array_equal(output, reference)
                 continue
-            assert ours.shape[axis] == size
-            kept = min(count, size)
-            np.testing.assert_array_equal(rows(ours, axis, 0, kept), rows(theirs, axis, 0, kept))
-            assert not rows(ours, axis, kept, size).any()
+            assert output.shape[axis] == size
+            n_real = min(count, size)
+            np.testing.assert_array_equal(rows(output, axis, 0, n_real), rows(reference, axis, 0, n_real))
+            assert not rows(output, axis, n_real, size).any()
 
 
 def test_what_is_kept_has_a_derivative():
-    x, kept = np.float32([[1, 2], [3, 4], [5, 6]]), np.array([True, False, True])
-    model = convert(node_model("Compress", [x, kept], {"axis": 0})).bounded(5)
-    slope = jax.jit(jax.grad(lambda x: jnp.sum(model.apply(model.params, x, kept)[0] ** 2)))(x)
-    np.testing.assert_array_equal(slope, 2 * x * kept[:, None])
+    x, condition = np.float32([[1, 2], [3, 4], [5, 6]]), np.array([True, False, True])
+    model = convert(node_model("Compress", [x, condition], {"axis": 0})).bounded(5)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(model.apply(model.params, x, condition)[0] ** 2)))(x)
+    np.testing.assert_array_equal(slope, 2 * x * condition[:, None])
 
 
 def test_a_condition_longer_than_its_axis_is_refused():

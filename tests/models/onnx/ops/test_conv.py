@@ -18,7 +18,7 @@ OPERATORS = {"Conv": conv, "ConvTranspose": conv_transpose}
 
 
 def onnxruntime_result(op_type, inputs, attributes):
-    """What onnxruntime makes of one node."""
+    """Returns the output of onnxruntime for one node."""
     names = "xwb"[: len(inputs)]
     values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, v.shape) for n, v in zip(names, inputs, strict=True)]
     output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * inputs[0].ndim)
@@ -132,7 +132,7 @@ def test_bias_is_optional_and_channels_may_be_concrete():
         ((4, 2, 3, 3), {}, "input's channels"),
         ((4, 3, 3), {}, "rank"),
         ((4, 3, 3, 3), {"kernel_shape": [2, 2]}, "kernel_shape"),
-        ((4, 3, 3, 3), {"strides": [1]}, "one a spatial axis"),
+        ((4, 3, 3, 3), {"strides": [1]}, "one for each spatial axis"),
         ((4, 3, 3, 3), {"strides": [0, 1]}, "positive"),
         ((4, 3, 3, 3), {"pads": [1, 1]}, "two entries"),
         ((4, 3, 3, 3), {"auto_pad": "SAME"}, "auto_pad"),

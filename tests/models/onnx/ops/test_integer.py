@@ -60,10 +60,10 @@ def convolution(x, w, x_zero, w_zero, pads=(0, 0, 0, 0), strides=(1, 1), dilatio
     w_zero = np.reshape(w_zero, (-1, *(1,) * (w.ndim - 1)))
     wide, filters = x.astype(np.int32) - x_zero, w.astype(np.int32) - w_zero
     padding = list(zip(pads[:n], pads[n:], strict=True))
-    found = lax.conv_general_dilated(
+    result = lax.conv_general_dilated(
         wide, filters, strides[:n], padding, rhs_dilation=dilations[:n], feature_group_count=group
     )
-    return np.asarray(found)
+    return np.asarray(result)
 
 
 CONVOLUTIONS = {

@@ -96,7 +96,7 @@ class Tree:
 
     def grow(self, tree, depth):
         me, self.next = self.next, self.next + 1
-        at = len(self.rows)
+        row = len(self.rows)
         if depth == 0 or (depth < 3 and self.rng.random() < 0.3):
             self.rows.append((tree, me, 0, "LEAF", 0.0, 0, 0, 0))
             self.leaves.append((tree, me))
@@ -104,7 +104,7 @@ class Tree:
         self.rows.append(None)
         value = float(np.float32(self.rng.choice(X.ravel())))
         children = self.grow(tree, depth - 1), self.grow(tree, depth - 1)
-        self.rows[at] = (tree, me, int(self.rng.integers(5)), str(self.rng.choice(self.modes)), value, *children, 1)
+        self.rows[row] = (tree, me, int(self.rng.integers(5)), str(self.rng.choice(self.modes)), value, *children, 1)
         return me
 
     def nodes(self):
@@ -159,11 +159,11 @@ def test_string_labels_are_places_in_a_list_under_jit():
     attrs = trees.nodes() | trees.weights("class", range(3)) | {"classlabels_strings": ["a", "b", "c"]}
     proto = node_model("TreeEnsembleClassifier", [X], attrs, n_outputs=2, domain=ML)
     labels, scores = expected(proto, {"x0": X})
-    found, ours = jax.jit(convert(proto).apply)({}, X)
-    assert found.words == ("a", "b", "c")
-    assert found.places.dtype == np.int32
-    assert np.asarray(found).tolist() == list(labels)
-    assert_same(ours, [scores])
+    result, output = jax.jit(convert(proto).apply)({}, X)
+    assert result.words == ("a", "b", "c")
+    assert result.indices.dtype == np.int32
+    assert np.asarray(result).tolist() == list(labels)
+    assert_same(output, [scores])
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_tree_ensemble_that_asks_for_sets(post):
     x = RNG.integers(0, 12, (40, 5)).astype(np.float32)  # onnxruntime has sets of whole numbers only
     attrs = ensemble(1, 3, members=True)
     exchanged = {1: 2, 2: 1}.get(post, post)  # onnxruntime numbers softmax and logistic the other way round
-    theirs = node_model("TreeEnsemble", [x], attrs | {"post_transform": exchanged}, 17, 1, "ai.onnx.ml", ml_opset=5)
-    check("TreeEnsemble", [x], attrs | {"post_transform": post}, ml_opset=5, want=expected(theirs, {"x0": x}))
+    reference = node_model("TreeEnsemble", [x], attrs | {"post_transform": exchanged}, 17, 1, "ai.onnx.ml", ml_opset=5)
+    check("TreeEnsemble", [x], attrs | {"post_transform": post}, ml_opset=5, want=expected(reference, {"x0": x}))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_tree_ensemble_that_asks_for_sets(post):
         ({"leaf_targetids": [0, 4]}, "target"),
         ({"leaf_targetids": [0]}, "same nodes"),
         ({"nodes_modes": numpy_helper.from_array(np.uint8([7]))}, "mode"),
-        ({"nodes_modes": numpy_helper.from_array(np.uint8([6]))}, "has one"),
+        ({"nodes_modes": numpy_helper.from_array(np.uint8([6]))}, "has a set"),
         ({"aggregate_function": 4}, "aggregate_function"),
     ],
 )

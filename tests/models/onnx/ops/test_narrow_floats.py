@@ -15,13 +15,13 @@ def normal(*shape, scale=1.0, shift=0.0):
     return (RNG.standard_normal(shape) * scale + shift).astype(np.float32)
 
 
-def far(*shape):
+def large(*shape):
     """Positive numbers whose sum, and whose squares, float16 does not hold."""
     return np.abs(normal(*shape, scale=300)) + 200
 
 
-IMAGE, WIDE = far(1, 4, 16, 16) * 8, normal(1, 4, 8, 8, scale=3000)
-CHANNEL = (normal(4, shift=1), normal(4, scale=100), normal(4, scale=1000), far(4) * 20)  # as BatchNormalization has
+IMAGE, WIDE = large(1, 4, 16, 16) * 8, normal(1, 4, 8, 8, scale=3000)
+CHANNEL = (normal(4, shift=1), normal(4, scale=100), normal(4, scale=1000), large(4) * 20)  # as BatchNormalization has
 SCORES, LABELS = normal(300, 5, scale=300), RNG.integers(0, 5, 300)
 GRID = (RNG.random((1, 5, 5, 2)) * 2 - 1).astype(np.float32)
 BOXES, FIRST = np.float32([[0, 0, 7, 5], [1, 1, 3, 3]]), np.int64([0, 0])
@@ -41,39 +41,39 @@ CASES = [
     ("GroupNormalization", [WIDE, np.ones(4, np.float32), np.zeros(4, np.float32)], {"num_groups": 2}, 21),
     ("MeanVarianceNormalization", [WIDE], {}, 13),
     ("LpNormalization", [WIDE], {"axis": 1}, 1),
-    ("LpNormalization", [far(2, 400)], {"axis": 1, "p": 1}, 1),
+    ("LpNormalization", [large(2, 400)], {"axis": 1, "p": 1}, 1),
     ("LRN", [WIDE], {"size": 3, "alpha": 1e-3}, 13),
     ("ReduceSum", [normal(2, 3000, shift=3), np.int64([1])], {}, 13),
-    ("ReduceMean", [far(2, 3000), np.int64([1])], {}, 18),
+    ("ReduceMean", [large(2, 3000), np.int64([1])], {}, 18),
     ("ReduceProd", [np.float32([[300, 300, 1e-3, 2], [1, 2, 3, 4]]), np.int64([1])], {}, 18),
     ("ReduceL1", [normal(2, 3000), np.int64([1])], {}, 18),
-    ("ReduceL2", [far(2, 64), np.int64([1])], {}, 18),
+    ("ReduceL2", [large(2, 64), np.int64([1])], {}, 18),
     ("ReduceSumSquare", [normal(2, 3000), np.int64([1])], {}, 18),
-    ("ReduceLogSum", [far(2, 3000), np.int64([1])], {}, 18),
+    ("ReduceLogSum", [large(2, 3000), np.int64([1])], {}, 18),
     ("ReduceLogSumExp", [normal(2, 3000), np.int64([1])], {}, 18),
     ("Softmax", [normal(2, 3000)], {}, 13),
     ("Softmax", [np.zeros((1, 70_000), np.float32)], {}, 13),
     ("LogSoftmax", [normal(2, 3000)], {}, 13),
     ("Sum", [np.float32([6e4, 1]), np.float32([6e4, 2]), np.float32([-6e4, 3])], {}, 13),
     ("Mean", [np.float32([6e4, 1]), np.float32([5e4, 2]), np.float32([4e4, 3])], {}, 13),
-    ("Gemm", [far(2, 40), far(40, 3), normal(3, scale=1e4)], {"alpha": 1e-3, "beta": 0.5}, 13),
-    ("Gemm", [np.full((1, 2), 200.0, np.float32), far(2, 3) * 0.1 + 150, np.full((1, 3), -6e4, np.float32)], {}, 13),
+    ("Gemm", [large(2, 40), large(40, 3), normal(3, scale=1e4)], {"alpha": 1e-3, "beta": 0.5}, 13),
+    ("Gemm", [np.full((1, 2), 200.0, np.float32), large(2, 3) * 0.1 + 150, np.full((1, 3), -6e4, np.float32)], {}, 13),
     ("MatMul", [normal(2, 3000), normal(3000, 3)], {}, 13),
-    ("Einsum", [far(2, 4), far(4, 3), normal(3, 2, scale=1e-3)], {"equation": "ij,jk,kl->il"}, 12),
+    ("Einsum", [large(2, 4), large(4, 3), normal(3, 2, scale=1e-3)], {"equation": "ij,jk,kl->il"}, 12),
     ("Einsum", [normal(2, 3000)], {"equation": "ij->i"}, 12),
     ("CumSum", [normal(1, 3000, shift=3), np.asarray(1)], {}, 14),
     ("Det", [normal(2, 3, 3, scale=100) * np.float32([[1e-3], [1], [1e-2]])], {}, 11),
-    ("Conv", [far(1, 3, 6, 6), far(2, 3, 3, 3) / 80, np.float32([-5e4, -4e4])], {}, 11),
-    ("Conv", [far(1, 3, 6, 6), far(3, 1, 3, 3) / 25, np.full(3, -5e4, np.float32)], {"group": 3}, 11),
-    ("ConvTranspose", [far(1, 3, 6, 6), far(3, 2, 3, 3) / 80, np.float32([-5e4, -4e4])], {}, 11),
-    ("GridSample", [far(1, 2, 9, 9) * 50, GRID], {"mode": "linear"}, 20),
-    ("GridSample", [far(1, 2, 9, 9) * 20, GRID], {"mode": "cubic", "padding_mode": "border"}, 20),
+    ("Conv", [large(1, 3, 6, 6), large(2, 3, 3, 3) / 80, np.float32([-5e4, -4e4])], {}, 11),
+    ("Conv", [large(1, 3, 6, 6), large(3, 1, 3, 3) / 25, np.full(3, -5e4, np.float32)], {"group": 3}, 11),
+    ("ConvTranspose", [large(1, 3, 6, 6), large(3, 2, 3, 3) / 80, np.float32([-5e4, -4e4])], {}, 11),
+    ("GridSample", [large(1, 2, 9, 9) * 50, GRID], {"mode": "linear"}, 20),
+    ("GridSample", [large(1, 2, 9, 9) * 20, GRID], {"mode": "cubic", "padding_mode": "border"}, 20),
     ("AffineGrid", [normal(2, 2, 3, scale=100), np.int64([2, 1, 5, 6])], {}, 20),
-    ("RoiAlign", [far(1, 2, 8, 8), BOXES, FIRST], {"output_height": 2, "output_width": 2, "sampling_ratio": 12}, 16),
-    ("MaxRoiPool", [far(1, 2, 8, 8), np.float32([[0, 0, 0, 7, 5]])], {"pooled_shape": [2, 2]}, 1),
-    ("DeformConv", [far(1, 2, 5, 5), far(2, 2, 3, 3) / 80, normal(1, 18, 3, 3)], {}, 19),
-    ("Resize", [far(1, 2, 7, 7) * 50, None, np.float32([1, 1, 1.7, 2.3])], {"mode": "linear"}, 13),
-    ("Resize", [far(1, 2, 7, 7) * 20, None, np.float32([1, 1, 1.7, 2.3])], {"mode": "cubic"}, 13),
+    ("RoiAlign", [large(1, 2, 8, 8), BOXES, FIRST], {"output_height": 2, "output_width": 2, "sampling_ratio": 12}, 16),
+    ("MaxRoiPool", [large(1, 2, 8, 8), np.float32([[0, 0, 0, 7, 5]])], {"pooled_shape": [2, 2]}, 1),
+    ("DeformConv", [large(1, 2, 5, 5), large(2, 2, 3, 3) / 80, normal(1, 18, 3, 3)], {}, 19),
+    ("Resize", [large(1, 2, 7, 7) * 50, None, np.float32([1, 1, 1.7, 2.3])], {"mode": "linear"}, 13),
+    ("Resize", [large(1, 2, 7, 7) * 20, None, np.float32([1, 1, 1.7, 2.3])], {"mode": "cubic"}, 13),
     ("RNN", [STEPS, normal(1, 5, 6), normal(1, 5, 5, scale=0.4)], {"hidden_size": 5}, 14),
     ("GRU", [STEPS, normal(1, 15, 6), normal(1, 15, 5, scale=0.4)], {"hidden_size": 5}, 14),
     ("LSTM", [STEPS, normal(1, 20, 6), normal(1, 20, 5, scale=0.4)], {"hidden_size": 5}, 14),
@@ -81,7 +81,7 @@ CASES = [
      {"axis": 1, "reduction": "add"}, 18),
     ("ScatterND", [np.ones(4, np.float32), np.int64([[0], [0], [0]]), np.float32([3e4, 4, 1e-3])],
      {"reduction": "mul"}, 18),
-    ("Col2Im", [far(1, 9, 9) * 10, np.int64([5, 5]), np.int64([3, 3])], {}, 18),
+    ("Col2Im", [large(1, 9, 9) * 10, np.int64([5, 5]), np.int64([3, 3])], {}, 18),
     ("NegativeLogLikelihoodLoss", [SCORES, LABELS], {"reduction": "mean"}, 13),
     ("SoftmaxCrossEntropyLoss", [SCORES, LABELS], {"reduction": "mean"}, 13),
     ("Celu", [normal(100)], {"alpha": 0.3}, 12),
@@ -90,8 +90,8 @@ CASES = [
     ("Mish", [normal(100)], {}, 18),
     ("SkipLayerNormalization", [WIDE[0] * 4, WIDE[0] * 5, np.ones(8, np.float32)], {}, 17, MS),
     ("SkipSimplifiedLayerNormalization", [WIDE[0] * 4, WIDE[0] * 5, np.ones(8, np.float32)], {}, 17, MS),
-    ("FusedMatMul", [far(2, 40), far(40, 3)], {"alpha": 1e-3}, 17, MS),
-    ("FusedGemm", [far(2, 40), far(40, 3), normal(3)], {"alpha": 1e-3, "activation": "Relu"}, 17, MS),
+    ("FusedMatMul", [large(2, 40), large(40, 3)], {"alpha": 1e-3}, 17, MS),
+    ("FusedGemm", [large(2, 40), large(40, 3), normal(3)], {"alpha": 1e-3, "activation": "Relu"}, 17, MS),
 ]  # fmt: skip
 # evaluated in numpy where all inputs are known
 FOLDED = {
@@ -132,20 +132,20 @@ def named(values):
 @pytest.mark.parametrize("dtype", NARROW, ids=lambda dtype: np.dtype(dtype).name)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
 def test_as_in_float32(case, dtype):
-    found = Narrow(case, dtype)
-    bound, traced = split_static(found.proto, found.model, found.feeds)
-    found.compare(jax.jit(bound.apply)(bound.params, *traced))
+    result = Narrow(case, dtype)
+    bound, traced = split_static(result.proto, result.model, result.feeds)
+    result.compare(jax.jit(bound.apply)(bound.params, *traced))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[0] in FOLDED], ids=lambda case: case[0])
 def test_constants_fold_as_in_float32(case):  # numpy alone adds bfloat16 up in bfloat16
-    found = Narrow(case, ml_dtypes.bfloat16)
-    found.compare(found.model.apply(found.model.params, *found.feeds.values()))
+    result = Narrow(case, ml_dtypes.bfloat16)
+    result.compare(result.model.apply(result.model.params, *result.feeds.values()))
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=lambda dtype: np.dtype(dtype).name)
 def test_running_statistics_keep_their_own_type(dtype):
-    x, scale, bias = far(8, 3, 5).astype(dtype), np.ones(3, dtype), np.zeros(3, dtype)
+    x, scale, bias = large(8, 3, 5).astype(dtype), np.ones(3, dtype), np.zeros(3, dtype)
     mean, variance = np.zeros(3, np.float32), np.ones(3, np.float32)
     proto = node_model("BatchNormalization", [x, scale, bias, mean, variance], {"training_mode": 1}, 15, 3)
     model = convert(proto)

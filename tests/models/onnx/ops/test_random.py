@@ -50,5 +50,5 @@ def test_nodes_without_a_seed_draw_apart_and_those_of_one_seed_alike():
     a, b, c, d = backend.run_model(proto, [])
     assert abs(np.corrcoef(a, b)[0, 1]) < 0.5
     np.testing.assert_array_equal(c, d)
-    for again, first in zip(backend.run_model(proto, []), (a, b, c, d), strict=True):
-        np.testing.assert_array_equal(again, first)
+    for repeated, first in zip(backend.run_model(proto, []), (a, b, c, d), strict=True):
+        np.testing.assert_array_equal(repeated, first)

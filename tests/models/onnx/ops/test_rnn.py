@@ -18,13 +18,13 @@ def f32(*shape):
 def inputs_of(op, directions=1, bias=True, lengths=None, states=False, peepholes=False, steps=STEPS):
     """X, W, R, B, sequence_lens, initial_h, initial_c, P."""
     g = GATES[op] * HIDDEN
-    found = [f32(steps, BATCH, IN), f32(directions, g, IN), f32(directions, g, HIDDEN)]
-    found += [f32(directions, 2 * g) if bias else None, lengths]
+    result = [f32(steps, BATCH, IN), f32(directions, g, IN), f32(directions, g, HIDDEN)]
+    result += [f32(directions, 2 * g) if bias else None, lengths]
     state = f32(directions, BATCH, HIDDEN) if states else None
-    found += [state]
+    result += [state]
     if op == "LSTM":
-        found += [state, f32(directions, 3 * HIDDEN) if peepholes else None]
-    return found
+        result += [state, f32(directions, 3 * HIDDEN) if peepholes else None]
+    return result
 
 
 def check(op, inputs, attrs=None, opset=14, concrete=False):

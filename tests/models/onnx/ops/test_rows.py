@@ -1,4 +1,4 @@
-"""What may follow rows of which some are padding: right where it works row by row, refused where it does not."""
+"""Operators after padded rows: right if they work row by row, refused if they do not."""
 
 import jax
 import numpy as np
@@ -105,9 +105,9 @@ def test_row_by_row_it_is_right(case):
     bounded = convert(proto).bounded(SIZE)
     for seed in range(2):
         x = inputs(seed)
-        *ours, mask, count = bounded(x)
+        *output, mask, count = bounded(x)
         assert count == np.count_nonzero(x[:, 0, 0] > 0) == np.count_nonzero(mask)
-        for got, want in zip(ours, expected(proto, {"x": x}), strict=True):
+        for got, want in zip(output, expected(proto, {"x": x}), strict=True):
             if axis is None:
                 np.testing.assert_array_equal(got, want)
                 continue
@@ -125,9 +125,9 @@ def test_at_the_places_that_were_found(size):
         node("Transpose", "at", "places"),
         node("GatherND", "x places", "values"),
         node("Gather", "places column", "row", axis=1),
-        node("Gather", "table row", "looked", axis=0),
+        node("Gather", "table row", "entries", axis=0),
         node("Unsqueeze", "values last", "v"),
-        node("Concat", "v looked", "y", axis=1),
+        node("Concat", "v entries", "y", axis=1),
     ]
     constants = {"zero": np.float32(1), "column": np.int64(0), "table": floats(6, 2), "last": np.int64([1])}
     proto = model(

@@ -15,11 +15,11 @@ A, B = np.asarray([[1.0, 2.0]], np.float32), np.asarray([[3.0, 4.0]], np.float32
 
 def joined(attributes, erased=None):
     """A model that makes a sequence of `a`, `b` and `a`, takes one out and puts the others together."""
-    at = [] if erased is None else ["at"]
+    position = [] if erased is None else ["at"]
     nodes = [
-        *([helper.make_node("Constant", [], at, value_int=erased)] if at else []),
+        *([helper.make_node("Constant", [], position, value_int=erased)] if position else []),
         helper.make_node("SequenceConstruct", ["a", "b", "a"], ["s"]),
-        helper.make_node("SequenceErase", ["s", *at], ["t"]),
+        helper.make_node("SequenceErase", ["s", *position], ["t"]),
         helper.make_node("ConcatFromSequence", ["t"], ["y"], **attributes),
     ]
     inputs = [info("a", A), info("b", B)]

@@ -39,7 +39,7 @@ HEADS = {"q_num_heads": 4, "kv_num_heads": 2}
         ("NegativeLogLikelihoodLoss", [floats(1, 4, 3), LABELS], {"reduction": "sum"}, 13),
         ("RotaryEmbedding", [floats(1, 2, 3, 4), floats(1, 3, 2), floats(1, 3, 2)], {"interleaved": 1}, 23),
         ("Attention", [floats(1, 3, 8), floats(1, 3, 4), floats(1, 3, 4)], {"is_causal": 1, **HEADS}, 23),
-        # a query that may look at nothing has a derivative too: zero
+        # the derivative for a query without keys is zero
         ("Attention", [floats(1, 1, 2, 4), floats(1, 1, 3, 4), floats(1, 1, 3, 4),
                        np.asarray([[True, False, True], [False] * 3])[None, None]], {"softcap": 2.0}, 23),
         ("LinearAttention", [floats(1, 3, 8), floats(1, 3, 4), floats(1, 3, 4), None, floats(1, 3, 2), floats(1, 3, 2)],
