@@ -61,7 +61,7 @@ def image(seed):
 
 
 def counted(threshold=0.0):
-    """The sum of what is above the threshold, over how many there are: everything the rows decide."""
+    """Returns a model of the mean of the values above a threshold, whose number of rows depends on data."""
     nodes = [
         node("Greater", "x least", "big"),
         node("NonZero", "big", "at"),

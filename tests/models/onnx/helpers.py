@@ -87,7 +87,7 @@ def check_node(
 ):
     """Compares one node with onnxruntime (or with `want`): concrete inputs, then traced ones under jit.
 
-    `concrete` False leaves the former out, for operators that treat both alike and compile slowly piece by piece.
+    `concrete` False leaves the former out, for operators that treat both alike and compile slowly one by one.
     """
     inputs = [None if value is None else np.asarray(value) for value in inputs]
     proto = node_model(op, inputs, attrs, opset, n_outputs, domain, ml_opset)
