@@ -57,6 +57,10 @@ class Limits:
     """Pixels of one image, of a seed folder or decoded by an operator; a small file can hold a large one."""
     traced_calls: int = 2_000_000
     """Operator calls of one trace; loops within loops that are written out multiply."""
+    live_bytes: int = 32 * _GIB
+    """Values of one call, or of one trace of it, that are computed and still to be read, all together: an upper
+    estimate, since XLA keeps no copy of what it fuses or reshapes. As much as four float32 tensors of the most elements;
+    256 images in one call of the largest real network tried take 4 GB."""
     seed_bytes: int = 4 * _GIB
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
@@ -89,20 +93,30 @@ class Limits:
 
 
 DEFAULT = Limits()
+
+
+@dataclass(slots=True)
+class _Use:
+    """Operator calls and bytes of live values so far, of one `active` block."""
+
+    calls: int = 0
+    live_bytes: int = 0
+
+
 _active: ContextVar[Limits] = ContextVar("limits", default=DEFAULT)
-_calls: ContextVar[list[int] | None] = ContextVar("calls", default=None)
+_use: ContextVar[_Use | None] = ContextVar("use", default=None)
 _folded: ContextVar[int | None] = ContextVar("folded", default=None)
 
 
 @contextmanager
 def active(limits: Limits) -> Iterator[None]:
     """Makes `limits` the ones `check_made` and `check_trips` apply: operators are plain functions and carry none."""
-    token, calls = _active.set(limits), _calls.set([0])
+    token, use = _active.set(limits), _use.set(_Use())
     try:
         yield
     finally:
         _active.reset(token)
-        _calls.reset(calls)
+        _use.reset(use)
 
 
 @contextmanager
@@ -132,10 +146,32 @@ def check_computed(shape: Sequence[Any]) -> None:
 
 def check_call() -> None:
     """To be called once an operator call; counts within one `active` block."""
-    calls = _calls.get()
-    if calls is not None:
-        calls[0] += 1
-        _active.get().check("traced_calls", calls[0])
+    use = _use.get()
+    if use is not None:
+        use.calls += 1
+        _active.get().check("traced_calls", use.calls)
+
+
+def check_live(added: int, where: object = "") -> None:
+    """To be called with the bytes of values that were computed, and with their negative once nothing reads them."""
+    use = _use.get()
+    if use is not None and added:
+        use.live_bytes += added
+        limits = _active.get()
+        if added > 0 and use.live_bytes > limits.live_bytes:  # the place is described only where it is needed
+            limits.check("live_bytes", use.live_bytes, where=str(where))
+
+
+@contextmanager
+def live_within() -> Iterator[None]:
+    """Forgets, at the end of the block, the values that came alive in it."""
+    use = _use.get()
+    before = 0 if use is None else use.live_bytes
+    try:
+        yield
+    finally:
+        if use is not None:
+            use.live_bytes = before
 
 
 def check_trips(trips: int) -> None:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
-from modeldiff_jax.limits import check_call, check_computed
+from modeldiff_jax.limits import check_call, check_computed, check_live, live_within
 from modeldiff_jax.models.graph.bounded import (
     Padded,
     as_loop_body,
@@ -24,6 +24,7 @@ from modeldiff_jax.models.graph.bounded import (
 )
 from modeldiff_jax.models.graph.channels import ChannelAxes, in_channels_last
 from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.graph.liveness import LiveValues, n_bytes
 from modeldiff_jax.models.graph.registry import Op, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
 from modeldiff_jax.models.graph.strings import Strings, encoded, is_string_array, needs_places, on_places
@@ -37,14 +38,16 @@ Environment = dict[str, Value]
 
 def run(graph: Graph, environment: Mapping[str, Value]) -> tuple[Value, ...]:
     """Evaluates the graph's outputs; `environment` holds its inputs, constants, parameters and outer values."""
-    values: Environment = dict(environment)
-    channels = ChannelAxes()
-    for node in graph.nodes:
-        axis = channels.of_inputs(node)
-        results = call(node, values, axis)
-        channels.propagate(node, axis)
-        values.update((name, result) for name, result in zip(node.outputs, results, strict=False) if name)
-    return tuple(values[spec.name] for spec in graph.outputs)
+    values, channels = LiveValues(environment), ChannelAxes()
+    with live_within():
+        for node, read in zip(graph.nodes, graph.last_reads, strict=True):
+            axis = channels.of_inputs(node)
+            values.computed(node, call(node, values, axis))
+            channels.propagate(node, axis)
+            values.drop(read)
+    outputs = tuple(values[spec.name] for spec in graph.outputs)
+    check_live(sum(map(n_bytes, outputs)))  # they live on in what this graph is nested in
+    return outputs
 
 
 def call(node: Node, values: Environment, channel_axis: int | None = None) -> tuple[Value, ...]:
@@ -84,7 +87,8 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
     try:
         with np.errstate(all="ignore"), jax.named_scope(node.op), default_promotion():
             if padded or node.subgraphs:  # these see to the types of what they hold themselves
-                result = function(*arguments, **attributes)
+                with live_within():
+                    result = function(*arguments, **attributes)
             else:
                 data = [v for i, v in enumerate(arguments) if not found.is_static(i)]
                 result = x64.in_types_of(data, partial(function, *arguments, **attributes))
