@@ -49,6 +49,12 @@ class Limits:
     folded_unbacked: int = 768 * _MIB
     """What is computed while loading beyond twice the bytes the model holds itself; onnx's own VGG-19, whose weights
     are made out of nothing, asks for 575 MB."""
+    window_reads: int = 2**44
+    """Entries that the windows of one convolution or pool read, all together, padding included. The largest layer of
+    VGG-19 reads 2**31 for an image."""
+    written_out: int = 4096
+    """Copies of one computation that an operator writes into a program, such as the pieces of an integer product or the
+    corners between which it interpolates in many dimensions."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
     pattern_bytes: int = 8 * _MIB
@@ -59,8 +65,8 @@ class Limits:
     """Operator calls of one trace; loops within loops that are written out multiply."""
     live_bytes: int = 32 * _GIB
     """Values of one call, or of one trace of it, that are computed and still to be read, all together: an upper
-    estimate, since XLA keeps no copy of what it fuses or reshapes. As much as four float32 tensors of the most elements;
-    256 images in one call of the largest real network tried take 4 GB."""
+    estimate, since XLA keeps no copy of what it fuses or reshapes. As much as four float32 tensors of the most
+    elements; 1,000 images in one call of ResNet-50 take 6 GB."""
     seed_bytes: int = 4 * _GIB
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
@@ -177,6 +183,16 @@ def live_within() -> Iterator[None]:
 def check_trips(trips: int) -> None:
     """To be called before a loop of the model runs or is unrolled."""
     _active.get().check("loop_trips", trips)
+
+
+def check_window_reads(reads: int) -> None:
+    """To be called by an operator that moves windows over an array, with the entries that all of them read."""
+    _active.get().check("window_reads", reads)
+
+
+def check_written_out(copies: int) -> None:
+    """To be called by an operator before it writes one computation into a program several times."""
+    _active.get().check("written_out", copies)
 
 
 def pattern_bytes() -> int:
