@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Integer
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.convolution import convolve
 from modeldiff_jax.kernels.depthwise_conv import Padding
+from modeldiff_jax.kernels.inputs import AnyArray
 from modeldiff_jax.kernels.rounding import saturate
 
 _EXACT = 2**24
@@ -29,10 +30,10 @@ _EXACT = 2**24
 
 
 def integer_matmul(
-    a: Integer[Array, ...],
-    a_zero: Integer[Array, ...] | None,
-    b: Integer[Array, ...],
-    b_zero: Integer[Array, ...] | None,
+    a: Integer[AnyArray, ...],
+    a_zero: Integer[AnyArray, ...] | None,
+    b: Integer[AnyArray, ...],
+    b_zero: Integer[AnyArray, ...] | None,
 ) -> Integer[Array, ...]:
     """Returns (a - a_zero) (b - b_zero) in int32.
 
@@ -57,10 +58,10 @@ def integer_matmul(
 
 
 def integer_convolution(
-    x: Integer[Array, "n c ..."],
-    x_zero: Integer[Array, ...] | None,
-    w: Integer[Array, "o i ..."],
-    w_zero: Integer[Array, ...] | None,
+    x: Integer[AnyArray, "n c ..."],
+    x_zero: Integer[AnyArray, ...] | None,
+    w: Integer[AnyArray, "o i ..."],
+    w_zero: Integer[AnyArray, ...] | None,
     *,
     strides: Sequence[int],
     padding: Padding,
@@ -81,7 +82,7 @@ def integer_convolution(
 
 
 def requantize(
-    total: Integer[Array, ...], scale: Float[Array, ...], zero_point: Integer[Array, ...]
+    total: Integer[AnyArray, ...], scale: Float[AnyArray, ...], zero_point: Integer[AnyArray, ...]
 ) -> Integer[Array, ...]:
     """Returns round(total * scale) + zero_point, halves to even, saturated in the zero point's type.
 
@@ -106,7 +107,7 @@ def largest_magnitude(dtype: Any, zero_point: Any) -> int:
     return max(high - int(zeros.min()), int(zeros.max()) - low)
 
 
-def _centred(x: Array, zero_point: Any, align: Callable[[Array], Array]) -> Array:
+def _centred(x: AnyArray, zero_point: Any, align: Callable[[Array], Array]) -> Array:
     """Returns `x - zero_point` in float32; `align` sets a vector of zero points on its axis."""
     wide = jnp.asarray(x).astype(jnp.float32)
     if zero_point is None:

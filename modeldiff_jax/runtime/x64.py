@@ -10,6 +10,7 @@ switches the mode on for what it does. XLA sees the operations inside, nothing e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import jax
@@ -36,11 +37,11 @@ def as_array(x: Any, dtype: Any = None) -> jax.Array:
       dtype: of the result; None for that of `x`.
     """
     held = x if isinstance(x, jax.Array) else np.asarray(x)
-    if isinstance(held, np.ndarray) and held.dtype == dtype:
-        dtype = None  # JAX takes twice as long when it is told
-    if not is_64_bit(held.dtype) and (dtype is None or not is_64_bit(dtype)):
-        return jnp.asarray(held, dtype)
-    with jax.enable_x64(True):
+    if isinstance(held, np.ndarray):  # put there explicitly, as `jax.transfer_guard("disallow")` asks
+        held = held if dtype is None else held.astype(dtype, copy=False)
+        with jax.enable_x64(True) if is_64_bit(held.dtype) else nullcontext():
+            return jax.device_put(held)
+    with jax.enable_x64(True) if is_64_bit(held.dtype) or (dtype is not None and is_64_bit(dtype)) else nullcontext():
         return jnp.asarray(held, dtype)
 
 

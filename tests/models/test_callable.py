@@ -11,6 +11,8 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.models.callable import from_callable
 from modeldiff_jax.types import TensorSpec
 
+pytestmark = pytest.mark.default_promotion
+
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 DOUBLE = 2 * X
 
@@ -199,6 +201,7 @@ def test_a_wrong_answer_is_not_asked_for_again():
     assert len(calls) == 1
 
 
+@pytest.mark.types_unchecked("the error is the product's own")
 @pytest.mark.parametrize("retries", [-1, 1.5, True, "2"])
 def test_retries_are_a_number_of_calls(retries):
     with pytest.raises(InvalidInputError, match="retries"):

@@ -11,6 +11,8 @@ from modeldiff_jax.models.flax import from_flax
 from modeldiff_jax.models.identity import params_digest
 from modeldiff_jax.types import TensorSpec
 
+pytestmark = pytest.mark.default_promotion
+
 IMAGES = (None, 8, 8, 1)
 
 

@@ -17,6 +17,8 @@ from tests.helpers.onnx_graphs import model as onnx_model
 from tests.helpers.onnx_graphs import node, value
 from tests.models.onnx.helpers import convert
 
+pytestmark = pytest.mark.default_promotion
+
 F32, I64 = np.dtype(np.float32), np.dtype(np.int64)
 
 

@@ -54,9 +54,10 @@ class Strings:
         return (self.places,), self.words
 
     @classmethod
-    def tree_unflatten(cls, words: tuple[str, ...], children: tuple[Value]) -> Strings:
+    def tree_unflatten(cls, words: tuple[str, ...], children: Sequence[Value]) -> Strings:
         """The inverse."""
-        return cls(*children, words)
+        (places,) = children
+        return cls(places, words)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """Returns the strings as numpy objects."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 from modeldiff_jax.models.graph.ir import Node
@@ -51,7 +52,7 @@ class Traits:
     moves_elements: bool = False
     reads_each_string: bool = False
     passes_indices: bool = False
-    index_bound: Callable[[Attributes, Sequence[np.ndarray | None]], int | None] | None = None
+    index_bound: Callable[[Attributes, Sequence[jax.Array | np.ndarray | None]], int | None] | None = None
     index_position: int = 0
     weight_order: Callable[[int, int, Attributes], Order | None] | None = None
     deciding: tuple[int, ...] = ()

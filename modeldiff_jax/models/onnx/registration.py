@@ -33,6 +33,9 @@ def op(name: str, *, since: int = 1, domain: str = ONNX) -> Callable[[F], F]:
 
 
 def _rename(function: FunctionType, name: str) -> None:
-    """Renames a function, in tracebacks and profiles as well: those show the name of its code."""
-    function.__name__ = function.__qualname__ = name
-    function.__code__ = function.__code__.replace(co_name=name, co_qualname=name)
+    """Renames a function and those it wraps, in tracebacks and profiles as well: those show the name of its code."""
+    wrapped: Any = function
+    while isinstance(wrapped, FunctionType):
+        wrapped.__name__ = wrapped.__qualname__ = name
+        wrapped.__code__ = wrapped.__code__.replace(co_name=name, co_qualname=name)
+        wrapped = getattr(wrapped, "__wrapped__", None)

@@ -193,6 +193,6 @@ def _plus_bias(convolution: Callable[[Value, Value], Value], x: Value, w: Value,
 
     def added(x: Value, w: Value, b: Value) -> Value:
         y = convolution(x, w)
-        return y + jnp.reshape(b, (-1,) + (1,) * (y.ndim - 2))
+        return y + jnp.reshape(b, (1, -1, *(1,) * (y.ndim - 2)))
 
     return jax.lax.platform_dependent(x, w, b, cpu=in_float32(added), default=added) if is_narrow(x) else added(x, w, b)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from modeldiff_jax.models.graph.traits import Attributes, Order, declare
@@ -68,12 +69,12 @@ declare(ONNX, "LSTM", "GRU", "RNN", weight_order=_recurrent)
 declare(ONNX, "Gemm", weight_order=_transposed_factor)
 
 
-def _rows_of_table(attributes: Attributes, inputs: Sequence[np.ndarray | None]) -> int | None:
+def _rows_of_table(attributes: Attributes, inputs: Sequence[jax.Array | np.ndarray | None]) -> int | None:
     table = inputs[0]
     return None if table is None else int(table.shape[int(attributes.get("axis", 0))])
 
 
-def _classes(attributes: Attributes, inputs: Sequence[np.ndarray | None]) -> int | None:
+def _classes(attributes: Attributes, inputs: Sequence[jax.Array | np.ndarray | None]) -> int | None:
     depth = inputs[1]
     return None if depth is None else int(np.asarray(depth).reshape(-1)[0])
 
