@@ -11,6 +11,7 @@ NaN: a window with NaN in it gives NaN. Gradients: a maximum's goes to the first
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -203,10 +204,22 @@ def average_pool_in_row_order(
 
     `average_pool` adds up one axis after another; the last bits differ.
     """
-    taps = [_padded(x, windows, 0, first=2)]
-    for axis, window in enumerate(windows, start=2):
-        taps = [piece for tap in taps for piece in window.slices(tap, axis)]
-    return _mean(functools.reduce(jnp.add, taps), windows, count_padding, first=2)
+    padded = _padded(x, windows, 0, first=2)
+    counts, dilation = [w.taps for w in windows], [w.dilation for w in windows]
+    lengths = (*x.shape[:2], *(w.stride * (w.outputs - 1) + 1 for w in windows))
+    strides = (slice(None), slice(None), *(slice(None, None, w.stride) for w in windows))
+    if math.prod(counts) <= _MOST_SLICES:
+        taps = [padded]
+        for axis, window in enumerate(windows, start=2):
+            taps = [piece for tap in taps for piece in window.slices(tap, axis)]
+        return _mean(functools.reduce(jnp.add, taps), windows, count_padding, first=2)
+
+    def at_tap(i: Any) -> Array:
+        starts = (n * step for n, step in zip(jnp.unravel_index(i, counts), dilation, strict=True))
+        return jax.lax.dynamic_slice(padded, (0, 0, *starts), lengths)[strides]
+
+    total = jax.lax.fori_loop(1, math.prod(counts), lambda i, total: total + at_tap(i), at_tap(0))
+    return _mean(total, windows, count_padding, first=2)
 
 
 def lp_pool(

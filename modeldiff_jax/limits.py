@@ -52,9 +52,9 @@ class Limits:
     window_reads: int = 2**44
     """Entries that the windows of one convolution or pool read, all together, padding included. The largest layer of
     VGG-19 reads 2**31 for an image."""
-    written_out: int = 4096
-    """Copies of one computation that an operator writes into a program, such as the pieces of an integer product or the
-    corners between which it interpolates in many dimensions."""
+    written_out: int = 256
+    """Copies of one computation that an operator writes into a program, such as the corners between which it
+    interpolates in many dimensions; 64 in three. Compilation takes some tenths of a second for each."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
     pattern_bytes: int = 8 * _MIB

@@ -29,11 +29,9 @@ def check_windows(
       LimitExceededError: padding adds more than `made_elements`, the padded array or the result has more than
         `tensor_elements`, or all windows together read more than `window_reads`.
     """
-    if not all(isinstance(size, int) for size in (*shape, *result, *(end for ends in padding for end in ends))):
+    if not _known(shape, padding) or not all(isinstance(size, int) for size in result):
         return
-    padded = list(shape)
-    for axis, (before, after) in enumerate(padding, start=first):
-        padded[axis] = max(shape[axis] + min(before, 0) + min(after, 0), 0) + max(before, 0) + max(after, 0)
+    padded = _padded(shape, padding, first)
     check_made((max(math.prod(padded) - math.prod(shape), 0),))
     check_computed(padded)
     sizes = [max(size, 0) for size in result]
@@ -41,6 +39,31 @@ def check_windows(
     check_window_reads(math.prod(sizes) * reads)
 
 
+def check_padded(shape: Sequence[Any], padding: Sequence[tuple[Any, Any]]) -> None:
+    """Checks an array that is cut where its padding is negative, and then padded where it is positive.
+
+    Args:
+      shape: of the array.
+      padding: entries added before and after each axis.
+
+    Raises:
+      LimitExceededError: it has more than `made_elements`.
+    """
+    if _known(shape, padding):
+        check_made(_padded(shape, padding, first=0))
+
+
 def window_outputs(size: Any, taps: Any, stride: int, dilation: int, padding: tuple[Any, Any]) -> Any:
     """Returns the number of windows along an axis of `size` entries and its padding."""
     return (size + sum(padding) - ((taps - 1) * dilation + 1)) // stride + 1
+
+
+def _known(shape: Sequence[Any], padding: Sequence[tuple[Any, Any]]) -> bool:
+    return all(isinstance(size, int) for size in (*shape, *(end for ends in padding for end in ends)))
+
+
+def _padded(shape: Sequence[int], padding: Sequence[tuple[int, int]], first: int) -> list[int]:
+    sizes = list(shape)
+    for axis, (before, after) in enumerate(padding, start=first):
+        sizes[axis] = max(shape[axis] + min(before, 0) + min(after, 0), 0) + max(before, 0) + max(after, 0)
+    return sizes

@@ -17,6 +17,7 @@ from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Index, Static
 from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
 from modeldiff_jax.models.graph.values import Value, astype, axis_index, axis_indices, concrete, module_for, sizes, xp
+from modeldiff_jax.models.graph.windows import check_padded
 from modeldiff_jax.models.onnx.ops.common import computing_in, element_type
 from modeldiff_jax.models.onnx.registration import op
 
@@ -291,7 +292,7 @@ def _pad(x: Value, pads: Any, mode: str, value: Value, axes: Static) -> Value:
     ends = [(0, 0)] * x.ndim
     for i, axis in enumerate(over):
         ends[axis] = (wanted[i], wanted[len(over) + i])
-    check_made([dim + low + high for dim, (low, high) in zip(x.shape, ends, strict=True)])
+    check_padded(x.shape, ends)
     if mode == "constant" and not concrete(x, value):
         x = jnp.asarray(x)
         fill = jnp.zeros((), x.dtype) if value is None else jnp.asarray(value, x.dtype).reshape(())
