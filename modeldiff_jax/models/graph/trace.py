@@ -123,7 +123,11 @@ def _closure(graph: Graph, values: Environment, branch: bool) -> Callable[..., t
 
     def function(*arguments: Value) -> tuple[Value, ...]:
         names = (spec.name for spec in graph.inputs)
-        return run(graph, {**values, **dict(zip(names, arguments, strict=True))})
+        environment = {**values, **dict(zip(names, arguments, strict=True))}
+        if not branch:
+            return run(graph, environment)
+        with live_within():  # another branch, traced next to this one, never runs beside it
+            return run(graph, environment)
 
     return function if branch else as_loop_body(function)
 

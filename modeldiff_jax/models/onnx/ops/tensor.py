@@ -306,7 +306,23 @@ def _pad(x: Value, pads: Any, mode: str, value: Value, axes: Static) -> Value:
         return np.pad(x[cut], widen, constant_values=0 if value is None else np.ravel(value)[0])
     if mode not in ("reflect", "edge", "wrap"):
         raise InvalidInputError("Pad's mode is constant, reflect, edge or wrap", got=mode)
-    return xp(x).pad(x[cut], widen, mode=mode)
+    x = x[cut]
+    for axis, (low, high) in enumerate(widen):
+        size = x.shape[axis]
+        if isinstance(size, int) and 0 < size <= max(low, high):  # `pad` would put one piece to another many times
+            at = xp(x).arange(-low, size + high, dtype=np.int32)
+            x, widen[axis] = x.take(_read_by_pad(at, size, mode), axis, mode="clip"), (0, 0)
+    return xp(x).pad(x, widen, mode=mode)
+
+
+def _read_by_pad(at: Value, size: int, mode: str) -> Value:
+    """Returns which entry of an axis padding repeats at each place, counted from the axis's first entry."""
+    if mode == "edge":
+        return at.clip(0, size - 1)
+    if mode == "wrap":
+        return at % size
+    period = max(2 * (size - 1), 1)
+    return xp(at).minimum(at % period, -at % period)
 
 
 @op("DepthToSpace")
