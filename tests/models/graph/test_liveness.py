@@ -43,7 +43,7 @@ def peak_by_definition(nodes, outputs):
     )
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(graph=graphs())
 def test_the_limit_is_the_count_by_definition(tmp_path, graph):
     nodes, outputs = graph
