@@ -1,9 +1,10 @@
 """Bytes of the values that are alive while a graph runs: computed, and still to be read.
 
-The count is an upper estimate of the memory that a compiled program needs for them. XLA fuses elementwise operators, so
-that their results are never stored, and reuses buffers of one operator for the next; neither is foreseen here. What a
-kernel needs besides its results is not counted either: operators check that themselves (`limits.check_made`).
-Parameters, inputs and constants are not counted: whoever calls a model holds these.
+The count is an estimate of the memory that a compiled program needs for them, made before it is compiled. XLA fuses
+elementwise operators, so that their results are never stored, and lets an operator write over what it reads; neither is
+foreseen here. What a kernel needs besides its results, such as a padded copy, is not counted either: operators check
+that themselves (`limits.check_made`). For the networks of `bench/bench_real_models.py` that need 0.1 MB and more, XLA
+takes 0.7 to 1.8 times the count. Parameters, inputs and constants are not counted: whoever calls a model holds these.
 """
 
 from __future__ import annotations
