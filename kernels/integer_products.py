@@ -151,8 +151,8 @@ def _sum_of_pieces(
     """
 
     def of_piece(first: Any, size: int) -> Array:
-        cut = (jax.lax.dynamic_slice_in_dim(v, first, size, axis) for v, axis in ((a, a_axis), (b, b_axis)))
-        return product(*cut).astype(jnp.int32)
+        cut = jax.lax.dynamic_slice_in_dim
+        return product(cut(a, first, size, a_axis), cut(b, first, size, b_axis)).astype(jnp.int32)
 
     parts = _parts(a.shape[a_axis], length)
     if len(parts) <= _WRITTEN_OUT:

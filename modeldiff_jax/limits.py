@@ -54,7 +54,7 @@ class Limits:
     VGG-19 reads 2**31 for an image."""
     written_out: int = 256
     """Copies of one computation that an operator writes into a program, such as the corners between which it
-    interpolates in many dimensions; 64 in three. Compilation takes some tenths of a second for each."""
+    interpolates in many dimensions; 64 in three. Compilation takes a tenth of a second and more for each."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can ask for 2**62."""
     pattern_bytes: int = 8 * _MIB
