@@ -66,7 +66,7 @@ class Limits:
     live_bytes: int = 32 * _GIB
     """Values of one call that are computed and still to be read, all together, counted while it is traced. An estimate:
     XLA stores no copy of what it fuses, and kernels have memory of their own; it takes 0.7 to 1.8 times as much. Room
-    for four float32 tensors of the most elements; 1,000 images in one call of ResNet-50 take 6 GB."""
+    for four float32 tensors of the most elements; 1,000 images in one call of a thin ResNet-50 take 6 GB."""
     seed_bytes: int = 4 * _GIB
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
