@@ -31,8 +31,8 @@ from modeldiff_jax.kernels.inputs import AnyArray
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
 Padding: TypeAlias = Sequence[tuple[int, int]]
 
-_MAX_TAPS = 64
-"""With more taps, a program with one slice per tap takes longer to compile than it saves."""
+_MAX_SLICES = 64
+"""With more taps, or entries in a stride, a program with a slice for each takes longer to compile than it saves."""
 
 
 class Window(NamedTuple):
@@ -77,15 +77,15 @@ def depthwise_conv(
       padding: zeros before and after the input, one pair per spatial axis; none by default. Negative ones crop it.
       dilation: distance between taps, one per spatial axis; 1 by default.
       layout: axis of the channels in `x` and in the result.
-      implementation: "xla" (shifted slices, up to 64 taps), "reference" (the grouped convolution), or None for
-        the first that serves the call on a CPU and the grouped convolution elsewhere.
+      implementation: "xla" (shifted slices, up to 64 taps and strides of 64 entries), "reference" (the grouped
+        convolution), or None for the first that serves the call on a CPU and the grouped convolution elsewhere.
 
     Returns:
       (N, C * M, spatial...) or (N, spatial..., C * M), of the dtype of `x`.
 
     Raises:
       InvalidInputError: ranks, channels or lengths of the arguments do not match.
-      NotImplementedError: "xla" was requested by name and there are more taps.
+      NotImplementedError: "xla" was requested by name and there are more taps, or longer strides.
     """
     x, w, windows = canonical(x, w, strides, padding, dilation, layout, "depthwise_conv")
     channels, outputs = x.shape[-1], w.shape[-1]
@@ -134,7 +134,12 @@ def depthwise_channels_last(
     """Convolves (N, spatial..., C) with (taps..., C)."""
     if implementation is not None:
         return run("depthwise_conv", VARIANTS, implementation, x, w, windows)
-    return reference(x, w, windows) if math.prod(w.shape[:-1]) > _MAX_TAPS else _convolve(x, w, windows, False)
+    return reference(x, w, windows) if _slices(windows) > _MAX_SLICES else _convolve(x, w, windows, False)
+
+
+def _slices(windows: Windows) -> int:
+    """Returns how many slices the program writes out: one for each tap, or for each offset within a stride."""
+    return max(math.prod(v.taps for v in windows), math.prod(v.stride for v in windows))
 
 
 def reference(x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Windows) -> Float[Array, "n ... c"]:
@@ -154,8 +159,8 @@ def reference(x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Win
 
 def xla(x: Float[Array, "n ... c"], w: Float[Array, "... c"], windows: Windows) -> Float[Array, "n ... c"]:
     """Sums shifted slices, on any device."""
-    if math.prod(w.shape[:-1]) > _MAX_TAPS:
-        raise NotImplementedError(f"more than {_MAX_TAPS} taps compile too slowly as one slice each: {w.shape[:-1]}")
+    if _slices(windows) > _MAX_SLICES:
+        raise NotImplementedError(f"more than {_MAX_SLICES} taps or strides compile too slowly as slices: {windows}")
     return _convolve(x, w, windows, True)
 
 

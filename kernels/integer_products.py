@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -27,6 +28,10 @@ from modeldiff_jax.kernels.rounding import saturate
 
 _EXACT = 2**24
 """Largest number up to which float32 holds every whole number."""
+SHORTEST_PIECE = _EXACT // 255**2
+"""Products in a sum that is exact whatever the zero points are; a filter's channel is split along more taps."""
+_WRITTEN_OUT = 32
+"""More pieces are added in a loop: with 256 written out, one product compiles for half a minute."""
 
 
 def integer_matmul(
@@ -50,11 +55,14 @@ def integer_matmul(
     if left.shape[-1] != right.shape[max(right.ndim - 2, 0)]:
         raise InvalidInputError("The factors' inner sizes are equal", got=f"{left.shape} and {right.shape}")
 
-    def product(part: slice) -> Array:
-        columns = right[part] if right.ndim == 1 else right[..., part, :]
-        return jnp.matmul(left[..., part], columns, precision=jax.lax.Precision.HIGHEST)
-
-    return _total([product(part) for part in _parts(left.shape[-1], most)] or [jnp.matmul(left, right)])
+    return _sum_of_pieces(
+        partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST),
+        left,
+        left.ndim - 1,
+        right,
+        max(right.ndim - 2, 0),
+        most,
+    )
 
 
 def integer_convolution(
@@ -78,7 +86,7 @@ def integer_convolution(
     most = _EXACT // max(largest_magnitude(x.dtype, x_zero) * largest_magnitude(w.dtype, w_zero), 1)
     wide = _centred(x, x_zero, lambda values: values.reshape(1, -1, *(1,) * (x.ndim - 2)))
     filters = _centred(w, w_zero, lambda values: values.reshape(-1, *(1,) * (w.ndim - 1)))
-    return _total(_partial_sums(wide, filters, tuple(strides), tuple(padding), tuple(dilation), groups, most))
+    return _in_pieces(wide, filters, tuple(strides), tuple(padding), tuple(dilation), groups, most)
 
 
 def requantize(
@@ -131,38 +139,65 @@ def _parts(length: int, most: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
-def _total(partial_sums: Sequence[Array]) -> Array:
-    """Adds whole numbers, given in float32, in int32."""
-    first, *others = (partial_sum.astype(jnp.int32) for partial_sum in partial_sums)
-    for other in others:
-        first = first + other
-    return first
+def _sum_of_pieces(
+    product: Callable[[Array, Array], Array], a: Array, a_axis: int, b: Array, b_axis: int, length: int
+) -> Array:
+    """Returns the sum, in int32, of products of whole numbers in float32.
+
+    Args:
+      product: (a, b) -> a product that sums over the two axes.
+      a, b: factors. a_axis, b_axis: equally long.
+      length: of the longest pieces of these axes whose product is exact.
+    """
+
+    def of_piece(first: Any, size: int) -> Array:
+        cut = jax.lax.dynamic_slice_in_dim
+        return product(cut(a, first, size, a_axis), cut(b, first, size, b_axis)).astype(jnp.int32)
+
+    parts = _parts(a.shape[a_axis], length)
+    if len(parts) <= _WRITTEN_OUT:
+        if len(parts) <= 1:
+            return product(a, b).astype(jnp.int32)
+        return reduce(jnp.add, (of_piece(part.start, part.stop - part.start) for part in parts))
+    size = max(part.stop - part.start for part in parts)
+    a, b = (_lengthened(v, axis, size * len(parts)) for v, axis in ((a, a_axis), (b, b_axis)))
+    return jax.lax.fori_loop(1, len(parts), lambda i, total: total + of_piece(i * size, size), of_piece(0, size))
+
+
+def _lengthened(x: Array, axis: int, size: int) -> Array:
+    ends = [(0, 0)] * x.ndim
+    ends[axis] = (0, size - x.shape[axis])
+    return jnp.pad(x, ends)
 
 
 _Padding = tuple[tuple[Any, Any], ...]
 
 
-def _partial_sums(
+def _in_pieces(
     x: Array, w: Array, strides: tuple[int, ...], padding: _Padding, dilation: tuple[int, ...], groups: int, most: int
-) -> list[Array]:
-    """Returns convolutions of at most `most` products for each output, which add up to the whole one.
+) -> Array:
+    """Returns the sum, in int32, of convolutions of at most `most` products for each output.
 
     A filter is split along its channels and, if one channel has too many taps, along these.
     """
     products = int(np.prod(w.shape[1:]))
     if products <= most or max(w.shape[1:]) == 1:
-        return [convolve(x, w, strides=strides, padding=padding, dilation=dilation, groups=groups)]
-    axis = 1 if w.shape[1] > 1 else 1 + int(np.argmax(w.shape[1:]))
-    sums = []
+        whole = convolve(x, w, strides=strides, padding=padding, dilation=dilation, groups=groups)
+        return whole.astype(jnp.int32)
+    if w.shape[1] > 1:
+
+        def convolved(grouped: Array, filters: Array) -> Array:
+            merged = grouped.reshape(x.shape[0], -1, *x.shape[2:])
+            return _in_pieces(merged, filters, strides, padding, dilation, groups, most)
+
+        channels = max(most * w.shape[1] // products, 1)
+        return _sum_of_pieces(convolved, x.reshape(x.shape[0], groups, -1, *x.shape[2:]), 2, w, 1, channels)
+    axis = 1 + int(np.argmax(w.shape[1:]))
+    total: Any = 0
     for part in _parts(w.shape[axis], most * w.shape[axis] // products):
-        filters, part_padding = w[(slice(None),) * axis + (part,)], padding
-        if axis == 1:
-            grouped = x.reshape(x.shape[0], groups, -1, *x.shape[2:])[:, :, part]
-            inputs = grouped.reshape(x.shape[0], -1, *x.shape[2:])
-        else:  # the whole input; its padding is reduced by the extent of the other taps
-            i, inputs = axis - 2, x
-            (before, after), step = padding[i], dilation[i]
-            shifted = (before - part.start * step, after - (w.shape[axis] - part.stop) * step)
-            part_padding = (*padding[:i], shifted, *padding[i + 1 :])
-        sums += _partial_sums(inputs, filters, strides, part_padding, dilation, groups, most)
-    return sums
+        # the whole input; its padding is reduced by the extent of the other taps
+        (before, after), step = padding[axis - 2], dilation[axis - 2]
+        shifted = (before - part.start * step, after - (w.shape[axis] - part.stop) * step)
+        part_padding = (*padding[: axis - 2], shifted, *padding[axis - 1 :])
+        total = total + _in_pieces(x, w[(slice(None),) * axis + (part,)], strides, part_padding, dilation, groups, most)
+    return total

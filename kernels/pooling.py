@@ -11,6 +11,7 @@ NaN: the result of a window with NaN is NaN. Gradients: that of a maximum goes t
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -24,6 +25,9 @@ from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.rounding import divide, finite_range
 
 Layout: TypeAlias = Literal["channels_first", "channels_last"]
+
+_MOST_SLICES = 128
+"""With more taps along an axis, a program with a slice for each takes longer to compile than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,12 @@ class PoolingWindow:
             jax.lax.slice_in_dim(padded, i * self.dilation, i * self.dilation + extent, self.stride, axis)
             for i in range(self.taps)
         ]
+
+    def stacked(self, padded: Num[Array, ...], axis: int) -> Num[Array, ...]:
+        """Returns the padded array at each tap of all windows, the taps as the last axis."""
+        if self.taps <= _MOST_SLICES:
+            return jnp.stack(self.slices(padded, axis), -1)
+        return jnp.moveaxis(jnp.take(padded, self.positions() + self.before, axis), axis + 1, -1)
 
     def filled(self, x: Num[Array, ...], axis: int, fill: Any) -> list[Array]:
         """Returns, for each tap, the entries of the unpadded array that it reads in all windows, `fill` in the padding.
@@ -143,7 +153,7 @@ def max_pool_indices(
     """
     taps = _padded(x, windows, _least(x.dtype), first=2)[..., None]
     for axis, window in enumerate(windows, start=2):  # (n, c, outputs..., taps of all axes, the last axis fastest)
-        stacked = jnp.stack(window.slices(taps, axis), -1)
+        stacked = window.stacked(taps, axis)
         taps = stacked.reshape(*stacked.shape[:-2], stacked.shape[-2] * stacked.shape[-1])
     spatial = [w.size for w in windows]
     weights = np.cumprod([1, *spatial[:-1]]) if column_major else np.cumprod([1, *spatial[:0:-1]])[::-1]
@@ -195,10 +205,22 @@ def average_pool_in_row_order(
 
     `average_pool` sums over one axis after another; the last bits differ.
     """
-    taps = [_padded(x, windows, 0, first=2)]
-    for axis, window in enumerate(windows, start=2):
-        taps = [entries for tap in taps for entries in window.slices(tap, axis)]
-    return _mean(functools.reduce(jnp.add, taps), windows, count_padding, first=2)
+    padded = _padded(x, windows, 0, first=2)
+    counts, dilation = [w.taps for w in windows], [w.dilation for w in windows]
+    lengths = (*x.shape[:2], *(w.stride * (w.outputs - 1) + 1 for w in windows))
+    strides = (slice(None), slice(None), *(slice(None, None, w.stride) for w in windows))
+    if math.prod(counts) <= _MOST_SLICES:
+        taps = [padded]
+        for axis, window in enumerate(windows, start=2):
+            taps = [piece for tap in taps for piece in window.slices(tap, axis)]
+        return _mean(functools.reduce(jnp.add, taps), windows, count_padding, first=2)
+
+    def at_tap(i: Any) -> Array:
+        starts = (n * step for n, step in zip(jnp.unravel_index(i, counts), dilation, strict=True))
+        return jax.lax.dynamic_slice(padded, (0, 0, *starts), lengths)[strides]
+
+    total = jax.lax.fori_loop(1, math.prod(counts), lambda i, total: total + at_tap(i), at_tap(0))
+    return _mean(total, windows, count_padding, first=2)
 
 
 def lp_pool(
@@ -244,11 +266,27 @@ def _in_layout(pool: Callable[[Array], Array], layout: Layout, x: Array) -> Arra
 def _combined(x: Array, windows: Sequence[PoolingWindow], combine: Callable[[Array, Array], Array], fill: Any) -> Array:
     """Combines all taps of (N, spatial..., C), one axis after another."""
     for axis, window in enumerate(windows, start=1):
+        if window.taps > _MOST_SLICES:
+            x = _reduced(x, window, axis, jax.lax.max if combine is _larger else jax.lax.add, fill)
+            continue
         first, *others = window.filled(x, axis, fill)
         for other in others:
             first = combine(first, other)
         x = first
     return x
+
+
+def _reduced(x: Array, window: PoolingWindow, axis: int, combine: Callable[[Array, Array], Array], fill: Any) -> Array:
+    """Combines all taps along one axis by XLA's window reduction."""
+    ones = [1] * x.ndim
+    taps, strides, dilation = (
+        [*ones[:axis], n, *ones[axis + 1 :]] for n in (window.taps, window.stride, window.dilation)
+    )
+    padded = _padded(x, (window,), fill, first=axis)
+    reduced = jax.lax.reduce_window(
+        padded, np.asarray(fill, x.dtype), combine, taps, strides, "VALID", window_dilation=dilation
+    )
+    return jax.lax.slice_in_dim(reduced, 0, window.outputs, axis=axis)
 
 
 def _padded(x: Array, windows: Sequence[PoolingWindow], fill: Any, first: int) -> Array:

@@ -49,6 +49,12 @@ class Limits:
     folded_unbacked: int = 768 * _MIB
     """Bytes computed while loading beyond twice the bytes that the file holds; onnx's test file of VGG-19 computes its
     weights from constants and needs 575 MB."""
+    window_reads: int = 2**44
+    """Entries that the windows of one convolution or pool read, all together, padding included. The largest layer of
+    VGG-19 reads 2**31 for an image."""
+    written_out: int = 256
+    """Copies of one computation that an operator writes into a program, such as the corners between which it
+    interpolates in many dimensions; 64 in three. Compilation takes a tenth of a second and more for each."""
     loop_trips: int = 100_000
     """Trips of one Loop or Scan; a 225-byte file can require 2**62."""
     pattern_bytes: int = 8 * _MIB
@@ -57,6 +63,10 @@ class Limits:
     """Pixels of one image, of a seed folder or decoded by an operator; a small file can hold a large one."""
     traced_calls: int = 2_000_000
     """Operator calls of one trace; loops within loops that are written out multiply."""
+    live_bytes: int = 32 * _GIB
+    """Values of one call that are computed and still to be read, all together, counted while it is traced. An estimate:
+    XLA stores no copy of what it fuses, and kernels have memory of their own; it takes 0.7 to 1.8 times as much. Room
+    for four float32 tensors of the most elements; 1,000 images in one call of a thin ResNet-50 take 6 GB."""
     seed_bytes: int = 4 * _GIB
     """One seed file or folder, decoded."""
     seed_files: int = 100_000
@@ -89,20 +99,30 @@ class Limits:
 
 
 DEFAULT = Limits()
+
+
+@dataclass(slots=True)
+class _Use:
+    """Operator calls and bytes of live values so far, of one `active` block."""
+
+    calls: int = 0
+    live_bytes: int = 0
+
+
 _active: ContextVar[Limits] = ContextVar("limits", default=DEFAULT)
-_calls: ContextVar[list[int] | None] = ContextVar("calls", default=None)
+_use: ContextVar[_Use | None] = ContextVar("use", default=None)
 _folded: ContextVar[int | None] = ContextVar("folded", default=None)
 
 
 @contextmanager
 def active(limits: Limits) -> Iterator[None]:
     """Sets the limits that `check_made` and the other checks apply within the block: operators are plain functions."""
-    token, calls = _active.set(limits), _calls.set([0])
+    token, use = _active.set(limits), _use.set(_Use())
     try:
         yield
     finally:
         _active.reset(token)
-        _calls.reset(calls)
+        _use.reset(use)
 
 
 @contextmanager
@@ -136,15 +156,47 @@ def check_computed(shape: Sequence[Any]) -> None:
 
 def check_call() -> None:
     """Counts an operator call within an `active` block, and checks the number of calls."""
-    calls = _calls.get()
-    if calls is not None:
-        calls[0] += 1
-        _active.get().check("traced_calls", calls[0])
+    use = _use.get()
+    if use is not None:
+        use.calls += 1
+        _active.get().check("traced_calls", use.calls)
+
+
+def check_live(added: int, where: object = "") -> None:
+    """Adds bytes of values that were computed, negative ones once nothing reads them, and checks the total."""
+    use = _use.get()
+    if use is not None and added:
+        use.live_bytes += added
+        limits = _active.get()
+        if added > 0 and use.live_bytes > limits.live_bytes:  # the place is described only where it is needed
+            limits.check("live_bytes", use.live_bytes, where=str(where))
+
+
+@contextmanager
+def live_within() -> Iterator[None]:
+    """Forgets, at the end of the block, the values that were added in it."""
+    use = _use.get()
+    before = 0 if use is None else use.live_bytes
+    try:
+        yield
+    finally:
+        if use is not None:
+            use.live_bytes = before
 
 
 def check_trips(trips: int) -> None:
     """Checks the number of trips of a loop of the model before it runs or is unrolled."""
     _active.get().check("loop_trips", trips)
+
+
+def check_window_reads(reads: int) -> None:
+    """To be called by an operator that moves windows over an array, with the entries that all of them read."""
+    _active.get().check("window_reads", reads)
+
+
+def check_written_out(copies: int) -> None:
+    """To be called by an operator before it writes one computation into a program several times."""
+    _active.get().check("written_out", copies)
 
 
 def pattern_bytes() -> int:

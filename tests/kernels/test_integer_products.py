@@ -7,9 +7,16 @@ import pytest
 from jax import lax
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.kernels import integer_products
 from modeldiff_jax.kernels.integer_products import integer_convolution, integer_matmul, largest_magnitude, requantize
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(params=[integer_products._WRITTEN_OUT, 1], ids=["written out", "in a loop"])
+def form(request, monkeypatch):
+    """A few pieces are written out; many are added up by a loop."""
+    monkeypatch.setattr(integer_products, "_WRITTEN_OUT", request.param)
 
 
 def eight_bits(dtype, *shape):
@@ -17,6 +24,7 @@ def eight_bits(dtype, *shape):
     return RNG.integers(info.min, info.max, shape, dtype, endpoint=True)
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("a_type", [np.uint8, np.int8])
 @pytest.mark.parametrize("b_type", [np.uint8, np.int8])
 @pytest.mark.parametrize("length", [1, 257, 2000])
@@ -57,6 +65,7 @@ CASES = {  # input, filter, groups, strides, padding, dilation
 }
 
 
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_convolutions(case):
     x_shape, w_shape, groups, strides, padding, dilation = case

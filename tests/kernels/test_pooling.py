@@ -23,6 +23,15 @@ CASES = {  # options of the windows of each axis
 every_case = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 
 
+@pytest.fixture(params=[pooling._MOST_SLICES, 0], ids=["slices", "long windows"])
+def form(request, monkeypatch):
+    """Windows of few taps are slices of the array; long ones one operation."""
+    monkeypatch.setattr(pooling, "_MOST_SLICES", request.param)
+
+
+in_both_forms = pytest.mark.usefixtures("form")
+
+
 def windows_of(options):
     return tuple(pooling_window(size, **each) for size, each in zip(X.shape[2:], options, strict=True))
 
@@ -44,6 +53,7 @@ def by_definition(windows, reduce):
     return y
 
 
+@in_both_forms
 @every_case
 def test_maxima(options):
     windows = windows_of(options)
@@ -51,6 +61,7 @@ def test_maxima(options):
     np.testing.assert_array_equal(largest, by_definition(windows, lambda v, _: v.max(0)))
 
 
+@in_both_forms
 @every_case
 @pytest.mark.parametrize("count_padding", [False, True])
 def test_means(options, count_padding):
@@ -61,6 +72,7 @@ def test_means(options, count_padding):
         np.testing.assert_allclose(means, want, rtol=1e-5, atol=1e-6)
 
 
+@in_both_forms
 @every_case
 @pytest.mark.parametrize("p", [1, 2, 3.5])
 def test_norms(options, p):
@@ -69,6 +81,7 @@ def test_norms(options, p):
     np.testing.assert_allclose(jax.jit(lambda x: pooling.lp_pool(x, windows, p))(X), want, rtol=1e-5)
 
 
+@in_both_forms
 @every_case
 @pytest.mark.parametrize("column_major", [False, True])
 def test_places(options, column_major):
@@ -103,6 +116,7 @@ def test_narrow_floats_are_added_up_in_float32(dtype):
     np.testing.assert_allclose(norm.astype(np.float32), 5120 * 20**0.5, rtol=1e-2)
 
 
+@in_both_forms
 def test_channels_last():
     windows = windows_of(CASES["strided, padded"])
     for pool in (pooling.max_pool, pooling.average_pool):
@@ -110,6 +124,13 @@ def test_channels_last():
         np.testing.assert_array_equal(jnp.moveaxis(last, -1, 1), pool(jnp.asarray(X), windows))
 
 
+def test_programs_do_not_grow_with_the_window():
+    x, window = jnp.zeros((1, 1, 2**14)), (pooling_window(2**14, 2**14),)
+    for pool in (pooling.average_pool, pooling.average_pool_in_row_order, pooling.max_pool):
+        assert len(str(jax.make_jaxpr(lambda x, pool=pool: pool(x, window))(x))) < 5000
+
+
+@in_both_forms
 def test_gradients_at_ties_and_at_zero():
     windows = (pooling_window(4, 2, stride=2),)
     zeros = jnp.zeros((1, 1, 4))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Node:
         return f"{self.domain}.{self.op} node `{self.name or '/'.join(self.outputs)}`"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Graph:
     """Nodes in topological order.
 
@@ -72,6 +73,21 @@ class Graph:
             yield node
             for subgraph in node.subgraphs.values():
                 yield from subgraph.walk()
+
+    @cached_property
+    def last_reads(self) -> tuple[tuple[str, ...], ...]:
+        """Values computed by this graph's nodes that nothing reads after a node: names, node by node.
+
+        A nested graph reads what it captures where its node stands. Outputs of the graph are in none of them.
+        """
+        alive = {spec.name for spec in self.outputs}
+        computed = {name for node in self.nodes for name in node.outputs if name}
+        found: list[tuple[str, ...]] = []
+        for node in reversed(self.nodes):
+            reads = captured(node)
+            found.append(tuple(((reads & computed) | set(filter(None, node.outputs))) - alive))
+            alive |= reads
+        return tuple(reversed(found))
 
 
 def captured(node: Node) -> frozenset[str]:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, ModelDiffError, NotStaticError, UnsupportedModelError
-from modeldiff_jax.limits import check_call, check_computed
+from modeldiff_jax.limits import check_call, check_computed, check_live, live_within
 from modeldiff_jax.models.graph.bounded import (
     Padded,
     as_loop_body,
@@ -24,6 +24,7 @@ from modeldiff_jax.models.graph.bounded import (
 )
 from modeldiff_jax.models.graph.channels import ChannelAxes, in_channels_last
 from modeldiff_jax.models.graph.ir import Graph, Node
+from modeldiff_jax.models.graph.liveness import LiveValues, n_bytes
 from modeldiff_jax.models.graph.registry import Op, lookup
 from modeldiff_jax.models.graph.sizes import is_sizes, settle, traced_sizes
 from modeldiff_jax.models.graph.strings import Strings, encoded, is_string_array, needs_indices, on_indices
@@ -42,14 +43,16 @@ def run(graph: Graph, environment: Mapping[str, Value]) -> tuple[Value, ...]:
       graph: any graph.
       environment: its inputs, constants and parameters, and values of outer graphs, by name.
     """
-    values: Environment = dict(environment)
-    channels = ChannelAxes()
-    for node in graph.nodes:
-        axis = channels.of_inputs(node)
-        results = call(node, values, axis)
-        channels.propagate(node, axis)
-        values.update((name, result) for name, result in zip(node.outputs, results, strict=False) if name)
-    return tuple(values[spec.name] for spec in graph.outputs)
+    values, channels = LiveValues(environment), ChannelAxes()
+    with live_within():
+        for node, read in zip(graph.nodes, graph.last_reads, strict=True):
+            axis = channels.of_inputs(node)
+            values.computed(node, call(node, values, axis))
+            channels.propagate(node, axis)
+            values.drop(read)
+    outputs = tuple(values[spec.name] for spec in graph.outputs)
+    check_live(sum(map(n_bytes, outputs)))  # they live on in what this graph is nested in
+    return outputs
 
 
 def call(node: Node, values: Environment, channel_axis: int | None = None) -> tuple[Value, ...]:
@@ -91,7 +94,8 @@ def call(node: Node, values: Environment, channel_axis: int | None = None) -> tu
     try:
         with np.errstate(all="ignore"), jax.named_scope(node.op), default_promotion():
             if padded or node.subgraphs:  # both take care of 64-bit types themselves
-                result = function(*arguments, **attributes)
+                with live_within():
+                    result = function(*arguments, **attributes)
             else:
                 values_in = [v for i, v in enumerate(arguments) if not operator.is_static(i)]
                 result = x64.in_types_of(values_in, partial(function, *arguments, **attributes))
@@ -126,7 +130,11 @@ def _closure(graph: Graph, values: Environment, branch: bool) -> Callable[..., t
 
     def function(*arguments: Value) -> tuple[Value, ...]:
         names = (spec.name for spec in graph.inputs)
-        return run(graph, {**values, **dict(zip(names, arguments, strict=True))})
+        environment = {**values, **dict(zip(names, arguments, strict=True))}
+        if not branch:
+            return run(graph, environment)
+        with live_within():  # another branch, traced next to this one, never runs beside it
+            return run(graph, environment)
 
     return function if branch else as_loop_body(function)
 

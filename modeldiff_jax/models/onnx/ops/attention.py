@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.limits import check_written_out
 from modeldiff_jax.models.graph.registry import Index
 from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, axis_index, in_float32, xp
 from modeldiff_jax.models.onnx.ops.activation import softmax
@@ -356,6 +357,7 @@ def causal_conv_with_state(
     if activation not in ("none", "silu", "swish"):
         raise InvalidInputError("The activation is none, silu or swish", got=activation)
     m, taps = xp(x, w, b, past_state), w.shape[2]
+    check_written_out(taps)
     before = m.zeros((*x.shape[:2], taps - 1), x.dtype) if past_state is None else past_state
     whole = m.concatenate([before, x], 2)
     length = x.shape[2]

@@ -14,6 +14,7 @@ import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, LimitExceededError, NotStaticError
 from modeldiff_jax.limits import check_trips
+from modeldiff_jax.models.graph.liveness import release
 from modeldiff_jax.models.graph.sizes import is_sizes, traced_sizes
 from modeldiff_jax.models.graph.values import Value, axis_index, known
 from modeldiff_jax.models.onnx.registration import op
@@ -85,6 +86,8 @@ def _unroll(most: int | None, condition: Value, initial: Sequence[Value], body: 
     while (most is None or trip < most) and _flag(condition):
         check_trips(trip)
         results = body(np.asarray(trip, np.int64), np.asarray(True), *carried)
+        if trip:
+            release(condition, *carried)
         condition, carried, row = results[0], results[1 : 1 + len(initial)], results[1 + len(initial) :]
         if not known(condition):
             raise _EndsByDataError

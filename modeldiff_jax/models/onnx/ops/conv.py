@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypedDict
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels.convolution import convolve, convolve_transpose
 from modeldiff_jax.models.graph.values import Value, in_float32, is_narrow
+from modeldiff_jax.models.graph.windows import check_windows, window_outputs
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -67,6 +69,8 @@ def conv_windows(
         )
     elif auto_pad == "VALID":
         padding = _pairs(None, len(strides))
+    outputs = map(window_outputs, x.shape[2:], w.shape[2:], strides, dilations, padding)
+    check_windows(x.shape, padding, (x.shape[0], w.shape[0], *outputs), math.prod(w.shape[1:]))
     return Windows(strides=strides, padding=padding, dilation=dilations)
 
 
@@ -112,8 +116,26 @@ def conv_transpose(
     elif auto_pad == "VALID":
         padding = _pairs(None, n)
     padding = tuple((before, after - more) for (before, after), more in zip(padding, added, strict=True))
+    _check_transposed(x, w, strides, dilations, padding, group)
     transposed = partial(convolve_transpose, strides=strides, padding=padding, dilation=dilations, groups=group)
     return _plus_bias(transposed, x, w, b)
+
+
+def _check_transposed(
+    x: Value,
+    w: Value,
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    padding: Sequence[tuple[Any, Any]],
+    group: int,
+) -> None:
+    """Checks what a transposed convolution makes: the whole result, and what is cut off it or added to it."""
+    sizes = x.shape[2:]
+    whole = [(n - 1) * s + _reach(t, d) for n, s, t, d in zip(sizes, strides, w.shape[2:], dilations, strict=True)]
+    outputs = [size - before - after for size, (before, after) in zip(whole, padding, strict=True)]
+    reads, front = math.prod(w.shape[2:]) * (w.shape[0] // group), (x.shape[0], w.shape[1] * group)
+    check_windows((*front, *outputs), padding, (*front, *whole), reads)
+    check_windows((*front, *whole), [(-before, -after) for before, after in padding], (*front, *outputs), reads)
 
 
 def _per_axis(

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError
-from modeldiff_jax.kernels.integer_products import integer_convolution, integer_matmul, requantize
+from modeldiff_jax.kernels.integer_products import (
+    SHORTEST_PIECE,
+    integer_convolution,
+    integer_matmul,
+    requantize,
+)
+from modeldiff_jax.limits import check_written_out
 from modeldiff_jax.models.graph.values import Value, astype, divide
 from modeldiff_jax.models.onnx.ops.conv import conv_windows
 from modeldiff_jax.models.onnx.registration import op
@@ -64,6 +71,7 @@ def conv_integer(
 ) -> Value:
     """Returns the convolution of x - x_zero with w - w_zero, in int32."""
     windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
+    check_written_out(math.prod(w.shape[2:]) // SHORTEST_PIECE)
     return integer_convolution(x, x_zero, w, w_zero, **windows, groups=group)
 
 
@@ -89,6 +97,7 @@ def qlinear_conv(
 ) -> Value:
     """Returns the quantised convolution of quantised tensors; the filter may have a scale for each output channel."""
     windows = conv_windows(x, w, auto_pad, dilations, group, kernel_shape, pads, strides)
+    check_written_out(math.prod(w.shape[2:]) // SHORTEST_PIECE)
     total = integer_convolution(x, x_zero, w, w_zero, **windows, groups=group)
 
     def on_channels(values: Value) -> Value:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from modeldiff_jax.errors import UnsupportedModelError
+from modeldiff_jax.limits import check_written_out
 from modeldiff_jax.models.graph.registry import Static
 from modeldiff_jax.models.graph.values import (
     Value,
@@ -20,6 +21,7 @@ from modeldiff_jax.models.graph.values import (
     widened,
     xp,
 )
+from modeldiff_jax.models.graph.windows import check_windows
 from modeldiff_jax.models.onnx.ops.common import element_type
 from modeldiff_jax.models.onnx.registration import op
 
@@ -223,10 +225,11 @@ def lrn(
     x: Value, /, *, size: int, alpha: float = float(np.float32(1e-4)), beta: float = 0.75, bias: float = 1.0
 ) -> Value:
     """Divides x by (bias + alpha / size * s) ** beta, s the sum of squares over `size` channels (Krizhevsky 2012)."""
-    before = (size - 1) // 2
-    padding = [(0, 0), (before, size - 1 - before)] + [(0, 0)] * (x.ndim - 2)
-    squares = xp(x).pad(x * x, padding)
-    total = sum(squares[:, i : i + x.shape[1]] for i in range(size))
+    before, after = (min(n, x.shape[1]) for n in ((size - 1) // 2, size // 2))  # beyond the channels are zeros
+    check_windows(x.shape, [(before, after)], x.shape, before + after + 1, first=1)
+    check_written_out(before + after + 1)
+    squares = xp(x).pad(x * x, [(0, 0), (before, after)] + [(0, 0)] * (x.ndim - 2))
+    total = sum(squares[:, i : i + x.shape[1]] for i in range(before + after + 1))
     return astype(x / (bias + alpha / size * total) ** beta, x.dtype)
 
 

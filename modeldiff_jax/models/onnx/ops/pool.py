@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from modeldiff_jax.errors import InvalidInputError
 from modeldiff_jax.kernels import pooling
 from modeldiff_jax.kernels.pooling import PoolingWindow, pooling_window
+from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Index, Static
 from modeldiff_jax.models.graph.values import Value, astype, sizes
+from modeldiff_jax.models.graph.windows import check_windows
 from modeldiff_jax.models.onnx.registration import op
 
 
@@ -41,6 +44,8 @@ def pooling_windows(
         before, after = _padding(size, taps, stride, dilation, pads[i], pads[n + i], auto_pad)
         window = pooling_window(size, taps, stride=stride, dilation=dilation, before=before, after=after, ceil=ceil)
         windows.append(window)
+    padding, outputs = [(w.before, w.after + w.beyond) for w in windows], [w.outputs for w in windows]
+    check_windows(x.shape, padding, (*x.shape[:2], *outputs), math.prod(kernel_shape))
     return tuple(windows)
 
 
@@ -78,6 +83,7 @@ def max_pool(
     largest = pooling.max_pool(x, windows)
     if n_outputs == 1:
         return largest
+    check_made((*largest.shape, math.prod(kernel_shape)))
     indices = pooling.max_pool_indices(x, largest, windows, column_major=bool(storage_order))
     return largest, astype(indices, np.int64)
 
@@ -184,9 +190,12 @@ def max_unpool(
     natural = x.shape[:2] + tuple(
         (x.shape[2 + i] - 1) * strides[i] + kernel_shape[i] - pads[i] - pads[n + i] for i in range(n)
     )
-    total = int(np.prod(natural))
+    shape = natural if output_shape is None else sizes(output_shape)
+    check_made(natural)
+    check_made(shape)
+    total = math.prod(natural)
     flat_indices = jnp.ravel(jnp.where(indices < 0, total, indices))  # a window of padding alone has index -1
     y = jnp.zeros(total, x.dtype).at[flat_indices].set(jnp.ravel(x), mode="drop").reshape(natural)
     if output_shape is None:
         return y
-    return jnp.zeros(sizes(output_shape), x.dtype).at[tuple(slice(0, d) for d in natural)].set(y)
+    return jnp.zeros(shape, x.dtype).at[tuple(slice(0, d) for d in natural)].set(y)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modeldiff_jax.errors import InvalidInputError, NotStaticError
-from modeldiff_jax.limits import check_made
+from modeldiff_jax.limits import check_made, check_window_reads, check_written_out
 from modeldiff_jax.models.graph.registry import Static
 from modeldiff_jax.models.graph.values import HIGHEST, Value, astype, concrete, in_float32, known, sizes, xp
 from modeldiff_jax.models.onnx.registration import op
@@ -76,6 +76,7 @@ def _grid_sample(x: Value, grid: Value, mode: str, padding_mode: str, align_corn
             position = _reflected(position, low, high)
         taps = _taps(position, mode)
         axes.append([(_reflected(p, low, high) if padding_mode == "reflection" else p, w) for p, w in taps])
+    check_written_out(math.prod(map(len, axes)))
     total: Value = 0
     for corner in itertools.product(*axes):
         weight = math.prod(w for _, w in corner)
@@ -265,6 +266,8 @@ def deform_conv(
     if channels % offset_group or w.shape[0] % group or channels != w.shape[1] * group:
         raise InvalidInputError("Channels divide into the groups", got=f"{x.shape}, {w.shape}, {group}, {offset_group}")
     check_made((count, channels, total, *out))
+    check_window_reads(count * w.shape[0] * math.prod(w.shape[1:]) * math.prod(out))
+    check_written_out(2**n)
     shifts = offset.reshape(count * offset_group, total, n, *out)
     positions = []
     for axis in range(n):

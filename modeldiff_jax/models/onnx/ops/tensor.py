@@ -17,6 +17,7 @@ from modeldiff_jax.limits import check_made
 from modeldiff_jax.models.graph.registry import Index, Static
 from modeldiff_jax.models.graph.sizes import as_sizes, is_sizes, traced_sizes
 from modeldiff_jax.models.graph.values import Value, astype, axis_index, axis_indices, concrete, module_for, sizes, xp
+from modeldiff_jax.models.graph.windows import check_padded
 from modeldiff_jax.models.onnx.ops.common import computing_in, element_type
 from modeldiff_jax.models.onnx.registration import op
 
@@ -291,7 +292,7 @@ def _pad(x: Value, pads: Any, mode: str, value: Value, axes: Static) -> Value:
     ends = [(0, 0)] * x.ndim
     for i, axis in enumerate(indices):
         ends[axis] = (counts[i], counts[len(indices) + i])
-    check_made([dim + low + high for dim, (low, high) in zip(x.shape, ends, strict=True)])
+    check_padded(x.shape, ends)
     if mode == "constant" and not concrete(x, value):
         x = jnp.asarray(x)
         fill = jnp.zeros((), x.dtype) if value is None else jnp.asarray(value, x.dtype).reshape(())
@@ -305,7 +306,23 @@ def _pad(x: Value, pads: Any, mode: str, value: Value, axes: Static) -> Value:
         return np.pad(x[crop], padding, constant_values=0 if value is None else np.ravel(value)[0])
     if mode not in ("reflect", "edge", "wrap"):
         raise InvalidInputError("Pad's mode is constant, reflect, edge or wrap", got=mode)
-    return xp(x).pad(x[crop], padding, mode=mode)
+    x = x[crop]
+    for axis, (low, high) in enumerate(padding):
+        size = x.shape[axis]
+        if isinstance(size, int) and 0 < size <= max(low, high):  # `pad` would concatenate many copies
+            positions = xp(x).arange(-low, size + high, dtype=np.int32)
+            x, padding[axis] = x.take(_read_by_pad(positions, size, mode), axis, mode="clip"), (0, 0)
+    return xp(x).pad(x, padding, mode=mode)
+
+
+def _read_by_pad(positions: Value, size: int, mode: str) -> Value:
+    """Returns the index of the entry that padding repeats at each position, counted from the axis's first entry."""
+    if mode == "edge":
+        return positions.clip(0, size - 1)
+    if mode == "wrap":
+        return positions % size
+    period = max(2 * (size - 1), 1)
+    return xp(positions).minimum(positions % period, -positions % period)
 
 
 @op("DepthToSpace")

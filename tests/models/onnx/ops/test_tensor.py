@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from modeldiff_jax.errors import InvalidInputError
+from modeldiff_jax.models.onnx.ops import tensor
 from tests.models.onnx.helpers import check_node, check_transforms, convert, node_model
 
 X = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
@@ -162,6 +163,17 @@ def test_pad(mode, pads):
 def test_pad_axes_and_wrap():
     check_node("Pad", [X, ints(1, 2), None, ints(-1)], {"mode": "reflect"}, opset=18)
     check_node("Pad", [X, ints(0, 1, 2, 0, 2, 1)], {"mode": "wrap"}, opset=19)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_padding_wider_than_its_axis(mode, size):
+    x, ends = np.arange(2 * size, dtype=np.float32).reshape(2, size), [(0, 3), (11, 12)]
+    want, pads = np.pad(x, ends, mode=mode), ints(*(low for low, _ in ends), *(high for _, high in ends))
+    np.testing.assert_array_equal(tensor.pad(x, pads, mode=mode), want)
+    np.testing.assert_array_equal(jax.jit(lambda x: tensor.pad(x, pads, mode=mode))(x), want)
+    wide = jax.make_jaxpr(lambda x: tensor.pad(x, ints(0, 10**5, 0, 10**5), mode=mode))(x)
+    assert len(str(wide)) < 5000
 
 
 @pytest.mark.parametrize("mode", ["DCR", "CRD"])
