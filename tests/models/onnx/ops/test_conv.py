@@ -123,7 +123,7 @@ def test_agrees_with_onnxruntime_and_its_gradient_is_the_transposed_map(op_type,
 
 def test_bias_is_optional_and_channels_may_be_concrete():
     x, w, b = random_inputs("Conv", (1, 3, 6, 6), (4, 3, 3, 3), {})
-    np.testing.assert_allclose(conv(x, w) + b[:, None, None], conv(x, w, b), rtol=1e-6)
+    np.testing.assert_allclose(conv(x, w) + b[None, :, None, None], conv(x, w, b), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
