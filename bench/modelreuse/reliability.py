@@ -176,6 +176,9 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+_POINTS = 500
+
+
 def plot(result: dict[str, Any]) -> str:
     """Returns an SVG of the share of unrelated pairs called reused against the stated error rate."""
     p = result["p_values"]
@@ -185,7 +188,7 @@ def plot(result: dict[str, Any]) -> str:
             f"unrelated pairs called reused, alpha to {limit:g}",
             [
                 Line("stated", "#888888", [(0.0, 0.0), (limit, limit)], dots=False),
-                Line("observed", "#1b6ca8", [point for point in observed if max(point) <= limit], dots=False),
+                Line("observed", "#1b6ca8", _thinned([point for point in observed if max(point) <= limit]), dots=False),
             ],
             Axis.even(0, limit, limit / 5),
             Axis.even(0, limit, limit / 5),
@@ -193,3 +196,8 @@ def plot(result: dict[str, Any]) -> str:
         for limit in (1.0, 0.1)
     ]
     return drawn("Error rates, observed and stated", panels)
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Returns as many evenly chosen points as a line can show."""
+    return points[:: max(1, len(points) // _POINTS)]
