@@ -21,4 +21,6 @@ def default_promotion() -> Iterator[None]:
 
 def on_device(values: T) -> T:
     """Puts the numpy arrays of a pytree on the default device, explicitly, as `jax.transfer_guard("disallow")` asks."""
+    if not any(isinstance(leaf, np.ndarray | np.generic) for leaf in jax.tree.leaves(values)):
+        return values
     return jax.tree.map(lambda x: jax.device_put(x) if isinstance(x, np.ndarray | np.generic) else x, values)

@@ -36,13 +36,14 @@ def as_array(x: Any, dtype: Any = None) -> jax.Array:
       x: array-like, of numpy's or JAX's types.
       dtype: of the result; None for that of `x`.
     """
-    held = x if isinstance(x, jax.Array) else np.asarray(x)
-    if isinstance(held, np.ndarray):  # put there explicitly, as `jax.transfer_guard("disallow")` asks
-        held = held if dtype is None else held.astype(dtype, copy=False)
-        with jax.enable_x64(True) if is_64_bit(held.dtype) else nullcontext():
-            return jax.device_put(held)
-    with jax.enable_x64(True) if is_64_bit(held.dtype) or (dtype is not None and is_64_bit(dtype)) else nullcontext():
-        return jnp.asarray(held, dtype)
+    if isinstance(x, jax.Array):
+        if dtype is None or x.dtype == dtype:
+            return x
+        with jax.enable_x64(True) if is_64_bit(x.dtype) or is_64_bit(dtype) else nullcontext():
+            return jnp.asarray(x, dtype)
+    array = np.asarray(x, dtype)
+    with jax.enable_x64(True) if is_64_bit(array.dtype) else nullcontext():
+        return jax.device_put(array)  # explicitly, as `jax.transfer_guard("disallow")` requires
 
 
 def saturated(x: Any) -> Any:
