@@ -73,6 +73,8 @@ def test_every_deviation_is_needed():
     by_name, unneeded = {case.origin: case for case in originals()}, []
     with Runtime() as runtime:
         for deviation in DEVIATIONS:
+            if deviation.example is None:
+                continue
             name, seed = deviation.example
             variation = varied(by_name[name], seed)
             _, off = compare(variation, runtime)
