@@ -71,7 +71,7 @@ def main() -> None:
 
 def succeeds(run: Any, causes: Counter[str], mode: str) -> bool:
     """Returns whether `run` succeeds; counts its exception otherwise."""
-    with warnings.catch_warnings():  # noqa: TID251
+    with warnings.catch_warnings():  # noqa: TID251  # one thread; the cases' own warnings
         warnings.simplefilter("ignore")
         try:
             run()

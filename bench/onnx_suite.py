@@ -84,6 +84,6 @@ def stored(folder, side, infos):
 @functools.cache
 def cases():
     """Returns every case by kind and name."""
-    with warnings.catch_warnings():  # noqa: TID251
+    with warnings.catch_warnings():  # noqa: TID251  # one thread
         warnings.simplefilter("ignore")  # the arithmetic of the cases overflows on purpose
         return {kind: {c.name: Case(kind, c) for c in load_model_tests(kind=kind)} for kind in KINDS}

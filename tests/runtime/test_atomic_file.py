@@ -35,7 +35,7 @@ def test_permissions_of_an_old_file_are_kept_and_new_ones_follow_the_umask(tmp_p
     old.chmod(0o640)
     write(str(old), "x")
     assert stat.S_IMODE(old.stat().st_mode) == 0o640
-    mask = os.umask(0o027)  # noqa: TID251
+    mask = os.umask(0o027)  # noqa: TID251  # under test, and put back below
     try:
         write(str(tmp_path / "new"), "x")
     finally:

