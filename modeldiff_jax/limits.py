@@ -190,12 +190,12 @@ def check_trips(trips: int) -> None:
 
 
 def check_window_reads(reads: int) -> None:
-    """To be called by an operator that moves windows over an array, with the entries that all of them read."""
+    """Checks the number of entries that all windows of an operator read, before it computes anything."""
     _active.get().check("window_reads", reads)
 
 
 def check_written_out(copies: int) -> None:
-    """To be called by an operator before it writes one computation into a program several times."""
+    """Checks how often an operator writes one computation into a program, before it does."""
     _active.get().check("written_out", copies)
 
 

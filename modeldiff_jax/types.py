@@ -44,5 +44,5 @@ class TensorSpec:
 
     @property
     def holds_strings(self) -> bool:
-        """Whether this is a tensor of strings."""
+        """Returns whether this is a tensor of strings."""
         return self.dtype.metadata == STRING.metadata

@@ -67,7 +67,7 @@ def biased(
 
 
 def has_bias(metric: str) -> bool:
-    """Whether scores of a metric have a bias."""
+    """Returns whether scores of a metric have a bias."""
     return metric in ("euclidean", "sqeuclidean")
 
 

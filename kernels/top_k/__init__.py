@@ -99,7 +99,7 @@ def nearest(
 
 
 def is_traced(values: Any) -> bool:
-    """Whether a transformation such as `jit` or `vmap` traces one of some values."""
+    """Returns whether a transformation such as `jit` or `vmap` traces one of some values."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 

@@ -22,7 +22,7 @@ _QUERIES_AT_ONCE = 64, 16
 
 
 def uses_top2_filter(p: Prepared, k: int) -> bool:
-    """Whether the top-2 filter is the first stage: in float32 on a CPU, with at least 8 bins per candidate."""
+    """Returns whether the top-2 filter is the first stage: in float32 on a CPU, with at least 8 bins per candidate."""
     if p.keys is None or p.precision != "float32" or jax.default_backend() != "cpu":
         return False
     bins = p.keys.shape[0] // top2_filter.rows_per_bin(p.padded_rows.shape[0])
@@ -126,7 +126,7 @@ def search_cascade(
 
 
 def is_known(condition: Bool[Array, ""]) -> bool:
-    """Whether a condition is known to hold: it is not being traced, and true."""
+    """Returns whether a condition is known to hold: it is not being traced, and true."""
     if isinstance(condition, jax.core.Tracer) or not condition.is_fully_addressable:
         return False
     return bool(jax.device_get(condition))

@@ -67,20 +67,25 @@ def _handle(number: int, frame: FrameType | None) -> None:
     """Raises `KeyboardInterrupt`, or ends the process where a module is being imported."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os._exit(EXIT_CODE)  # commands import before they start anything
+            _end()
         frame = frame.f_back
     raise KeyboardInterrupt
 
 
-def _end() -> None:
-    """Ends the process and those it has started, without waiting for any thread."""
+def _kill_children() -> None:
     import psutil  # `--help` does not wait for it
 
-    discard_unfinished()
     with suppress(psutil.Error):
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.Error):
                 child.kill()
+
+
+def _end() -> None:
+    """Ends the process and those it has started, without waiting for any thread."""
+    discard_unfinished()
+    with suppress(ImportError, AttributeError):  # psutil may be the module whose import was interrupted
+        _kill_children()
     with suppress(OSError, ValueError):
         if sys.stderr.isatty():
             os.write(sys.stderr.fileno(), b"\r\x1b[K")  # over the line of progress

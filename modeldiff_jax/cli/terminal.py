@@ -25,12 +25,12 @@ class Stream(Protocol):
 
 
 def is_terminal(stream: Stream | None) -> bool:
-    """Whether a stream is a terminal that can do more than print lines."""
+    """Returns whether a stream is a terminal that can do more than print lines."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def takes_colour(stream: Stream | None) -> bool:
-    """Whether a stream is a terminal whose user has not asked for plain text (`NO_COLOR`)."""
+    """Returns whether a stream is a terminal whose user has not asked for plain text (`NO_COLOR`)."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 

@@ -21,7 +21,7 @@ _NOUN = "An array file"
 
 
 def is_npy(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a `.npy` file."""
+    """Returns whether a file's first bytes are those of a `.npy` file."""
     return head[:6] == b"\x93NUMPY"
 
 

@@ -73,7 +73,7 @@ _VARINT, _BYTES = 0, 2
 
 
 def _is_onnx(head: bytes, size: int) -> bool:
-    """Whether a file begins with fields of a ModelProto, all within the file and a graph or IR version among them.
+    """Returns whether a file begins with fields of a ModelProto that lie within it, a graph or IR version among them.
 
     ONNX has no magic number; protobuf's wire format is checked instead.
     """

@@ -45,7 +45,7 @@ def program_digest(function: Callable[..., Any], *arguments: Any) -> str:
 
 
 def depends_on_first(function: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether the outputs of a traceable function depend on its first argument, a pytree of arrays."""
+    """Returns whether the outputs of a traceable function depend on its first argument, a pytree of arrays."""
     jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
     _, used = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
     return any(used[: len(jax.tree.leaves(arguments[0]))])

@@ -162,7 +162,7 @@ class Model:
 
     @property
     def has_gradients(self) -> bool:
-        """Whether outputs can be differentiated by at least one input."""
+        """Returns whether outputs can be differentiated by at least one input."""
         return self.traceable and any(np.issubdtype(spec.dtype, np.floating) for spec in self.inputs)
 
     @property

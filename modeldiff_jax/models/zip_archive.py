@@ -31,7 +31,7 @@ _CHUNK = 2**20
 
 
 def is_zip(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a zip archive that begins with an entry."""
+    """Returns whether a file's first bytes are those of a zip archive that begins with an entry."""
     return head[:4] == _SIGNATURE
 
 
@@ -218,7 +218,7 @@ class _Inflater:
 
     @property
     def eof(self) -> bool:
-        """Whether the end that the data themselves mark was reached."""
+        """Returns whether the end that the data themselves mark was reached."""
         return self._unpacker.eof
 
     def take(self, size: int) -> bytes:

@@ -37,7 +37,7 @@ class Sizes:
     options: Mapping[str, Any]
 
     def fits(self, sizes: Shape) -> bool:
-        """Whether there are as many sizes as axes, each at least 1."""
+        """Returns whether there are as many sizes as axes, each at least 1."""
         names = self.axes.split(" x ")
         enough = len(sizes) >= len(names) - 1 if names[0] == "..." else len(sizes) == len(names)
         return enough and all(size >= 1 for size in sizes)

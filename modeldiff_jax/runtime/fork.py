@@ -41,12 +41,12 @@ def _after_fork() -> None:
 
 
 def _refuse_compilation(event: str, duration_secs: float, **_: str | int) -> None:
-    """Called by JAX between the steps of a compilation. Raises for code of this package, not for the user's."""
+    """Raises between the steps of a compilation, where JAX calls it, for this package's code and not for the user's."""
     frame = sys._getframe(1)
     while frame is not None:
         if str(frame.f_globals.get("__name__")).partition(".")[0] == _PACKAGE:
             check_process()
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
 
 
 if hasattr(os, "register_at_fork"):

@@ -55,7 +55,7 @@ class Op:
     wants_stream: bool
 
     def is_static(self, position: int) -> bool:
-        """Whether input `position` must be known while tracing."""
+        """Returns whether input `position` must be known while tracing."""
         return self.all_inputs_static or position in self.static_inputs
 
 

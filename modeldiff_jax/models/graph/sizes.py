@@ -21,7 +21,7 @@ def as_sizes(dims: Sequence[Any]) -> np.ndarray:
 
 
 def is_sizes(x: Any) -> bool:
-    """Whether `x` is an array with symbolic sizes in it."""
+    """Returns whether `x` is an array with symbolic sizes in it."""
     return isinstance(x, np.ndarray) and x.dtype == object and not any(isinstance(v, (str, bytes)) for v in x.flat)
 
 

@@ -31,7 +31,7 @@ HIGHEST = jax.lax.Precision.HIGHEST
 
 
 def concrete(*values: Value) -> bool:
-    """Whether every value (omitted ones aside) is known on the host."""
+    """Returns whether every value (omitted ones aside) is known on the host."""
     return all(v is None or isinstance(v, (np.ndarray, np.generic, int, float)) for v in values)
 
 
@@ -41,7 +41,7 @@ def xp(*values: Value) -> ModuleType:
 
 
 def known(value: Value) -> bool:
-    """Whether the numbers of a value can be read: it is concrete, or a JAX array outside of any trace."""
+    """Returns whether the numbers of a value can be read: it is concrete, or a JAX array outside of any trace."""
     return value is None or not isinstance(value, jax.core.Tracer)
 
 
@@ -56,12 +56,12 @@ def astype(x: Value, dtype: Any) -> Value:
 
 
 def is_integer(x: Value) -> bool:
-    """Whether `x` holds integers; arrays of symbolic sizes do."""
+    """Returns whether `x` holds integers; arrays of symbolic sizes do."""
     return is_sizes(x) or bool(jnp.issubdtype(x.dtype, jnp.integer))
 
 
 def is_narrow(x: Value) -> bool:
-    """Whether `x` holds floats of fewer than 32 bits, such as float16 and bfloat16."""
+    """Returns whether `x` holds floats of fewer than 32 bits, such as float16 and bfloat16."""
     dtype = getattr(x, "dtype", None)
     return dtype is not None and dtype.itemsize < 4 and bool(jnp.issubdtype(dtype, jnp.floating))
 
@@ -92,7 +92,7 @@ def in_float32(function: F) -> F:
             return tuple(_narrowed(result, dtype) for result in results)
         return _narrowed(results, dtype)
 
-    return evaluated  # type: ignore[return-value]
+    return evaluated  # type: ignore[return-value]  # `wraps` keeps the signature, which mypy cannot see
 
 
 def _narrowed(result: Value, dtype: Any) -> Value:

@@ -97,7 +97,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def is_compatible(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
-        """Whether every operator of the model is implemented."""
+        """Returns whether every operator of the model is implemented."""
         from modeldiff_jax.errors import ModelDiffError
 
         try:
@@ -143,7 +143,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether JAX computes on `CPU` or, where there is one, `CUDA`."""
+        """Returns whether JAX computes on `CPU` or, where there is one, `CUDA`."""
         kind = device.split(":")[0].upper()
         return kind == "CPU" or (kind == "CUDA" and jax.default_backend() == "gpu")
 

@@ -56,7 +56,7 @@ class ExternalData:
         return self
 
     def __exit__(self, *error: object) -> bool | None:
-        return self._opened.__exit__(*error)  # type: ignore[arg-type]
+        return self._opened.__exit__(*error)  # type: ignore[arg-type]  # three arguments, as Python passes them
 
     def read(self, entries: Mapping[str, str], size: int, where: str) -> Bytes:
         """Reads the bytes of one tensor; tensors of one range share them.

@@ -367,7 +367,7 @@ class _Reader:
 
 
 def _same_definition(node: Node, version: int) -> bool:
-    """Whether a node's operator is defined alike in another version; `fold` refuses unknown operators."""
+    """Returns whether a node's operator is defined alike in another version; `fold` refuses unknown operators."""
     try:
         function = lookup(node).function
     except UnsupportedModelError:

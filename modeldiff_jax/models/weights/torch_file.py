@@ -97,7 +97,7 @@ _KNOWN = {*_STORAGES, *_DTYPES, *_TENSOR, _TYPED, *_PARAMETER, _SUBCLASS, _ORDER
 
 
 def is_torch(head: bytes) -> bool:
-    """Whether a file's first bytes may be those of a PyTorch file: of a zip archive or of a pickle."""
+    """Returns whether a file's first bytes may be those of a PyTorch file: of a zip archive or of a pickle."""
     return is_zip(head) or is_pickle(head)
 
 

@@ -25,13 +25,13 @@ register_binary("Equal", _equal)
 
 @op("GreaterOrEqual")
 def greater_or_equal(a: Value, b: Value, /) -> Value:
-    """Whether a >= b, element by element."""
+    """Returns whether a >= b, element by element."""
     return xp(a, b).greater_equal(a, b)
 
 
 @op("LessOrEqual")
 def less_or_equal(a: Value, b: Value, /) -> Value:
-    """Whether a <= b, element by element."""
+    """Returns whether a <= b, element by element."""
     return xp(a, b).less_equal(a, b)
 
 
@@ -67,12 +67,12 @@ def bitwise_not(x: Value, /) -> Value:
 
 @op("IsNaN")
 def is_nan(x: Value, /) -> Value:
-    """Whether each element is NaN."""
+    """Returns whether each element is NaN."""
     return xp(x).isnan(x)
 
 
 @op("IsInf")
 def is_inf(x: Value, /, *, detect_negative: int = 1, detect_positive: int = 1) -> Value:
-    """Whether each element is infinite, of the signs that the attributes select."""
+    """Returns whether each element is infinite, of the signs that the attributes select."""
     m = xp(x)
     return m.isinf(x) & (((x > 0) & bool(detect_positive)) | ((x < 0) & bool(detect_negative)))

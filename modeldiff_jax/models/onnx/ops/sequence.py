@@ -110,7 +110,7 @@ def optional(x: Value = None, /, *, type: str | None = None) -> Value:
 
 @op("OptionalHasElement")
 def optional_has_element(x: Value = None, /) -> Value:
-    """Whether the optional has a value, which is known while tracing."""
+    """Returns whether the optional has a value, which is known while tracing."""
     return np.asarray(x is not None)
 
 

@@ -71,7 +71,7 @@ def string_normalizer(
 
 @op("RegexFullMatch")
 def regex_full_match(x: Static, /, *, pattern: str | None = None) -> Value:
-    """Whether each whole string matches the pattern, in time linear in the string."""
+    """Returns whether each whole string matches the pattern, in time linear in the string."""
     compiled = _compiled(pattern or "")
     return np.asarray([compiled.fullmatch(str(v)) is not None for v in x.flat], bool).reshape(x.shape)
 
