@@ -21,7 +21,7 @@ _COST_ERROR = 2e-5
 def is_certified(
     cost: Float[Array, " q"], best_other: Float[Array, " q"], q: Queries, p: Prepared
 ) -> Bool[Array, " q"]:
-    """Returns whether a row at this cost is certainly nearer than all rows with computed scores of at most `best_other`."""
+    """Returns whether a row of a cost is certainly nearer than rows whose score is at most `best_other`."""
     error = error_bound(q, p)
     # An error bound of zero means a query of zeros, for which scores do not distinguish rows.
     return (error > 0) & jnp.isfinite(cost) & (score_of(cost, q, p) > best_other + error)

@@ -186,7 +186,7 @@ def _hinted(model: Model, hint: InputHint, shape: tuple[int, ...]) -> tuple[Kind
 
 
 def _carries_batch(resolved: Resolved, index: int) -> bool:
-    """Returns whether axis 0 of an input is the batch: always if its size is 1, else only if every output has it too."""
+    """Returns whether axis 0 of an input is the batch: always if its size is 1, else if every output has it too."""
     size = resolved.shapes[resolved.model.inputs[index].name][0]
     if size == 1 or not resolved.model.traceable:
         return True

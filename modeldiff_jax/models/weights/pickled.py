@@ -51,7 +51,7 @@ _MARK = object()
 
 
 def is_pickle(head: bytes) -> bool:
-    """Returns whether a file's first bytes are those of a pickle: the opcode of a protocol, and not a safetensors header."""
+    """Returns whether a file's first bytes are those of a pickle: a protocol's opcode, and no safetensors header."""
     return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5") and not is_safetensors(head)
 
 

@@ -42,7 +42,7 @@ _MAX_RANK = 64  # numpy's
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Returns whether a file's first bytes are those of safetensors: a header length that the format allows, and a brace."""
+    """Returns whether a file's first bytes are those of safetensors: an allowed header length, and a brace."""
     return len(head) > _PREFIX and head[_PREFIX] == ord("{") and _length(head) <= _LONGEST_HEADER
 
 
