@@ -16,23 +16,6 @@ venv/bin/pip install --quiet --disable-pip-version-check onnx==1.23.2 onnxruntim
 venv/bin/python - <<'EOF'
 import numpy as np
 import onnx
-from onnx import helper
-
-
-def model(op, inputs, opset, **attributes):
-    names = [f"x{i}" if x is not None else "" for i, x in enumerate(inputs)]
-    values = [
-        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)
-        for name, x in zip(names, inputs, strict=True)
-        if x is not None
-    ]
-    y = helper.make_tensor_value_info("y", values[0].type.tensor_type.elem_type, [None] * inputs[0].ndim)
-    graph = helper.make_graph([helper.make_node(op, names, ["y"], **attributes)], "graph", values, [y])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-    onnx.checker.check_model(made, full_check=True)
-    return made, {name: x for name, x in zip(names, inputs, strict=True) if x is not None}
-
-
 import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
@@ -40,12 +23,18 @@ image, scales = np.full((1, 1, 16, 16), 100, np.uint8), np.float32([1, 1, 1.7, 1
 
 
 def resized(image, runtime):
-    proto, feed = model("Resize", [image, None, scales], 21, mode="linear")
+    dtype = "uint8" if image.dtype == np.uint8 else "float"
+    arguments = f"{dtype}[1,1,16,16] image, float[4] scales"
+    node = 'y = Resize<mode = "linear">(image, , scales)'
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["": 21]> graph ({arguments}) => ({dtype}[a,b,c,d] y) {{ {node} }}'
+    )
+    onnx.checker.check_model(proto, full_check=True)
     if runtime == "onnxruntime":
         run = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     else:
         run = ReferenceEvaluator(proto)
-    return run.run(None, feed)[0]
+    return run.run(None, {"image": image, "scales": scales})[0]
 
 
 theirs, evaluated = resized(image, "onnxruntime"), resized(image, "reference")
