@@ -71,11 +71,6 @@ class Ranking:
         return "references" if self.references else "none"
 
     @property
-    def counted_scores(self) -> list[float]:
-        """Scores of the references that are ranked."""
-        return [reference.related for reference in self.references if reference.counted]
-
-    @property
     def null_scores(self) -> dict[str, list[float]]:
         """Scores of the ranked references, by name of the score.
 
